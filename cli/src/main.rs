@@ -1,0 +1,2 @@
+//! The `djinn` program.
+fn main() {}
