@@ -1,0 +1,166 @@
+//! The packets of fragmented files.
+
+use super::Sample;
+use super::boxes::{children, find, full, require};
+use crate::bits::FieldResult;
+
+/// What holds for the packets of a track where a fragment does not say otherwise.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Defaults {
+    track_id: u32,
+    duration: u32,
+    size: u32,
+}
+
+impl Defaults {
+    pub(super) fn parse(moov: &[u8], track_id: u32) -> FieldResult<Self> {
+        let mut defaults = Self {
+            track_id,
+            ..Self::default()
+        };
+        for child in find(moov, b"mvex")
+            .into_iter()
+            .flat_map(children)
+            .filter(|child| &child.kind == b"trex")
+        {
+            let (_, _, mut fields) = full(child.content)?;
+            if fields.u32()? == track_id {
+                fields.u32()?;
+                defaults.duration = fields.u32()?;
+                defaults.size = fields.u32()?;
+            }
+        }
+        Ok(defaults)
+    }
+}
+
+/// Adds the packets of one `moof` box, which starts at byte `start` of the file. `decode_time` is where the fragment
+/// before it ended.
+pub(super) fn parse(
+    moof: &[u8],
+    start: u64,
+    defaults: &Defaults,
+    file_length: u64,
+    decode_time: &mut i64,
+    samples: &mut Vec<Sample>,
+) -> FieldResult<()> {
+    // Where a fragment gives no base of its own, it starts where the one before it in the same box ended.
+    let mut end_of_previous = start;
+    for child in children(moof).filter(|child| &child.kind == b"traf") {
+        let (_, flags, mut fields) = full(require(child.content, b"tfhd")?)?;
+        let track_id = fields.u32()?;
+        let mut base = if flags & 0x02_0000 != 0 {
+            start
+        } else {
+            end_of_previous
+        };
+        let (mut duration, mut size) = (defaults.duration, defaults.size);
+        if flags & 0x1 != 0 {
+            base = fields.u64()?;
+        }
+        if flags & 0x2 != 0 {
+            fields.u32()?;
+        }
+        if flags & 0x8 != 0 {
+            duration = fields.u32()?;
+        }
+        if flags & 0x10 != 0 {
+            size = fields.u32()?;
+        }
+        if track_id == defaults.track_id
+            && let Some(tfdt) = find(child.content, b"tfdt")
+        {
+            let (version, _, mut fields) = full(tfdt)?;
+            *decode_time = fields.short_or_long(version == 1)?.min(i64::MAX as u64 / 4) as i64;
+        }
+        let mut offset = base;
+        for run in children(child.content).filter(|child| &child.kind == b"trun") {
+            let run = Run::parse(run.content, duration, size, file_length)?;
+            if let Some(data_offset) = run.data_offset {
+                offset = base.saturating_add_signed(i64::from(data_offset));
+            }
+            for packet in &run.packets {
+                if track_id == defaults.track_id {
+                    samples.push(Sample {
+                        offset,
+                        size: packet.size,
+                        time: decode_time.saturating_add(i64::from(packet.time_offset)),
+                    });
+                    *decode_time = decode_time.saturating_add(i64::from(packet.duration));
+                }
+                offset = offset.saturating_add(u64::from(packet.size));
+            }
+        }
+        end_of_previous = offset;
+    }
+    Ok(())
+}
+
+struct RunPacket {
+    duration: u32,
+    size: u32,
+    time_offset: i32,
+}
+
+struct Run {
+    data_offset: Option<i32>,
+    packets: Vec<RunPacket>,
+}
+
+impl Run {
+    fn parse(content: &[u8], duration: u32, size: u32, file_length: u64) -> FieldResult<Self> {
+        let (_, flags, mut fields) = full(content)?;
+        let count = fields.u32()?;
+        let has = |flag: u32| flags & flag != 0;
+        let data_offset = if has(0x1) {
+            Some(fields.u32()? as i32)
+        } else {
+            None
+        };
+        if has(0x4) {
+            fields.u32()?;
+        }
+        let per_packet = [0x100, 0x200, 0x400, 0x800]
+            .into_iter()
+            .filter(|&flag| has(flag))
+            .count()
+            * 4;
+        let listed = if has(0x200) {
+            fields.remaining() / per_packet >= count as usize
+        } else {
+            size > 0
+                && u64::from(size) * u64::from(count) <= file_length
+                && (per_packet == 0 || fields.remaining() / per_packet >= count as usize)
+        };
+        if !listed {
+            return Err(format!(
+                "a fragment claims {count} packets, which do not fit"
+            ));
+        }
+        let mut packets = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            let mut packet = RunPacket {
+                duration,
+                size,
+                time_offset: 0,
+            };
+            if has(0x100) {
+                packet.duration = fields.u32()?;
+            }
+            if has(0x200) {
+                packet.size = fields.u32()?;
+            }
+            if has(0x400) {
+                fields.u32()?;
+            }
+            if has(0x800) {
+                packet.time_offset = fields.u32()? as i32;
+            }
+            packets.push(packet);
+        }
+        Ok(Self {
+            data_offset,
+            packets,
+        })
+    }
+}
