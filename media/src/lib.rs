@@ -9,6 +9,7 @@ mod colour;
 mod error;
 mod fit;
 mod h264;
+mod image_folder;
 mod mp4;
 mod packets;
 mod picture;
@@ -17,6 +18,7 @@ mod resample;
 
 pub use error::{Attempt, Error};
 pub use fit::{CropRect, Fit, Fitting, fit_picture};
+pub use image_folder::numbered_images;
 pub use picture::{MAXIMUM_PIXELS, MAXIMUM_SIDE, Picture, TimedPicture, enlarge};
 pub use reader::{VideoReader, open};
 pub use resample::{Repeats, Resampler};

@@ -18,6 +18,12 @@ pub trait VideoReader {
     /// Number of pictures, where the source tells it beforehand. It may be wrong.
     fn frame_count_hint(&self) -> Option<u64>;
 
+    /// Whether the presentation times mean something. A folder of images has none: there one image is one frame, at
+    /// whatever rate is wanted.
+    fn is_timed(&self) -> bool {
+        true
+    }
+
     /// The next picture; `None` at the end.
     ///
     /// # Errors

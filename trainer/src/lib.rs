@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod dataset;
+pub mod ingest;

@@ -1,0 +1,245 @@
+//! True actions: the sidecar of a video, or what a recorded session says of itself.
+//!
+//! Both are brought to one form here: entry i is what is done between picture i and picture i+1 of the source.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::inputs::{Kind, Source};
+
+/// Longest sidecar that is read, in bytes.
+const LONGEST_SIDECAR: u64 = 1 << 30;
+
+/// Most pictures that a sidecar may speak of: a week at 60 frames per second.
+const MOST_PICTURES: u64 = 40_000_000;
+
+/// What is known of the actions of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TrueActions {
+    /// Names by picture of the source; `None` where the file says nothing or null.
+    names: Vec<Option<String>>,
+    /// Whether a null between two actions ends an episode.
+    nulls_end_episodes: bool,
+}
+
+impl TrueActions {
+    /// Reads what lies beside `source`; `None` when there is nothing.
+    pub(super) fn of(source: &Source) -> Result<Option<Self>, String> {
+        let path = match source.kind {
+            Kind::Session => source.path.join("actions.jsonl"),
+            Kind::Video | Kind::Images => sidecar(&source.path),
+        };
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let file = File::open(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let lines = BufReader::new(file.take(LONGEST_SIDECAR));
+        let parsed = match source.kind {
+            Kind::Session => Self::parse_session(lines),
+            Kind::Video | Kind::Images => Self::parse_sidecar(lines),
+        };
+        parsed
+            .map(Some)
+            .map_err(|what| format!("{}: {what}", path.display()))
+    }
+
+    /// A sidecar: line i is what is done between pictures i and i+1, unless it names its frame itself.
+    fn parse_sidecar(lines: impl BufRead) -> Result<Self, String> {
+        let mut names = Vec::new();
+        for_each_line(lines, |number, value| {
+            let (frame, action) = match &value {
+                Value::Object(fields) => (
+                    frame_number(fields.get("frame"))?,
+                    fields.get("action").ok_or("it has no \"action\"")?,
+                ),
+                other => (None, other),
+            };
+            set(&mut names, frame.unwrap_or(number), name(action)?)
+        })?;
+        Ok(Self {
+            names,
+            nulls_end_episodes: true,
+        })
+    }
+
+    /// A session: the line of frame i says how frame i was made from frame i-1.
+    fn parse_session(lines: impl BufRead) -> Result<Self, String> {
+        let mut names = Vec::new();
+        for_each_line(lines, |number, value| {
+            let Value::Object(fields) = &value else {
+                return Err("it is not an object".to_owned());
+            };
+            let frame = frame_number(fields.get("frame"))?.unwrap_or(number);
+            let code = fields.get("code").map_or(Ok(None), name)?;
+            match frame.checked_sub(1) {
+                Some(frame) => set(&mut names, frame, code),
+                None => Ok(()),
+            }
+        })?;
+        Ok(Self {
+            names,
+            nulls_end_episodes: false,
+        })
+    }
+
+    /// What is done between pictures `picture` and `picture + 1`.
+    pub(super) fn name(&self, picture: usize) -> Option<&str> {
+        self.names.get(picture)?.as_deref()
+    }
+
+    /// Whether picture `picture` is the last of its episode: a lone null between actions says so, a run of nulls only
+    /// that nothing is known there.
+    pub(super) fn ends_episode(&self, picture: usize) -> bool {
+        let known =
+            |picture: Option<usize>| picture.is_some_and(|picture| self.name(picture).is_some());
+        self.nulls_end_episodes
+            && self.names.get(picture).is_some_and(Option::is_none)
+            && known(picture.checked_sub(1))
+            && known(picture.checked_add(1))
+    }
+
+    /// Number of pictures that the file speaks of.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+/// `NAME.actions.jsonl` beside `NAME.mp4`.
+fn sidecar(path: &Path) -> PathBuf {
+    path.with_extension("actions.jsonl")
+}
+
+fn for_each_line(
+    lines: impl BufRead,
+    mut take: impl FnMut(u64, Value) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut number = 0;
+    for (line_number, line) in lines.lines().enumerate() {
+        let at = |what: String| format!("line {}: {what}", line_number + 1);
+        let line = line.map_err(|error| at(error.to_string()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let value = match serde_json::from_str(&line) {
+            Ok(value) => value,
+            Err(error) => return Err(at(error.to_string())),
+        };
+        take(number, value).map_err(at)?;
+        number += 1;
+    }
+    Ok(())
+}
+
+fn frame_number(value: Option<&Value>) -> Result<Option<u64>, String> {
+    value
+        .map(|value| {
+            value
+                .as_u64()
+                .ok_or_else(|| format!("{value} is no frame number"))
+        })
+        .transpose()
+}
+
+fn name(value: &Value) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(name) if name.len() <= 200 => Ok(Some(name.clone())),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        other => Err(format!(
+            "{} is no action",
+            other.to_string().chars().take(80).collect::<String>()
+        )),
+    }
+}
+
+fn set(names: &mut Vec<Option<String>>, picture: u64, name: Option<String>) -> Result<(), String> {
+    if picture >= MOST_PICTURES {
+        return Err(format!("frame {picture} is beyond {MOST_PICTURES}"));
+    }
+    let picture = picture as usize;
+    if picture >= names.len() {
+        names.resize(picture + 1, None);
+    }
+    names[picture] = name;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sidecar_of(text: &str) -> Result<TrueActions, String> {
+        TrueActions::parse_sidecar(text.as_bytes())
+    }
+
+    fn names(actions: &TrueActions) -> Vec<Option<&str>> {
+        (0..actions.len())
+            .map(|picture| actions.name(picture))
+            .collect()
+    }
+
+    #[test]
+    fn objects_strings_and_numbers() {
+        let actions =
+            sidecar_of("{\"frame\": 0, \"action\": \"right+jump\"}\n\"left\"\n\n3\nnull\n")
+                .unwrap();
+        assert_eq!(
+            names(&actions),
+            [Some("right+jump"), Some("left"), Some("3"), None]
+        );
+    }
+
+    #[test]
+    fn lines_may_name_their_frames() {
+        let actions =
+            sidecar_of("{\"frame\": 2, \"action\": \"b\"}\n{\"frame\": 0, \"action\": \"a\"}\n")
+                .unwrap();
+        assert_eq!(names(&actions), [Some("a"), None, Some("b")]);
+    }
+
+    #[test]
+    fn only_a_lone_null_in_the_middle_ends_an_episode() {
+        let actions = sidecar_of("1\nnull\n1\nnull\nnull\n1\nnull\n").unwrap();
+        let ends: Vec<usize> = (0..10)
+            .filter(|&picture| actions.ends_episode(picture))
+            .collect();
+        assert_eq!(ends, [1]);
+    }
+
+    #[test]
+    fn sessions_speak_of_the_change_before_a_frame() {
+        let text = "{\"frame\":0,\"code\":null}\n{\"frame\":1,\"wish\":[2],\"code\":5,\"device\":\"x\",\"time\":0.1}\n{\"frame\":2,\"code\":0}\n";
+        let actions = TrueActions::parse_session(text.as_bytes()).unwrap();
+        assert_eq!(names(&actions), [Some("5"), Some("0")]);
+    }
+
+    #[test]
+    fn mistakes_are_named_by_line() {
+        for text in [
+            "1\n{\"frame\": 1}",
+            "1\n{\"frame\": -1, \"action\": 0}",
+            "1\n[1]",
+            "1\n{",
+            "1\n{\"frame\": 99999999999, \"action\": 0}",
+        ] {
+            let message = sidecar_of(text).unwrap_err();
+            assert!(message.starts_with("line 2: "), "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_parses_or_fails(text in "([0-9]{1,9}|null|\"[a-z]*\"|\\{\"frame\":[0-9]{1,6},\"(action|code)\":[0-9]\\}|.|\n){0,40}") {
+            let _ = TrueActions::parse_session(text.as_bytes());
+            if let Ok(actions) = TrueActions::parse_sidecar(text.as_bytes()) {
+                for picture in 0..actions.len().min(1000) {
+                    let _ = actions.ends_episode(picture);
+                }
+            }
+        }
+    }
+}
