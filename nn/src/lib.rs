@@ -1,1 +1,40 @@
-//! Placeholder.
+//! What Djinn's three models are made of: space-time transformer blocks, quantizers, fused CPU kernels, and the optimizer.
+//!
+//! This crate knows neither games nor files. Data flows upwards through it:
+//!
+//! - [`kernels`]: arithmetic over `f32` slices, vectorised for the CPU at hand;
+//! - [`ops`]: the same as candle operations with hand-written backward passes (or composed of candle's own on other devices);
+//! - [`transformer`]: blocks of spatial attention, causal temporal attention and feed-forward, over whole clips or frame by frame
+//!   with a [`KvCache`];
+//! - [`quantizer`]: continuous latents to discrete tokens and back;
+//! - [`Parameters`] (named weights, seeded), [`AdamW`] and [`ExponentialAverage`]: what training needs around a model;
+//! - [`quality`]: the figures that models are judged by;
+//! - [`ActionCode`] and [`Transitions`]: the one meaning of an action everywhere, *the change from frame i to frame i + 1*.
+//!
+//! Shapes are written with `B` batch, `T` frames, `N` tokens per frame, `S` positions in a frame, `D` model width, `H` heads, `K` action
+//! codes, `V` codebook size, `P` patch side.
+
+mod action;
+pub mod count;
+mod error;
+mod frame;
+pub mod kernels;
+mod memory;
+pub mod ops;
+mod optimizer;
+mod parameters;
+pub mod quality;
+pub mod quantizer;
+mod random;
+pub mod transformer;
+
+pub use action::{ActionCode, Transitions};
+pub use error::{Error, Result};
+pub use frame::{FrameSize, patches_of, pictures_of};
+pub use memory::tune_allocator;
+pub use optimizer::{
+    AdamW, AdamWConfig, ExponentialAverage, Gradients, OptimizerState, StepReport, gradients,
+};
+pub use parameters::{Parameters, linear_weight};
+pub use random::{generator, normal};
+pub use transformer::{KvCache, SpaceTimeConfig, SpaceTimeTransformer};

@@ -1,0 +1,281 @@
+//! Causality, and that training and play compute the same.
+
+use super::*;
+use nn::{AdamW, AdamWConfig, FrameSize, Parameters, generator, gradients, normal};
+use rand::Rng;
+
+const FRAMES: usize = 7;
+
+fn config() -> DynamicsConfig {
+    DynamicsConfig {
+        frame: FrameSize {
+            height: 16,
+            width: 24,
+        },
+        patch: 8,
+        vocabulary: 20,
+        latent_width: 3,
+        codes: 4,
+        width: 32,
+        heads: 2,
+        layers: 2,
+        window: 3,
+        forecast: true,
+    }
+}
+
+fn build(config: &DynamicsConfig) -> (Dynamics, Parameters) {
+    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let vectors = noise(&[20, 3], 8);
+    (
+        Dynamics::new(config, &vectors, parameters.builder()).unwrap(),
+        parameters,
+    )
+}
+
+fn noise(dims: &[usize], seed: u64) -> Tensor {
+    let mut random = generator(seed, 0);
+    let values: Vec<f32> = (0..dims.iter().product())
+        .map(|_| normal(&mut random))
+        .collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+fn integers(dims: &[usize], below: u32, seed: u64) -> Tensor {
+    let mut random = generator(seed, 1);
+    let values: Vec<u32> = (0..dims.iter().product())
+        .map(|_| random.random_range(0..below))
+        .collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
+}
+
+fn clip(seed: u64) -> TrainingClip {
+    TrainingClip {
+        clean: integers(&[1, FRAMES, 6], 20, seed),
+        // The mask (20) among others.
+        masked: integers(&[1, FRAMES, 6], 21, seed + 1),
+        actions: integers(&[1, FRAMES - 1], 4, seed + 2),
+        forecast: Some(Forecast {
+            pixels: noise(&[1, FRAMES - 1, 16, 24, 3], seed + 3),
+            latents: noise(&[1, FRAMES - 1, 6, 3], seed + 4),
+        }),
+    }
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b)
+        .unwrap()
+        .abs()
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .max(0)
+        .unwrap()
+        .to_scalar()
+        .unwrap()
+}
+
+/// `a` up to frame `frames` of a clip, `b` from there on, along dimension 1.
+fn spliced(a: &Tensor, b: &Tensor, frames: usize) -> Tensor {
+    let rest = a.dim(1).unwrap() - frames;
+    Tensor::cat(
+        &[
+            a.narrow(1, 0, frames).unwrap(),
+            b.narrow(1, frames, rest).unwrap(),
+        ],
+        1,
+    )
+    .unwrap()
+}
+
+#[test]
+fn nothing_depends_on_what_comes_later() -> Result<()> {
+    let (model, _) = build(&config());
+    let (a, b) = (clip(10), clip(50));
+    let pass = model.training_pass(&a)?;
+    for frame in 1..FRAMES {
+        // The clean stream from `frame` on, and actions from the change `frame` -> `frame + 1` on, are another's.
+        let changed = TrainingClip {
+            clean: spliced(&a.clean, &b.clean, frame),
+            masked: a.masked.clone(),
+            actions: if frame < FRAMES - 1 {
+                spliced(&a.actions, &b.actions, frame)
+            } else {
+                a.actions.clone()
+            },
+            forecast: a.forecast.clone(),
+        };
+        let other = model.training_pass(&changed)?;
+        // The masked stream of `frame` itself sees none of that; neither does the prior before `frame`.
+        let upto = |t: &Tensor, count| t.narrow(1, 0, count).unwrap();
+        assert_eq!(
+            largest_difference(
+                &upto(&pass.logits, frame + 1),
+                &upto(&other.logits, frame + 1)
+            ),
+            0.0
+        );
+        assert_eq!(
+            largest_difference(
+                &upto(&pass.prior_logits, frame),
+                &upto(&other.prior_logits, frame)
+            ),
+            0.0
+        );
+        let here = |t: &Tensor| t.narrow(1, frame, 1).unwrap();
+        assert!(largest_difference(&here(&pass.prior_logits), &here(&other.prior_logits)) > 1e-4);
+    }
+    Ok(())
+}
+
+#[test]
+fn play_computes_exactly_what_training_does_after_the_window_has_slid() -> Result<()> {
+    let (model, _) = build(&config());
+    let clip = clip(10);
+    let pass = model.training_pass(&clip)?;
+    let row = |t: &Tensor, frame: usize| t.get(0).unwrap().get(frame).unwrap();
+    let (clean, masked) = (
+        clip.clean.get(0)?.to_vec2::<u32>()?,
+        clip.masked.get(0)?.to_vec2::<u32>()?,
+    );
+    let actions = clip.actions.get(0)?.to_vec1::<u32>()?;
+    let forecast = clip.forecast.as_ref().unwrap();
+    let mut cache = model.start();
+    for frame in 0..FRAMES {
+        let action = frame
+            .checked_sub(1)
+            .map(|change| ActionCode(actions[change] as u16));
+        if let Some(action) = action {
+            let guess = Forecast {
+                pixels: forecast.pixels.narrow(1, frame - 1, 1)?,
+                latents: forecast.latents.narrow(1, frame - 1, 1)?,
+            };
+            let logits = model.predict(&cache, action, &masked[frame], Some(&guess))?;
+            assert!(
+                largest_difference(&logits, &row(&pass.logits, frame)) < 1e-4,
+                "frame {frame}"
+            );
+        }
+        let prior = Tensor::new(
+            model.commit(&mut cache, action, &clean[frame])?,
+            &Device::Cpu,
+        )?;
+        assert!(
+            largest_difference(&prior, &row(&pass.prior_logits, frame)) < 1e-4,
+            "prior at frame {frame}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn action_forecast_and_past_all_matter() -> Result<()> {
+    let (model, _) = build(&config());
+    let guess = |seed| Forecast {
+        pixels: noise(&[1, 1, 16, 24, 3], seed),
+        latents: noise(&[1, 1, 6, 3], seed),
+    };
+    let mut cache = model.start();
+    model.commit(&mut cache, None, &[1, 2, 3, 4, 5, 6])?;
+    let mut other = model.start();
+    model.commit(&mut other, None, &[9, 2, 3, 4, 5, 6])?;
+    let base = model.predict(&cache, ActionCode(0), &[20; 6], Some(&guess(1)))?;
+    for different in [
+        model.predict(&cache, ActionCode(1), &[20; 6], Some(&guess(1)))?,
+        model.predict(&cache, ActionCode(0), &[20; 6], Some(&guess(2)))?,
+        model.predict(&other, ActionCode(0), &[20; 6], Some(&guess(1)))?,
+        model.predict(
+            &cache,
+            ActionCode(0),
+            &[3, 20, 20, 20, 20, 20],
+            Some(&guess(1)),
+        )?,
+    ] {
+        assert!(largest_difference(&base, &different) > 1e-3);
+    }
+    Ok(())
+}
+
+#[test]
+fn it_learns_a_rule_that_only_the_action_tells() -> Result<()> {
+    // Every token of the next frame is the action's number; the next action is the last one plus one.
+    let config = DynamicsConfig {
+        forecast: false,
+        ..config()
+    };
+    let (model, parameters) = build(&config);
+    let variables = parameters.variables();
+    let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+    let actions: Vec<u32> = (0..4)
+        .flat_map(|clip| (0..FRAMES as u32 - 1).map(move |i| (clip + i) % 4))
+        .collect();
+    let tokens: Vec<u32> = actions
+        .chunks(FRAMES - 1)
+        .flat_map(|a| [0].into_iter().chain(a.iter().copied()))
+        .flat_map(|a| [a; 6])
+        .collect();
+    let clean = Tensor::from_vec(tokens, (4, FRAMES, 6), &Device::Cpu)?;
+    let actions = Tensor::from_vec(actions, (4, FRAMES - 1), &Device::Cpu)?;
+    let masked = Tensor::full(20u32, (4, FRAMES, 6), &Device::Cpu)?;
+    let clip = TrainingClip {
+        clean: clean.clone(),
+        masked,
+        actions: actions.clone(),
+        forecast: None,
+    };
+    for _ in 0..80 {
+        let pass = model.training_pass(&clip)?;
+        let logits = pass.logits.narrow(1, 1, FRAMES - 1)?.contiguous()?;
+        let ones = |t: &Tensor| Tensor::ones(t.elem_count(), DType::F32, &Device::Cpu);
+        let targets = clean.narrow(1, 1, FRAMES - 1)?.contiguous()?;
+        let prior = pass.prior_logits.narrow(1, 0, FRAMES - 1)?.contiguous()?;
+        let loss = (ops::cross_entropy(&logits, &targets, &ones(&targets)?)?
+            + ops::cross_entropy(&prior, &actions, &ones(&actions)?)?)?;
+        optimizer.step(&gradients(&loss, &variables)?, 3e-3, 1.0)?;
+    }
+    let mut cache = model.start();
+    model.commit(&mut cache, None, &[0; 6])?;
+    let sampler = crate::SamplerConfig {
+        temperature: 0.0,
+        ..crate::SamplerConfig::default()
+    };
+    for code in [2u16, 3] {
+        let frame = model.generate(
+            &cache,
+            ActionCode(code),
+            None,
+            &sampler,
+            &mut generator(1, 0),
+        )?;
+        assert_eq!(frame, [u32::from(code); 6]);
+        let prior = model.commit(&mut cache, Some(ActionCode(code)), &frame)?;
+        let likeliest = (0..4)
+            .max_by(|&a, &b| prior[a].total_cmp(&prior[b]))
+            .unwrap();
+        assert_eq!(likeliest as u16, (code + 1) % 4);
+    }
+    Ok(())
+}
+
+#[test]
+fn unfit_input_is_refused() -> Result<()> {
+    let (model, _) = build(&config());
+    let mut cache = model.start();
+    assert!(model.commit(&mut cache, None, &[1; 5]).is_err());
+    assert!(model.commit(&mut cache, None, &[99; 6]).is_err());
+    assert!(
+        model
+            .commit(&mut cache, Some(ActionCode(4)), &[1; 6])
+            .is_err()
+    );
+    assert!(
+        model
+            .predict(&cache, ActionCode(0), &[20; 6], None)
+            .is_err()
+    );
+    assert_eq!(cache.frames_seen(), 0);
+    let mut short = clip(1);
+    short.actions = integers(&[1, FRAMES], 4, 1);
+    assert!(model.training_pass(&short).is_err());
+    Ok(())
+}

@@ -1,0 +1,351 @@
+//! The latent action model's layers: encoder, codes, and the predictor that moves pixels.
+
+use crate::LatentActionConfig;
+use crate::bottleneck::{self, Bottleneck, Passed, normalise};
+use candle_core::{D, DType, Tensor};
+use candle_nn::{Init, VarBuilder};
+use nn::{Error, Result, SpaceTimeTransformer, linear_weight, ops, patches_of, pictures_of};
+use rand_chacha::ChaCha8Rng;
+
+/// Weight of the absolute error beside the squared error in the loss.
+const ABSOLUTE_ERROR_WEIGHT: f64 = 0.1;
+/// Pixels of flow for one unit of the predictor's output: about the usual motion between frames.
+const FLOW_SCALE: f64 = 4.0;
+
+/// What [`LatentActionModel::loss`] gives.
+pub struct Prediction {
+    /// The training loss, a scalar.
+    pub loss: Tensor,
+    /// Predicted frames `[B, T - 2, H, W, 3]`, of frames 2 to T - 1.
+    pub frames: Tensor,
+}
+
+/// The latent action model.
+pub struct LatentActionModel {
+    config: LatentActionConfig,
+    encoder: Encoder,
+    bottleneck: Box<dyn Bottleneck>,
+    /// `[K, A]`; all zero until [`LatentActionModel::set_codebook`].
+    codebook: Tensor,
+    predictor: Predictor,
+}
+
+struct Encoder {
+    input: Tensor,
+    position: Tensor,
+    transformer: SpaceTimeTransformer,
+    norm: Tensor,
+    output: Tensor,
+}
+
+struct Predictor {
+    input: Tensor,
+    action: Tensor,
+    position: Tensor,
+    transformer: SpaceTimeTransformer,
+    norm: Tensor,
+    flow: Tensor,
+    residual: Tensor,
+}
+
+impl LatentActionModel {
+    /// Builds the model from its weights.
+    ///
+    /// # Errors
+    /// When the configuration is out of range or weights do not fit it.
+    pub fn new(config: &LatentActionConfig, builder: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let (bottleneck, codebook) = bottleneck::build(
+            config.bottleneck,
+            config.codes,
+            config.action_width,
+            builder.clone(),
+        )?;
+        Ok(Self {
+            config: config.clone(),
+            encoder: Encoder::new(config, builder.pp("encoder"))?,
+            bottleneck,
+            codebook,
+            predictor: Predictor::new(config, builder.pp("predictor"))?,
+        })
+    }
+
+    /// What this model was built from.
+    pub fn config(&self) -> &LatentActionConfig {
+        &self.config
+    }
+
+    fn patches(&self, frames: &Tensor) -> Result<Tensor> {
+        let (_, _, height, width, channels) = frames.dims5()?;
+        let size = self.config.frame;
+        if (height, width, channels) != (size.height, size.width, 3) {
+            return Err(Error::Input(format!(
+                "frames of {width}x{height} with {channels} colours for a model of {size}"
+            )));
+        }
+        Ok(((patches_of(frames, self.config.patch)? * 2.0)? - 1.0)?)
+    }
+
+    /// What happened between frames, as numbers of unit root mean square `[B, T - 1, A]`, from frames `[B, T, H, W, 3]`: entry `i`
+    /// describes the change from frame `i` to `i + 1` and is made from frames `i - 1`, `i` and `i + 1` (the first frame stands in for the
+    /// one before it).
+    ///
+    /// # Errors
+    /// When the frames are of another size or fewer than two.
+    pub fn describe(&self, frames: &Tensor) -> Result<Tensor> {
+        let count = frames.dim(1)?;
+        if count < 2 {
+            return Err(Error::Input("a change needs two frames".into()));
+        }
+        let patches = self.patches(frames)?;
+        let first = patches.narrow(1, 0, 1)?;
+        let before = Tensor::cat(&[&first, &patches.narrow(1, 0, count - 2)?], 1)?;
+        self.encoder.forward(
+            &before,
+            &patches.narrow(1, 0, count - 1)?,
+            &patches.narrow(1, 1, count - 1)?,
+        )
+    }
+
+    /// Guesses of the frames that follow: `frames` `[B, T, H, W, 3]`, each with an action `[B, T, A]`. Returns `[B, T, H, W, 3]`, not clamped.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn predict(&self, frames: &Tensor, actions: &Tensor) -> Result<Tensor> {
+        self.predictor
+            .forward(&self.config, frames, &self.patches(frames)?, actions)
+    }
+
+    /// One training pass over clips `[B, T, H, W, 3]` of at least three frames: describes the changes from frame 1 on (each has a
+    /// frame before it), passes them through the bottleneck and predicts frames 2 to T - 1.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn loss(&self, frames: &Tensor, random: &mut ChaCha8Rng) -> Result<Prediction> {
+        let Passed {
+            actions,
+            auxiliary_loss,
+        } = self.bottleneck.pass(&self.later_changes(frames)?, random)?;
+        let mut prediction = self.prediction(frames, &actions)?;
+        if let Some(auxiliary) = auxiliary_loss {
+            prediction.loss = (prediction.loss + auxiliary)?;
+        }
+        Ok(prediction)
+    }
+
+    /// As [`Self::loss`], with each change replaced by its code: teaches the predictor the frozen codebook; the encoder learns
+    /// nothing from it.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn loss_of_codes(&self, frames: &Tensor) -> Result<Prediction> {
+        let codes = self.nearest(&self.later_changes(frames)?.detach())?;
+        self.prediction(frames, &self.vectors(&codes)?.detach())
+    }
+
+    /// The changes from frame 1 on, `[B, T - 2, A]`.
+    fn later_changes(&self, frames: &Tensor) -> Result<Tensor> {
+        let count = frames.dim(1)?;
+        if count < 3 {
+            return Err(Error::Input(
+                "training on changes needs three frames".into(),
+            ));
+        }
+        let patches = self.patches(frames)?;
+        let part = |start| patches.narrow(1, start, count - 2);
+        self.encoder.forward(&part(0)?, &part(1)?, &part(2)?)
+    }
+
+    fn prediction(&self, frames: &Tensor, actions: &Tensor) -> Result<Prediction> {
+        let changes = frames.dim(1)? - 2;
+        let predicted = self.predict(&frames.narrow(1, 1, changes)?.contiguous()?, actions)?;
+        let difference = (&predicted - frames.narrow(1, 2, changes)?)?;
+        let absolute = (difference.abs()?.mean_all()? * ABSOLUTE_ERROR_WEIGHT)?;
+        Ok(Prediction {
+            loss: (difference.sqr()?.mean_all()? + absolute)?,
+            frames: predicted,
+        })
+    }
+
+    /// Fixes the codes: `centres` `[K, A]`, as [`crate::cluster`] finds them among descriptions.
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn set_codebook(&self, centres: &Tensor) -> Result<()> {
+        if centres.shape() != self.codebook.shape() {
+            return Err(Error::Input(format!(
+                "codebook {:?} for {:?}",
+                centres.shape(),
+                self.codebook.shape()
+            )));
+        }
+        Ok(self.codebook.slice_set(&centres.contiguous()?, 0, 0)?)
+    }
+
+    /// Whether there are codes yet.
+    ///
+    /// # Errors
+    /// When the codebook cannot be read.
+    pub fn has_codebook(&self) -> Result<bool> {
+        Ok(self.codebook.sqr()?.sum_all()?.to_scalar::<f32>()? > 0.0)
+    }
+
+    /// The codes u32 `[B, T - 1]` of the changes between frames `[B, T, H, W, 3]`.
+    ///
+    /// # Errors
+    /// When the frames are of another size or fewer than two.
+    pub fn codes(&self, frames: &Tensor) -> Result<Tensor> {
+        self.nearest(&self.describe(frames)?)
+    }
+
+    /// The nearest code u32 `[..]` of descriptions `[.., A]`.
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn nearest(&self, actions: &Tensor) -> Result<Tensor> {
+        let flat = actions.reshape(((), self.config.action_width))?;
+        let lengths = self.codebook.sqr()?.sum(1)?.unsqueeze(0)?;
+        let distances = lengths.broadcast_sub(&(flat.matmul(&self.codebook.t()?)? * 2.0)?)?;
+        Ok(distances
+            .argmin(1)?
+            .to_dtype(DType::U32)?
+            .reshape(&actions.dims()[..actions.rank() - 1])?)
+    }
+
+    /// The actions `[.., A]` that codes u32 `[..]` stand for.
+    ///
+    /// # Errors
+    /// When a code is not below `K`.
+    pub fn vectors(&self, codes: &Tensor) -> Result<Tensor> {
+        let flat = codes.flatten_all()?;
+        if let Some(code) = flat
+            .to_vec1::<u32>()?
+            .into_iter()
+            .find(|&code| code as usize >= self.config.codes)
+        {
+            return Err(Error::Input(format!(
+                "action code {code} of {}",
+                self.config.codes
+            )));
+        }
+        let mut dims = codes.dims().to_vec();
+        dims.push(self.config.action_width);
+        Ok(self.codebook.index_select(&flat, 0)?.reshape(dims)?)
+    }
+
+    /// The forecast: a guess `[B, H, W, 3]` (0..1) of the frames that follow `frames` `[B, H, W, 3]` under `codes` u32 `[B]`. It depends on
+    /// these frames and codes alone.
+    ///
+    /// # Errors
+    /// When shapes do not fit or a code is not below `K`.
+    pub fn forecast(&self, frames: &Tensor, codes: &Tensor) -> Result<Tensor> {
+        let actions = self.vectors(codes)?.unsqueeze(1)?;
+        Ok(self
+            .predict(&frames.unsqueeze(1)?, &actions)?
+            .squeeze(1)?
+            .clamp(0f32, 1f32)?)
+    }
+
+    /// The flow `[B, GH, GW, 2]` in pixels (x, y) by which the forecast of `frames` `[B, H, W, 3]` under `codes` u32 `[B]` reads its pixels:
+    /// a picture that moves right has a negative x.
+    ///
+    /// # Errors
+    /// When shapes do not fit or a code is not below `K`.
+    pub fn flow(&self, frames: &Tensor, codes: &Tensor) -> Result<Tensor> {
+        let actions = self.vectors(codes)?.unsqueeze(1)?;
+        let patches = self.patches(&frames.unsqueeze(1)?)?;
+        let hidden = self.predictor.hidden(&patches, &actions)?;
+        Ok(self.predictor.flow(&self.config, &hidden)?.squeeze(1)?)
+    }
+}
+
+impl Encoder {
+    fn new(config: &LatentActionConfig, builder: VarBuilder) -> Result<Self> {
+        let (width, patches) = (config.width, config.frame.patches(config.patch)?);
+        let position = Init::Randn {
+            mean: 0.0,
+            stdev: 0.5,
+        };
+        Ok(Self {
+            input: linear_weight(&builder, "input", width, 3 * config.patch_numbers(), 1.0)?,
+            position: builder.get_with_hints((patches, width), "position", position)?,
+            transformer: SpaceTimeTransformer::new(&config.encoder(), builder.pp("blocks"))?,
+            norm: builder.get_with_hints(width, "norm", Init::Const(1.0))?,
+            output: linear_weight(&builder, "output", config.action_width, width, 1.0)?,
+        })
+    }
+
+    /// Descriptions `[B, C, A]` of `C` changes, from the patches of the frame before, at and after each.
+    fn forward(&self, before: &Tensor, at: &Tensor, after: &Tensor) -> Result<Tensor> {
+        let triples = Tensor::cat(&[before, at, after], D::Minus1)?;
+        let x = ops::linear(&triples, &self.input)?.broadcast_add(&self.position)?;
+        let x = ops::rms_norm(&self.transformer.forward(&x, None)?, &self.norm)?.mean(2)?;
+        Ok(normalise(&ops::linear(&x, &self.output)?)?)
+    }
+}
+
+impl Predictor {
+    fn new(config: &LatentActionConfig, builder: VarBuilder) -> Result<Self> {
+        let (width, patches) = (config.width, config.frame.patches(config.patch)?);
+        let position = Init::Randn {
+            mean: 0.0,
+            stdev: 0.5,
+        };
+        let flow_numbers = config.flow_cells_per_patch.pow(2) * 2;
+        Ok(Self {
+            input: linear_weight(&builder, "input", width, config.patch_numbers(), 1.0)?,
+            action: linear_weight(&builder, "action", width, config.action_width, 1.0)?,
+            position: builder.get_with_hints((patches, width), "position", position)?,
+            transformer: SpaceTimeTransformer::new(&config.predictor(), builder.pp("blocks"))?,
+            norm: builder.get_with_hints(width, "norm", Init::Const(1.0))?,
+            // Small starts: the first guess is very nearly the present frame.
+            flow: linear_weight(&builder, "flow", flow_numbers, width, 0.1)?,
+            residual: linear_weight(&builder, "residual", config.patch_numbers(), width, 0.1)?,
+        })
+    }
+
+    fn hidden(&self, patches: &Tensor, actions: &Tensor) -> Result<Tensor> {
+        let action = ops::linear(actions, &self.action)?.unsqueeze(2)?;
+        let x = ops::linear(patches, &self.input)?
+            .broadcast_add(&self.position)?
+            .broadcast_add(&action)?;
+        Ok(ops::rms_norm(
+            &self.transformer.forward(&x, Some(actions))?,
+            &self.norm,
+        )?)
+    }
+
+    /// Flow `[B, T, GH, GW, 2]` in pixels.
+    fn flow(&self, config: &LatentActionConfig, hidden: &Tensor) -> Result<Tensor> {
+        let cells = (ops::linear(hidden, &self.flow)? * FLOW_SCALE)?;
+        pictures_of(&cells, config.flow_grid(), config.flow_cells_per_patch)
+    }
+
+    fn forward(
+        &self,
+        config: &LatentActionConfig,
+        frames: &Tensor,
+        patches: &Tensor,
+        actions: &Tensor,
+    ) -> Result<Tensor> {
+        let (batch, count, height, width, colours) = frames.dims5()?;
+        let hidden = self.hidden(patches, actions)?;
+        let grid = config.flow_grid();
+        let flow =
+            self.flow(config, &hidden)?
+                .reshape((batch * count, grid.height, grid.width, 2))?;
+        let moved = ops::warp(
+            &frames.reshape((batch * count, height, width, colours))?,
+            &flow,
+        )?;
+        let residual = pictures_of(
+            &ops::linear(&hidden, &self.residual)?,
+            config.frame,
+            config.patch,
+        )?;
+        Ok((moved.reshape((batch, count, height, width, colours))? + residual)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

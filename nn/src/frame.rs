@@ -1,0 +1,120 @@
+//! Frame sizes, and pictures as patches.
+
+use crate::{Error, Result};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// Largest side of a frame that a model is built for, in pixels.
+const LARGEST_SIDE: usize = 1024;
+
+/// Height and width of a frame in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrameSize {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl FrameSize {
+    /// Bytes of an RGB8 frame of this size.
+    pub fn bytes(&self) -> usize {
+        self.height * self.width * 3
+    }
+
+    /// Patches of side `patch` in a frame.
+    ///
+    /// # Errors
+    /// When the frame is absurdly large or the patch does not divide it.
+    pub fn patches(&self, patch: usize) -> Result<usize> {
+        Error::check_range("frame.height", self.height, 1..=LARGEST_SIDE)?;
+        Error::check_range("frame.width", self.width, 1..=LARGEST_SIDE)?;
+        Error::check_range("patch", patch, 1..=64)?;
+        if !self.height.is_multiple_of(patch) || !self.width.is_multiple_of(patch) {
+            return Err(Error::config(
+                "patch",
+                patch,
+                format!("does not divide a frame of {self}"),
+            ));
+        }
+        Ok((self.height / patch) * (self.width / patch))
+    }
+}
+
+impl std::fmt::Display for FrameSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+/// Cuts frames `[B, T, H, W, C]` into patches `[B, T, N, P * P * C]`, row by row.
+///
+/// # Errors
+/// When the shape is another or the patch does not divide it.
+pub fn patches_of(frames: &Tensor, patch: usize) -> Result<Tensor> {
+    let (b, t, h, w, c) = frames.dims5()?;
+    FrameSize {
+        height: h,
+        width: w,
+    }
+    .patches(patch)?;
+    let (rows, columns) = (h / patch, w / patch);
+    let split = frames.reshape((b * t * rows, patch, columns, patch * c))?;
+    Ok(split
+        .transpose(1, 2)?
+        .reshape((b, t, rows * columns, patch * patch * c))?)
+}
+
+/// Puts patches `[B, T, N, P * P * C]` together to frames `[B, T, H, W, C]`: the inverse of [`patches_of`].
+///
+/// # Errors
+/// When the shape does not fit a frame of `size`.
+pub fn pictures_of(patches: &Tensor, size: FrameSize, patch: usize) -> Result<Tensor> {
+    let (b, t, n, numbers) = patches.dims4()?;
+    if n != size.patches(patch)? || numbers % (patch * patch) != 0 {
+        return Err(Error::Input(format!(
+            "{n} patches of {numbers} numbers are no frame of {size} in patches of {patch}"
+        )));
+    }
+    let (rows, columns, c) = (
+        size.height / patch,
+        size.width / patch,
+        numbers / (patch * patch),
+    );
+    let split = patches.reshape((b * t * rows, columns, patch, patch * c))?;
+    Ok(split
+        .transpose(1, 2)?
+        .reshape((b, t, size.height, size.width, c))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn patches_hold_square_pieces_and_go_back_together() -> Result<()> {
+        let frames = Tensor::arange(0f32, 2.0 * 3.0 * 8.0 * 12.0 * 3.0, &Device::Cpu)?
+            .reshape((2, 3, 8, 12, 3))?;
+        let patches = patches_of(&frames, 4)?;
+        assert_eq!(patches.dims(), [2, 3, 6, 48]);
+        let one = patches.get(1)?.get(2)?.get(4)?.reshape((4, 4, 3))?;
+        let cut = frames.get(1)?.get(2)?.narrow(0, 4, 4)?.narrow(1, 4, 4)?;
+        assert_eq!(one.to_vec3::<f32>()?, cut.to_vec3::<f32>()?);
+        let back = pictures_of(
+            &patches,
+            FrameSize {
+                height: 8,
+                width: 12,
+            },
+            4,
+        )?;
+        assert_eq!(
+            back.flatten_all()?.to_vec1::<f32>()?,
+            frames.flatten_all()?.to_vec1::<f32>()?
+        );
+        assert!(patches_of(&frames, 5).is_err());
+        Ok(())
+    }
+}

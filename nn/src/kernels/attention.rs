@@ -1,0 +1,571 @@
+//! Attention over short sequences, with query-key normalisation and rotary embedding over time, forward and backward.
+//!
+//! A row of `qkv` holds the query, key and value of one position, `[q | k | v]`, each `heads * head_width` wide. Rows lie as
+//! `[B, T, S]`: clips, frames, positions within a frame. A *problem* is a set of rows that attend to one another: the positions of a
+//! frame ([`Pattern::Space`]) or one position across frames ([`Pattern::Time`]). Problems are gathered into small dense
+//! buffers, so no transposed copy of the whole tensor is ever made.
+
+use super::elementwise::exp;
+use super::matmul::{SMALL_WIDTH_STEP, multiply_small};
+use super::norm::{inverse_root_mean_square, lane_sum};
+use super::parallel::{SharedMut, sum_rows};
+use super::{kernel, multiply_add};
+use rayon::prelude::*;
+
+/// Which rows attend to which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// Every position of a frame attends to every position of the same frame.
+    Space,
+    /// A position attends to itself in the last `window` frames, its own frame included.
+    Time {
+        /// Frames that are seen, the present one included.
+        window: usize,
+    },
+    /// The batch holds a clean half and, after it, a masked half. Clean rows attend as in [`Pattern::Time`]; a masked row attends
+    /// to the *clean* rows of earlier frames and to itself, just as in play the present frame meets a cached past.
+    PairedTime {
+        /// Frames that are seen, the present one included.
+        window: usize,
+    },
+}
+
+/// Sizes of an attention call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Clips (`B`); with [`Pattern::PairedTime`] both halves together.
+    pub batch: usize,
+    /// Frames of a clip (`T`).
+    pub frames: usize,
+    /// Positions within a frame (`S`).
+    pub positions: usize,
+    /// Heads (`H`).
+    pub heads: usize,
+    /// Numbers per head.
+    pub head_width: usize,
+}
+
+impl Sizes {
+    /// Width of a query, key or value row (`D`).
+    pub fn width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Rows of `qkv`.
+    pub fn rows(&self) -> usize {
+        self.batch * self.frames * self.positions
+    }
+}
+
+/// Cosines and sines of the rotary embedding (arXiv 2104.09864) for some frame positions.
+pub struct RotaryTable {
+    half: usize,
+    values: Vec<f32>,
+}
+
+/// Slowest rotation is one turn in about this many frames; play looks back over tens of frames, not thousands.
+const ROTARY_BASE: f64 = 100.0;
+
+impl RotaryTable {
+    /// The table of frames `first..first + frames`. Angles are made in double precision: a session may be hours long.
+    pub fn new(first: u64, frames: usize, head_width: usize) -> Self {
+        let half = head_width / 2;
+        let mut values = Vec::with_capacity(frames * half * 2);
+        for frame in 0..frames {
+            let position = (first + frame as u64) as f64;
+            let angle = |i: usize| position * ROTARY_BASE.powf(-(i as f64) / half as f64);
+            values.extend((0..half).map(|i| angle(i).cos() as f32));
+            values.extend((0..half).map(|i| angle(i).sin() as f32));
+        }
+        Self { half, values }
+    }
+
+    fn at(&self, frame: usize) -> (&[f32], &[f32]) {
+        self.values[frame * 2 * self.half..][..2 * self.half].split_at(self.half)
+    }
+}
+
+/// Everything that is the same for all problems of a call.
+struct Plan {
+    sizes: Sizes,
+    pattern: Pattern,
+    /// Rows of one problem.
+    length: usize,
+    /// `length` rounded up to what the small products want.
+    padded: usize,
+    /// 0 where row i may attend to row j, minus infinity where not, `[length, padded]`.
+    mask: Vec<f32>,
+    rotary: Option<RotaryTable>,
+}
+
+impl Plan {
+    fn new(sizes: Sizes, pattern: Pattern) -> Self {
+        let length = match pattern {
+            Pattern::Space => sizes.positions,
+            Pattern::Time { .. } => sizes.frames,
+            Pattern::PairedTime { .. } => 2 * sizes.frames,
+        };
+        let padded = length.next_multiple_of(SMALL_WIDTH_STEP);
+        let mut mask = vec![f32::NEG_INFINITY; length * padded];
+        for i in 0..length {
+            for j in 0..length {
+                if allowed(pattern, sizes.frames, i, j) {
+                    mask[i * padded + j] = 0.0;
+                }
+            }
+        }
+        let rotary = (pattern != Pattern::Space)
+            .then(|| RotaryTable::new(0, sizes.frames, sizes.head_width));
+        Self {
+            sizes,
+            pattern,
+            length,
+            padded,
+            mask,
+            rotary,
+        }
+    }
+
+    fn problems(&self) -> usize {
+        self.sizes.rows() / self.length
+    }
+
+    /// The row of `qkv` that is row `i` of a problem.
+    fn row(&self, problem: usize, i: usize) -> usize {
+        let Sizes {
+            batch,
+            frames,
+            positions,
+            ..
+        } = self.sizes;
+        let (clip, position) = (problem / positions, problem % positions);
+        match self.pattern {
+            Pattern::Space => problem * positions + i,
+            Pattern::Time { .. } => (clip * frames + i) * positions + position,
+            Pattern::PairedTime { .. } => {
+                let clip = clip + if i < frames { 0 } else { batch / 2 };
+                (clip * frames + i % frames) * positions + position
+            }
+        }
+    }
+}
+
+/// Whether row `i` of a problem attends to row `j` of it.
+pub(crate) fn allowed(pattern: Pattern, frames: usize, i: usize, j: usize) -> bool {
+    match pattern {
+        Pattern::Space => true,
+        Pattern::Time { window } => j <= i && i - j < window,
+        Pattern::PairedTime { window } => match (i < frames, j < frames) {
+            (true, true) => j <= i && i - j < window,
+            (true, false) => false,
+            (false, true) => j < i - frames && (i - frames) - j < window,
+            (false, false) => i == j,
+        },
+    }
+}
+
+/// Pairs of rows that attend to each other in one call, over all heads: the cost of attention.
+pub fn pair_count(sizes: Sizes, pattern: Pattern) -> u64 {
+    let plan = Plan::new(sizes, pattern);
+    let per_problem = plan.mask.iter().filter(|&&value| value == 0.0).count();
+    (per_problem * plan.problems() * sizes.heads) as u64
+}
+
+/// Dense buffers of one problem and head; one set per thread.
+struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    /// Keys, then values, with rows and columns exchanged: `[head_width, padded]`.
+    flipped: Vec<f32>,
+    /// Attention weights `[length, padded]`.
+    p: Vec<f32>,
+    dp: Vec<f32>,
+    dout: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+}
+
+impl Scratch {
+    fn new(plan: &Plan) -> Self {
+        let dense = || vec![0.0; plan.length * plan.sizes.head_width];
+        let square = || vec![0.0; plan.length * plan.padded];
+        Self {
+            q: dense(),
+            k: dense(),
+            v: dense(),
+            flipped: vec![0.0; plan.sizes.head_width * plan.padded],
+            p: square(),
+            dp: square(),
+            dout: dense(),
+            dq: dense(),
+            dk: dense(),
+            dv: dense(),
+        }
+    }
+}
+
+/// Turns a vector by a frame's angles: pairs are (i, i + half).
+#[inline(always)]
+fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
+    let half = cosines.len();
+    let (low, high) = x.split_at_mut(half);
+    for i in 0..half {
+        let (a, b, sine) = (low[i], high[i], sines[i] * direction);
+        low[i] = a * cosines[i] - b * sine;
+        high[i] = a * sine + b * cosines[i];
+    }
+}
+
+kernel! {
+    /// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
+    fn prepare(out: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>) {
+        let r = inverse_root_mean_square(x) * factor;
+        for i in 0..out.len() {
+            out[i] = x[i] * r * scale[i];
+        }
+        if let Some((cosines, sines)) = angles {
+            rotate(out, cosines, sines, 1.0);
+        }
+    }
+}
+
+kernel! {
+    /// Undoes [`prepare`] for gradients: writes `dx`, adds to `dscale`; `gradient` is used up.
+    fn prepare_backward(
+        dx: &mut [f32], dscale: &mut [f32], gradient: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>,
+    ) {
+        if let Some((cosines, sines)) = angles {
+            rotate(gradient, cosines, sines, -1.0);
+        }
+        let width = x.len();
+        let r = inverse_root_mean_square(x);
+        let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
+        for i in 0..width {
+            dx[i] = factor * r * (gradient[i] * scale[i] - x[i] * projection);
+            dscale[i] += factor * gradient[i] * x[i] * r;
+        }
+    }
+}
+
+kernel! {
+    /// Softmax of each row of `scores` over the entries that `mask` allows; the others become exactly zero.
+    fn masked_softmax(scores: &mut [f32], mask: &[f32], padded: usize) {
+        for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded)) {
+            let mut lanes = [f32::NEG_INFINITY; SMALL_WIDTH_STEP];
+            for (scores, mask) in row.chunks_exact(SMALL_WIDTH_STEP).zip(mask.chunks_exact(SMALL_WIDTH_STEP)) {
+                for i in 0..SMALL_WIDTH_STEP {
+                    lanes[i] = lanes[i].max(scores[i] + mask[i]);
+                }
+            }
+            let largest = lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for i in 0..padded {
+                let weight = exp::<FUSED>(row[i] - largest);
+                row[i] = if mask[i] == 0.0 { weight } else { 0.0 };
+            }
+            let factor = 1.0 / lane_sum(|i| row[i], padded);
+            for value in row.iter_mut() {
+                *value *= factor;
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `dp = p * (dp - sum(dp * p))` for each row: the gradient of a softmax.
+    fn softmax_backward(dp: &mut [f32], p: &[f32], padded: usize) {
+        for (dp, p) in dp.chunks_exact_mut(padded).zip(p.chunks_exact(padded)) {
+            let sum = lane_sum(|i| dp[i] * p[i], padded);
+            for i in 0..padded {
+                dp[i] = p[i] * (dp[i] - sum);
+            }
+        }
+    }
+}
+
+fn flip(out: &mut [f32], x: &[f32], width: usize, padded: usize) {
+    for (row, values) in x.chunks_exact(width).enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            out[column * padded + row] = *value;
+        }
+    }
+}
+
+/// Gathers one head of one problem and computes its attention weights.
+fn weights(
+    scratch: &mut Scratch,
+    plan: &Plan,
+    qkv: &[f32],
+    scales: [&[f32]; 2],
+    problem: usize,
+    head: usize,
+) {
+    let (width, full) = (plan.sizes.head_width, plan.sizes.width());
+    let factor = (width as f32).sqrt().recip();
+    for i in 0..plan.length {
+        let row = &qkv[plan.row(problem, i) * 3 * full..][..3 * full];
+        let angles = plan
+            .rotary
+            .as_ref()
+            .map(|table| table.at(i % plan.sizes.frames));
+        let dense = i * width..(i + 1) * width;
+        prepare(
+            &mut scratch.q[dense.clone()],
+            &row[head * width..][..width],
+            scales[0],
+            factor,
+            angles,
+        );
+        prepare(
+            &mut scratch.k[dense.clone()],
+            &row[full + head * width..][..width],
+            scales[1],
+            1.0,
+            angles,
+        );
+        scratch.v[dense].copy_from_slice(&row[2 * full + head * width..][..width]);
+    }
+    flip(&mut scratch.flipped, &scratch.k, width, plan.padded);
+    multiply_small(
+        &mut scratch.p,
+        &scratch.q,
+        width,
+        1,
+        &scratch.flipped,
+        plan.length,
+        plan.padded,
+        width,
+    );
+    masked_softmax(&mut scratch.p, &plan.mask, plan.padded);
+}
+
+/// Attention of `qkv` `[B, T, S, 3 * D]` by `pattern`; `query_scale` and `key_scale` are `head_width` wide. Returns `[B, T, S, D]`.
+pub fn forward(
+    qkv: &[f32],
+    query_scale: &[f32],
+    key_scale: &[f32],
+    sizes: Sizes,
+    pattern: Pattern,
+) -> Vec<f32> {
+    let plan = Plan::new(sizes, pattern);
+    let (width, full) = (sizes.head_width, sizes.width());
+    let mut out = vec![0.0; sizes.rows() * full];
+    let shared = SharedMut::new(&mut out);
+    let run = |scratch: &mut Scratch, problem: usize| {
+        for head in 0..sizes.heads {
+            weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
+            multiply_small(
+                &mut scratch.dout,
+                &scratch.p,
+                plan.padded,
+                1,
+                &scratch.v,
+                plan.length,
+                width,
+                plan.length,
+            );
+            for i in 0..plan.length {
+                // SAFETY: a row belongs to one problem, and each head has its own part of it; `out` outlives the loop.
+                let target =
+                    unsafe { shared.row(plan.row(problem, i) * full + head * width, width) };
+                target.copy_from_slice(&scratch.dout[i * width..][..width]);
+            }
+        }
+    };
+    (0..plan.problems())
+        .into_par_iter()
+        .for_each_init(|| Scratch::new(&plan), run);
+    out
+}
+
+/// Gradients of [`forward`] with respect to `qkv`, `query_scale` and `key_scale`.
+pub fn backward(
+    dout: &[f32],
+    qkv: &[f32],
+    query_scale: &[f32],
+    key_scale: &[f32],
+    sizes: Sizes,
+    pattern: Pattern,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let plan = Plan::new(sizes, pattern);
+    let (width, full) = (sizes.head_width, sizes.width());
+    let factor = (width as f32).sqrt().recip();
+    let mut dqkv = vec![0.0; qkv.len()];
+    let mut dscales = vec![0.0; plan.problems() * 2 * width];
+    let shared = SharedMut::new(&mut dqkv);
+    let run = |scratch: &mut Scratch, (problem, dscales): (usize, &mut [f32])| {
+        let (dquery_scale, dkey_scale) = dscales.split_at_mut(width);
+        for head in 0..sizes.heads {
+            weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
+            for i in 0..plan.length {
+                let row = &dout[plan.row(problem, i) * full + head * width..][..width];
+                scratch.dout[i * width..][..width].copy_from_slice(row);
+            }
+            let (length, padded) = (plan.length, plan.padded);
+            multiply_small(
+                &mut scratch.dv,
+                &scratch.p,
+                1,
+                padded,
+                &scratch.dout,
+                length,
+                width,
+                length,
+            );
+            flip(&mut scratch.flipped, &scratch.v, width, padded);
+            multiply_small(
+                &mut scratch.dp,
+                &scratch.dout,
+                width,
+                1,
+                &scratch.flipped,
+                length,
+                padded,
+                width,
+            );
+            softmax_backward(&mut scratch.dp, &scratch.p, padded);
+            multiply_small(
+                &mut scratch.dq,
+                &scratch.dp,
+                padded,
+                1,
+                &scratch.k,
+                length,
+                width,
+                length,
+            );
+            multiply_small(
+                &mut scratch.dk,
+                &scratch.dp,
+                1,
+                padded,
+                &scratch.q,
+                length,
+                width,
+                length,
+            );
+            for i in 0..length {
+                let start = plan.row(problem, i) * 3 * full + head * width;
+                let angles = plan.rotary.as_ref().map(|table| table.at(i % sizes.frames));
+                let dense = i * width..(i + 1) * width;
+                // SAFETY: a row belongs to one problem, each head has its own part of it, and the three parts follow one
+                // another; `dqkv` outlives the loop.
+                let [dq, dk, dv] =
+                    [0, full, 2 * full].map(|part| unsafe { shared.row(start + part, width) });
+                let q = &qkv[start..][..width];
+                let k = &qkv[start + full..][..width];
+                prepare_backward(
+                    dq,
+                    dquery_scale,
+                    &mut scratch.dq[dense.clone()],
+                    q,
+                    query_scale,
+                    factor,
+                    angles,
+                );
+                prepare_backward(
+                    dk,
+                    dkey_scale,
+                    &mut scratch.dk[dense.clone()],
+                    k,
+                    key_scale,
+                    1.0,
+                    angles,
+                );
+                dv.copy_from_slice(&scratch.dv[dense]);
+            }
+        }
+    };
+    dscales.par_chunks_mut(2 * width).enumerate().for_each_init(
+        || Scratch::new(&plan),
+        |scratch, (problem, dscales)| run(scratch, (problem, dscales)),
+    );
+    let sums = sum_rows(&dscales, 2 * width);
+    (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
+}
+
+/// Keys, ready for the product, and values of one frame: two rows of `D` for each of `rows` positions.
+pub fn keys_and_values(
+    qkv: &[f32],
+    key_scale: &[f32],
+    frame: u64,
+    heads: usize,
+) -> (Vec<f32>, Vec<f32>) {
+    let width = key_scale.len();
+    let full = heads * width;
+    let table = RotaryTable::new(frame, 1, width);
+    let rows = qkv.len() / (3 * full);
+    let (mut keys, mut values) = (vec![0.0; rows * full], vec![0.0; rows * full]);
+    for (row, qkv) in qkv.chunks_exact(3 * full).enumerate() {
+        for head in 0..heads {
+            let out = &mut keys[row * full + head * width..][..width];
+            prepare(
+                out,
+                &qkv[full + head * width..][..width],
+                key_scale,
+                1.0,
+                Some(table.at(0)),
+            );
+        }
+        values[row * full..][..full].copy_from_slice(&qkv[2 * full..]);
+    }
+    (keys, values)
+}
+
+kernel! {
+    /// One query against the keys and values of the same position and head in several frames; `start` is where they lie in each.
+    fn attend_position(out: &mut [f32], query: &[f32], frames: &[(&[f32], &[f32])], start: usize, scores: &mut [f32]) {
+        let width = query.len();
+        let mut largest = f32::NEG_INFINITY;
+        for (score, (keys, _)) in scores.iter_mut().zip(frames) {
+            let key = &keys[start..start + width];
+            *score = lane_sum(|i| query[i] * key[i], width);
+            largest = largest.max(*score);
+        }
+        let mut sum = 0.0;
+        for score in scores.iter_mut() {
+            *score = exp::<FUSED>(*score - largest);
+            sum += *score;
+        }
+        out.fill(0.0);
+        for (score, (_, values)) in scores.iter().zip(frames) {
+            let weight = *score / sum;
+            let value = &values[start..start + width];
+            for i in 0..width {
+                out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
+            }
+        }
+    }
+}
+
+/// Temporal attention of one new frame to cached frames and itself: the streaming form of [`Pattern::Time`].
+///
+/// `qkv` is `[rows, 3 * D]` of the frame with absolute number `frame`; `frames` are keys and values `[rows, D]` from
+/// [`keys_and_values`], oldest first, the new frame's own last. Returns `[rows, D]`.
+pub fn attend_cached(
+    qkv: &[f32],
+    query_scale: &[f32],
+    frame: u64,
+    heads: usize,
+    frames: &[(&[f32], &[f32])],
+) -> Vec<f32> {
+    let width = query_scale.len();
+    let full = heads * width;
+    let factor = (width as f32).sqrt().recip();
+    let table = RotaryTable::new(frame, 1, width);
+    let mut out = vec![0.0; qkv.len() / 3];
+    out.par_chunks_mut(full)
+        .with_min_len(16)
+        .enumerate()
+        .for_each(|(row, out)| {
+            let mut query = vec![0.0; width];
+            let mut scores = vec![0.0; frames.len()];
+            for (head, out) in out.chunks_exact_mut(width).enumerate() {
+                let q = &qkv[row * 3 * full + head * width..][..width];
+                prepare(&mut query, q, query_scale, factor, Some(table.at(0)));
+                attend_position(out, &query, frames, row * full + head * width, &mut scores);
+            }
+        });
+    out
+}

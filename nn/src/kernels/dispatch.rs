@@ -1,0 +1,97 @@
+//! Picks, once per process, the widest instruction set that this CPU offers, and compiles kernels for each of them.
+//!
+//! A kernel is written once as plain Rust over slices; [`kernel!`](crate::kernels::kernel) compiles that body three times with different
+//! target features, so that the compiler vectorises it for each, and calls the right one.
+
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstructionSet {
+    /// What every CPU of the target architecture has.
+    Baseline,
+    /// AVX2 with fused multiply-add (x86-64 since about 2013).
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+/// The instruction set that kernels run on in this process.
+///
+/// `DJINN_CPU=scalar|avx2|avx512` asks for a narrower one; what the CPU does not have is never chosen.
+pub fn instruction_set() -> InstructionSet {
+    static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let wanted = match std::env::var("DJINN_CPU").as_deref() {
+            Ok("scalar") => InstructionSet::Baseline,
+            Ok("avx2") => InstructionSet::Avx2,
+            _ => InstructionSet::Avx512,
+        };
+        wanted.min(widest())
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn widest() -> InstructionSet {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => InstructionSet::Avx512,
+        (true, false) => InstructionSet::Avx2,
+        _ => InstructionSet::Baseline,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn widest() -> InstructionSet {
+    InstructionSet::Baseline
+}
+
+/// `a * b + c`, fused where the kernel is compiled for a CPU with fused multiply-add.
+///
+/// Without the instruction, `f32::mul_add` is a slow library call; AArch64 always has it.
+#[inline(always)]
+pub fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED || cfg!(target_arch = "aarch64") {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
+    }
+}
+
+/// Defines a function that is compiled once for each instruction set and dispatched at run time.
+///
+/// The body may name the constant `FUSED`, true where fused multiply-add is available.
+macro_rules! kernel {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(unused_mut, clippy::too_many_arguments)]
+            fn body<const FUSED: bool>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                match $crate::kernels::dispatch::instruction_set() {
+                    // SAFETY: `instruction_set` returns only what the CPU was found to have.
+                    $crate::kernels::dispatch::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::kernels::dispatch::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernels::dispatch::InstructionSet::Baseline => {}
+                }
+            }
+            body::<false>($($arg),*)
+        }
+    };
+}
+pub(crate) use kernel;

@@ -1,0 +1,164 @@
+//! Functions applied to each number on its own, and the activation of the feed-forward layer.
+
+use super::parallel::for_each_chunk;
+use super::{kernel, multiply_add};
+
+/// Elements that one task works on: small enough to stay in the first cache levels.
+const CHUNK: usize = 8 * 1024;
+
+/// `e^x` to within about 2 units in the last place, without branches, so that loops over it vectorise.
+#[inline(always)]
+pub fn exp<const FUSED: bool>(x: f32) -> f32 {
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer in the default rounding mode.
+    const ROUNDER: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.0, 88.0);
+    let shifted = multiply_add::<FUSED>(clamped, std::f32::consts::LOG2_E, ROUNDER);
+    let exponent = shifted - ROUNDER;
+    // ln 2 in two parts, so that the reduced argument keeps its last digits.
+    let reduced = multiply_add::<FUSED>(exponent, -0.693_145_75, clamped);
+    let reduced = multiply_add::<FUSED>(exponent, -1.428_606_8e-6, reduced);
+    let mut sum = 1.0 / 720.0;
+    for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        sum = multiply_add::<FUSED>(sum, reduced, coefficient);
+    }
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+    sum * power
+}
+
+/// The factor `x` is multiplied with in GELU, sigmoid(2u), and the derivative of u (tanh form, arXiv 1606.08415).
+#[inline(always)]
+fn gelu_gate<const FUSED: bool>(x: f32) -> (f32, f32) {
+    const SCALE: f32 = 2.0 * 0.797_884_6;
+    let square = x * x;
+    let u = SCALE * x * multiply_add::<FUSED>(0.044_715, square, 1.0);
+    let gate = 1.0 / (1.0 + exp::<FUSED>(-u));
+    let slope = SCALE * multiply_add::<FUSED>(3.0 * 0.044_715, square, 1.0);
+    (gate, slope)
+}
+
+kernel! {
+    fn gelu_chunk(out: &mut [f32], x: &[f32]) {
+        for (y, &x) in out.iter_mut().zip(x) {
+            *y = x * gelu_gate::<FUSED>(x).0;
+        }
+    }
+}
+
+kernel! {
+    fn gelu_backward_chunk(gradient: &mut [f32], x: &[f32]) {
+        for (g, &x) in gradient.iter_mut().zip(x) {
+            let (gate, slope) = gelu_gate::<FUSED>(x);
+            *g *= gate + x * gate * (1.0 - gate) * slope;
+        }
+    }
+}
+
+/// `out = gelu(x)`.
+pub fn gelu(out: &mut [f32], x: &[f32]) {
+    for_each_chunk(out, CHUNK, |index, chunk| {
+        gelu_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
+    });
+}
+
+/// `gradient *= gelu'(x)`.
+pub fn gelu_backward(gradient: &mut [f32], x: &[f32]) {
+    for_each_chunk(gradient, CHUNK, |index, chunk| {
+        gelu_backward_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
+    });
+}
+
+/// `out = a + b`.
+pub fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
+    for_each_chunk(out, CHUNK, |index, chunk| {
+        let start = index * CHUNK;
+        for ((y, a), b) in chunk.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+            *y = a + b;
+        }
+    });
+}
+
+/// Feature-wise linear modulation (arXiv 1709.07871): `out = x * (1 + scale) + shift`, where `scale` and `shift` have one row of
+/// `width` for each `group` rows of `x`.
+pub fn film(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize) {
+    for_each_chunk(out, group * width, |index, chunk| {
+        let (scale, shift) = (
+            &scale[index * width..][..width],
+            &shift[index * width..][..width],
+        );
+        let x = &x[index * group * width..][..chunk.len()];
+        for (y, x) in chunk.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            for i in 0..width {
+                y[i] = x[i] * (1.0 + scale[i]) + shift[i];
+            }
+        }
+    });
+}
+
+/// Gradient of [`film`] with respect to `scale`: the sum over each group of `gradient * x`.
+pub fn film_scale_gradient(gradient: &[f32], x: &[f32], group: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; gradient.len() / group];
+    for_each_chunk(&mut out, width, |index, sum| {
+        let rows = index * group * width..(index + 1) * group * width;
+        for (g, x) in gradient[rows.clone()]
+            .chunks_exact(width)
+            .zip(x[rows].chunks_exact(width))
+        {
+            for i in 0..width {
+                sum[i] += g[i] * x[i];
+            }
+        }
+    });
+    out
+}
+
+/// Gradient of [`film`] with respect to `shift`: the sum over each group of `gradient`.
+pub fn film_shift_gradient(gradient: &[f32], group: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; gradient.len() / group];
+    for_each_chunk(&mut out, width, |index, sum| {
+        for g in gradient[index * group * width..(index + 1) * group * width].chunks_exact(width) {
+            for i in 0..width {
+                sum[i] += g[i];
+            }
+        }
+    });
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_accurate_over_its_range() {
+        for step in -8700..8800 {
+            let x = step as f32 / 100.0;
+            for y in [exp::<false>(x), x.exp()] {
+                assert!(
+                    (y / x.exp() - 1.0).abs() < 4e-7 || y < 1e-37,
+                    "exp({x}) = {y}"
+                );
+            }
+        }
+        assert!(exp::<false>(-1000.0) < 1e-37);
+        assert!(exp::<false>(1000.0).is_finite());
+    }
+
+    #[test]
+    fn gelu_has_the_published_values_and_slope() {
+        let x: Vec<f32> = (-400..400).map(|i| i as f32 / 80.0).collect();
+        let mut y = vec![0.0; x.len()];
+        gelu(&mut y, &x);
+        let mut slope = vec![1.0; x.len()];
+        gelu_backward(&mut slope, &x);
+        let f = |x: f64| {
+            0.5 * x
+                * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+        };
+        for i in 0..x.len() {
+            let v = f64::from(x[i]);
+            assert!((f64::from(y[i]) - f(v)).abs() < 1e-6);
+            let numeric = (f(v + 1e-5) - f(v - 1e-5)) / 2e-5;
+            assert!((f64::from(slope[i]) - numeric).abs() < 1e-5, "slope at {v}");
+        }
+    }
+}

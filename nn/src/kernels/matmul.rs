@@ -1,0 +1,188 @@
+//! Matrix products: large ones through the `gemm` crate on all cores, small ones inside attention by a register tile.
+
+use super::{kernel, multiply_add};
+use gemm::Parallelism;
+
+/// Products with fewer multiplications than this stay on one core.
+const SMALLEST_SHARED_PRODUCT: usize = 128 * 1024;
+
+/// A matrix in a slice: element (row, column) lies at `row * row_stride + column * column_stride`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major matrix. Panics when `data` is not `rows * columns` long: callers pass buffers that they sized themselves.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "matrix of {rows}x{columns}");
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The same numbers read with rows and columns exchanged; nothing is copied.
+    pub fn transposed(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+/// `out = left * right`, or `out += left * right` when `accumulate`; `out` is row-major.
+pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
+    let (m, n, k) = (left.rows, right.columns, left.columns);
+    assert_eq!(k, right.rows, "inner sizes of a product");
+    assert_eq!(out.len(), m * n, "result of a product");
+    let parallelism = if m * n * k < SMALLEST_SHARED_PRODUCT {
+        Parallelism::None
+    } else {
+        Parallelism::Rayon(0)
+    };
+    // SAFETY: sizes and strides describe exactly the slices, which were checked when the matrices were made.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            left.data.as_ptr(),
+            left.column_stride as isize,
+            left.row_stride as isize,
+            right.data.as_ptr(),
+            right.column_stride as isize,
+            right.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// Width that rows of [`multiply_small`]'s right side and result are padded to.
+pub const SMALL_WIDTH_STEP: usize = 16;
+
+kernel! {
+    /// `out[m, n] = left * right[k, n]` on one core, for the products inside attention.
+    ///
+    /// `left` element (i, l) lies at `i * left_rows + l * left_columns`; `right` and `out` are row-major with `n` a multiple of
+    /// [`SMALL_WIDTH_STEP`].
+    pub fn multiply_small(
+        out: &mut [f32], left: &[f32], left_rows: usize, left_columns: usize, right: &[f32], m: usize, n: usize, k: usize,
+    ) {
+        assert!(n.is_multiple_of(SMALL_WIDTH_STEP) && out.len() >= m * n && right.len() >= k * n);
+        assert!(m == 0 || k == 0 || left.len() > (m - 1) * left_rows + (k - 1) * left_columns);
+        let mut column = 0;
+        while column < n {
+            let wide = n - column >= 32;
+            let mut row = 0;
+            while row < m {
+                let full = m - row >= 4;
+                match (wide, full) {
+                    (true, true) => tile::<4, 32, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                    (true, false) => tile::<1, 32, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                    (false, true) => tile::<4, 16, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                    (false, false) => tile::<1, 16, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                }
+                row += if full { 4 } else { 1 };
+            }
+            column += if wide { 32 } else { 16 };
+        }
+    }
+}
+
+/// One tile of [`multiply_small`], kept in registers while it runs over `k`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
+    out: &mut [f32],
+    left: &[f32],
+    left_rows: usize,
+    left_columns: usize,
+    right: &[f32],
+    row: usize,
+    column: usize,
+    n: usize,
+    k: usize,
+) {
+    let mut sums = [[0f32; COLUMNS]; ROWS];
+    for l in 0..k {
+        let line: &[f32; COLUMNS] = right[l * n + column..][..COLUMNS]
+            .try_into()
+            .expect("slice of that length");
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let factor = left[(row + i) * left_rows + l * left_columns];
+            for (total, value) in sum.iter_mut().zip(line) {
+                *total = multiply_add::<FUSED>(factor, *value, *total);
+            }
+        }
+    }
+    for (i, sum) in sums.iter().enumerate() {
+        out[(row + i) * n + column..][..COLUMNS].copy_from_slice(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| (((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5) - 1.0)
+            .collect()
+    }
+
+    fn plain(left: &[f32], right: &[f32], m: usize, n: usize, k: usize) -> Vec<f32> {
+        let mut out = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                out[i * n + j] = (0..k).map(|l| left[i * k + l] * right[l * n + j]).sum();
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn products_equal_the_definition(m in 1usize..40, n in 1usize..40, k in 1usize..40) {
+            let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
+            let expected = plain(&left, &right, m, n, k);
+            let mut out = vec![0.0; m * n];
+            multiply(&mut out, Matrix::new(&left, m, k), Matrix::new(&right, k, n), false);
+            for (a, b) in out.iter().zip(&expected) { prop_assert!((a - b).abs() < 1e-4); }
+            multiply(&mut out, Matrix::new(&left, m, k), Matrix::new(&right, k, n), true);
+            for (a, b) in out.iter().zip(&expected) { prop_assert!((a - 2.0 * b).abs() < 1e-4); }
+            let transposed: Vec<f32> = (0..k * m).map(|i| left[(i % m) * k + i / m]).collect();
+            multiply(&mut out, Matrix::new(&transposed, k, m).transposed(), Matrix::new(&right, k, n), false);
+            for (a, b) in out.iter().zip(&expected) { prop_assert!((a - b).abs() < 1e-4); }
+        }
+
+        #[test]
+        fn small_products_equal_the_definition(m in 1usize..20, blocks in 1usize..6, k in 1usize..40) {
+            let n = blocks * SMALL_WIDTH_STEP;
+            let (left, right) = (numbers(m * k, 3), numbers(k * n, 4));
+            let mut out = vec![0.0; m * n];
+            multiply_small(&mut out, &left, k, 1, &right, m, n, k);
+            for (a, b) in out.iter().zip(&plain(&left, &right, m, n, k)) { prop_assert!((a - b).abs() < 1e-4); }
+        }
+    }
+}

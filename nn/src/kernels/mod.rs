@@ -1,0 +1,16 @@
+//! The arithmetic itself: plain functions over `f32` slices, vectorised for the CPU at hand and spread over its cores.
+//!
+//! Nothing here knows of tensors or gradients; [`crate::ops`] wraps these functions as candle operations. Work is split
+//! into pieces of a fixed size and partial sums are added in a fixed order, so results do not depend on the number of threads.
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dispatch;
+pub mod elementwise;
+pub mod matmul;
+pub mod norm;
+pub mod parallel;
+pub mod warp;
+
+pub(crate) use dispatch::{kernel, multiply_add};

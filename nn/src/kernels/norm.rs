@@ -1,0 +1,89 @@
+//! Root-mean-square normalisation (arXiv 1910.07467), forward and backward.
+
+use super::kernel;
+use super::parallel::{for_each_chunk, sum_rows};
+use rayon::prelude::*;
+
+/// Added to the mean square, so that a row of zeros stays zeros.
+pub const EPSILON: f32 = 1e-6;
+
+/// Rows that one task works on; also the size of the pieces that gradients of the weight are summed in.
+const ROWS: usize = 32;
+
+/// A sum in eight lanes, so that it vectorises; the order is fixed.
+#[inline(always)]
+pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
+    let mut lanes = [0f32; 16];
+    let whole = count / 16 * 16;
+    let mut i = 0;
+    while i < whole {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += values(i + lane);
+        }
+        i += 16;
+    }
+    let mut rest = 0.0;
+    while i < count {
+        rest += values(i);
+        i += 1;
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// `1 / sqrt(mean(x^2) + epsilon)`.
+#[inline(always)]
+pub(super) fn inverse_root_mean_square(x: &[f32]) -> f32 {
+    (lane_sum(|i| x[i] * x[i], x.len()) / x.len() as f32 + EPSILON)
+        .sqrt()
+        .recip()
+}
+
+kernel! {
+    fn forward_rows(out: &mut [f32], x: &[f32], weight: &[f32]) {
+        let width = weight.len();
+        for (y, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            let r = inverse_root_mean_square(x);
+            for i in 0..width {
+                y[i] = x[i] * r * weight[i];
+            }
+        }
+    }
+}
+
+kernel! {
+    fn backward_rows(dx: &mut [f32], dweight: &mut [f32], dy: &[f32], x: &[f32], weight: &[f32]) {
+        let width = weight.len();
+        for ((dx, dy), x) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(width)).zip(x.chunks_exact(width)) {
+            let r = inverse_root_mean_square(x);
+            let projection = lane_sum(|i| dy[i] * weight[i] * x[i], width) / width as f32 * r * r;
+            for i in 0..width {
+                dx[i] = r * (dy[i] * weight[i] - x[i] * projection);
+                dweight[i] += dy[i] * x[i] * r;
+            }
+        }
+    }
+}
+
+/// `out = x / rms(x) * weight` for each row; a row is as long as `weight`.
+pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32]) {
+    let chunk_len = ROWS * weight.len();
+    for_each_chunk(out, chunk_len, |index, chunk| {
+        forward_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
+    });
+}
+
+/// Gradients of [`rms_norm`] with respect to `x` and `weight`.
+pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let width = weight.len();
+    let chunk_len = ROWS * width;
+    let mut dx = vec![0.0; x.len()];
+    let mut partial = vec![0.0; x.len().div_ceil(chunk_len) * width];
+    dx.par_chunks_mut(chunk_len)
+        .zip(partial.par_chunks_mut(width))
+        .enumerate()
+        .for_each(|(index, (dx, dweight))| {
+            let range = index * chunk_len..index * chunk_len + dx.len();
+            backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
+        });
+    (dx, sum_rows(&partial, width))
+}

@@ -1,0 +1,180 @@
+//! Moving the pixels of a picture along a coarse flow field, forward and backward.
+
+use rayon::prelude::*;
+
+/// Sizes of a warp: pictures of `height` x `width` with `channels` numbers a pixel, flow of `grid_height` x `grid_width` cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Picture height in pixels.
+    pub height: usize,
+    /// Picture width in pixels.
+    pub width: usize,
+    /// Numbers per pixel.
+    pub channels: usize,
+    /// Rows of the flow grid.
+    pub grid_height: usize,
+    /// Columns of the flow grid.
+    pub grid_width: usize,
+}
+
+impl Sizes {
+    fn picture(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    fn grid(&self) -> usize {
+        self.grid_height * self.grid_width * 2
+    }
+}
+
+/// A position between two cells of an axis: the lower one, the upper one and the upper one's share.
+#[derive(Clone, Copy)]
+struct Between {
+    low: usize,
+    high: usize,
+    share: f32,
+}
+
+impl Between {
+    /// `position` in cells, held within `0..=count - 1`; also whether it lay inside.
+    #[inline(always)]
+    fn new(position: f32, count: usize) -> (Self, bool) {
+        let last = (count - 1) as f32;
+        // Not a number fails both comparisons of `clamp` and would index out of bounds after the cast otherwise.
+        let held = if position.is_nan() {
+            0.0
+        } else {
+            position.clamp(0.0, last)
+        };
+        let low = held as usize;
+        (
+            Self {
+                low,
+                high: (low + 1).min(count - 1),
+                share: held - low as f32,
+            },
+            held == position,
+        )
+    }
+}
+
+/// Where each pixel row or column lies in the flow grid.
+fn grid_axis(pixels: usize, cells: usize) -> Vec<Between> {
+    let scale = cells as f32 / pixels as f32;
+    (0..pixels)
+        .map(|i| Between::new((i as f32 + 0.5) * scale - 0.5, cells).0)
+        .collect()
+}
+
+/// The four grid cells around a pixel and their weights.
+#[inline(always)]
+fn corners(y: Between, x: Between, columns: usize) -> [(usize, f32); 4] {
+    [
+        (y.low * columns + x.low, (1.0 - y.share) * (1.0 - x.share)),
+        (y.low * columns + x.high, (1.0 - y.share) * x.share),
+        (y.high * columns + x.low, y.share * (1.0 - x.share)),
+        (y.high * columns + x.high, y.share * x.share),
+    ]
+}
+
+/// Flow (x, y) in pixels at a pixel, from the coarse grid.
+#[inline(always)]
+fn flow_at(flow: &[f32], cells: &[(usize, f32); 4]) -> (f32, f32) {
+    cells.iter().fold((0.0, 0.0), |(fx, fy), &(cell, weight)| {
+        (
+            fx + weight * flow[2 * cell],
+            fy + weight * flow[2 * cell + 1],
+        )
+    })
+}
+
+/// `out[y, x] = picture[y + flow_y, x + flow_x]`, bilinear in both the picture and the flow grid; positions beyond the edge take the
+/// edge's colour.
+///
+/// `pictures` is `[R, H, W, C]`, `flow` is `[R, grid_height, grid_width, 2]` as (x, y) in pixels. Returns `[R, H, W, C]`.
+pub fn forward(pictures: &[f32], flow: &[f32], sizes: Sizes) -> Vec<f32> {
+    let (rows, columns) = (
+        grid_axis(sizes.height, sizes.grid_height),
+        grid_axis(sizes.width, sizes.grid_width),
+    );
+    let mut out = vec![0.0; pictures.len()];
+    let channels = sizes.channels;
+    out.par_chunks_mut(sizes.picture())
+        .enumerate()
+        .for_each(|(index, out)| {
+            let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
+            let flow = &flow[index * sizes.grid()..][..sizes.grid()];
+            for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
+                let (y, x) = (pixel / sizes.width, pixel % sizes.width);
+                let (fx, fy) = flow_at(flow, &corners(rows[y], columns[x], sizes.grid_width));
+                let (source_y, _) = Between::new(y as f32 + fy, sizes.height);
+                let (source_x, _) = Between::new(x as f32 + fx, sizes.width);
+                for (source, weight) in corners(source_y, source_x, sizes.width) {
+                    for (value, colour) in out
+                        .iter_mut()
+                        .zip(&picture[source * channels..][..channels])
+                    {
+                        *value += weight * colour;
+                    }
+                }
+            }
+        });
+    out
+}
+
+/// Gradients of [`forward`] with respect to the pictures and the flow.
+pub fn backward(
+    gradient: &[f32],
+    pictures: &[f32],
+    flow: &[f32],
+    sizes: Sizes,
+) -> (Vec<f32>, Vec<f32>) {
+    let (rows, columns) = (
+        grid_axis(sizes.height, sizes.grid_height),
+        grid_axis(sizes.width, sizes.grid_width),
+    );
+    let mut dpictures = vec![0.0; pictures.len()];
+    let mut dflow = vec![0.0; flow.len()];
+    let channels = sizes.channels;
+    let pairs = dpictures
+        .par_chunks_mut(sizes.picture())
+        .zip(dflow.par_chunks_mut(sizes.grid()));
+    pairs.enumerate().for_each(|(index, (dpicture, dflow))| {
+        let offset = index * sizes.picture();
+        let picture = &pictures[offset..][..sizes.picture()];
+        let flow = &flow[index * sizes.grid()..][..sizes.grid()];
+        for (pixel, gradient) in gradient[offset..][..sizes.picture()]
+            .chunks_exact(channels)
+            .enumerate()
+        {
+            let (y, x) = (pixel / sizes.width, pixel % sizes.width);
+            let cells = corners(rows[y], columns[x], sizes.grid_width);
+            let (fx, fy) = flow_at(flow, &cells);
+            let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
+            let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
+            let sources = corners(source_y, source_x, sizes.width);
+            // The gradient's product with each of the four colours around the source position.
+            let mut along = [0f32; 4];
+            for (product, (source, weight)) in along.iter_mut().zip(sources) {
+                let start = source * channels;
+                for (channel, g) in gradient.iter().enumerate() {
+                    *product += g * picture[start + channel];
+                    dpicture[start + channel] += g * weight;
+                }
+            }
+            let [top_left, top_right, bottom_left, bottom_right] = along;
+            let mut dx = (top_right - top_left) * (1.0 - source_y.share)
+                + (bottom_right - bottom_left) * source_y.share;
+            let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
+                + (bottom_right - top_right) * source_x.share;
+            // Beyond the edge the colour no longer changes with the flow.
+            dx *= f32::from(u8::from(inside_x));
+            dy *= f32::from(u8::from(inside_y));
+            for (cell, weight) in cells {
+                dflow[2 * cell] += weight * dx;
+                dflow[2 * cell + 1] += weight * dy;
+            }
+        }
+    });
+    (dpictures, dflow)
+}

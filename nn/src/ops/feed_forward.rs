@@ -1,0 +1,124 @@
+//! The feed-forward layer: up, GELU, down, with the wide middle kept out of the graph.
+
+use super::{composed, fused, leading, output, slice, tensor, values};
+use crate::kernels::elementwise::{gelu, gelu_backward};
+use crate::kernels::matmul::{Matrix, multiply};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use std::sync::Mutex;
+
+/// `gelu(x * up^T) * down^T`: `x` is `[.., D]`, `up` `[F, D]`, `down` `[D, F]`, the result like `x`.
+pub fn feed_forward(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
+    if !fused(&[x, up, down]) {
+        return composed::feed_forward(x, up, down);
+    }
+    x.contiguous()?.apply_op3(
+        &up.contiguous()?,
+        &down.contiguous()?,
+        FeedForward {
+            hidden: Mutex::new(Vec::new()),
+        },
+    )
+}
+
+struct FeedForward {
+    /// `x * up^T` of the forward pass, for the backward pass.
+    hidden: Mutex<Vec<f32>>,
+}
+
+impl CustomOp3 for FeedForward {
+    fn name(&self) -> &'static str {
+        "feed-forward"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        up: &CpuStorage,
+        lu: &Layout,
+        down: &CpuStorage,
+        ld: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (wide, width) = lu.shape().dims2()?;
+        if ld.shape().dims2()? != (width, wide) || lx.dims().last() != Some(&width) {
+            bail!(
+                "feed-forward layer of {:?} and {:?} got {:?}",
+                lu.shape(),
+                ld.shape(),
+                lx.shape()
+            );
+        }
+        let rows = leading(lx.shape());
+        let mut hidden = vec![0.0; rows * wide];
+        let up = Matrix::new(slice(up, lu)?, wide, width).transposed();
+        multiply(
+            &mut hidden,
+            Matrix::new(slice(x, lx)?, rows, width),
+            up,
+            false,
+        );
+        let mut active = vec![0.0; rows * wide];
+        gelu(&mut active, &hidden);
+        let mut out = vec![0.0; rows * width];
+        let down = Matrix::new(slice(down, ld)?, width, wide).transposed();
+        multiply(&mut out, Matrix::new(&active, rows, wide), down, false);
+        if let Ok(mut kept) = self.hidden.lock() {
+            *kept = hidden;
+        }
+        Ok(output(out, lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        up: &Tensor,
+        down: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (wide, width) = up.dims2()?;
+        let rows = leading(x.shape());
+        let Ok(hidden) = self.hidden.lock() else {
+            bail!("feed-forward pass was interrupted")
+        };
+        values!(
+            x_values = x,
+            up_values = up,
+            down_values = down,
+            dy = gradient
+        );
+        let dy = Matrix::new(dy, rows, width);
+        let mut active = vec![0.0; rows * wide];
+        gelu(&mut active, &hidden);
+        let mut ddown = vec![0.0; width * wide];
+        multiply(
+            &mut ddown,
+            dy.transposed(),
+            Matrix::new(&active, rows, wide),
+            false,
+        );
+        let mut dhidden = active;
+        multiply(
+            &mut dhidden,
+            dy,
+            Matrix::new(down_values, width, wide),
+            false,
+        );
+        gelu_backward(&mut dhidden, &hidden);
+        let dhidden = Matrix::new(&dhidden, rows, wide);
+        let mut dup = vec![0.0; wide * width];
+        multiply(
+            &mut dup,
+            dhidden.transposed(),
+            Matrix::new(x_values, rows, width),
+            false,
+        );
+        let mut dx = vec![0.0; rows * width];
+        multiply(&mut dx, dhidden, Matrix::new(up_values, wide, width), false);
+        Ok((
+            Some(tensor(dx, x.shape())?),
+            Some(tensor(dup, up.shape())?),
+            Some(tensor(ddown, down.shape())?),
+        ))
+    }
+}

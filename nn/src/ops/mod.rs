@@ -1,0 +1,71 @@
+//! The fused operations as candle operations with hand-written backward passes.
+//!
+//! Each function takes and gives tensors. On the CPU it runs one fused kernel ([`crate::kernels`]); elsewhere, the same mathematics
+//! composed of candle's own operations ([`composed`]), which is also what the tests check the kernels against.
+
+mod attention;
+pub mod composed;
+mod cross_entropy;
+mod elementwise;
+mod feed_forward;
+mod linear;
+mod norm;
+mod warp;
+
+pub use attention::attention;
+pub use cross_entropy::cross_entropy;
+pub use elementwise::{add, film};
+pub use feed_forward::feed_forward;
+pub use linear::{linear, linear_onto};
+pub use norm::rms_norm;
+pub use warp::warp;
+
+use candle_core::{CpuStorage, Device, Layout, Result, Shape, Tensor, bail};
+
+/// The numbers of a contiguous `f32` CPU tensor.
+pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let values = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => bail!("a fused operation needs contiguous tensors, got {layout:?}"),
+    }
+}
+
+/// Binds names to the numbers of contiguous CPU tensors for the rest of the scope.
+macro_rules! values {
+    ($($name:ident = $tensor:expr),* $(,)?) => {
+        $(
+            let tensor = $tensor.contiguous()?;
+            let (guard, layout) = tensor.storage_and_layout();
+            let $name = match &*guard {
+                candle_core::Storage::Cpu(storage) => $crate::ops::slice(storage, layout)?,
+                _ => candle_core::bail!("a fused operation's gradient needs CPU tensors"),
+            };
+        )*
+    };
+}
+pub(crate) use values;
+
+/// What a kernel's result becomes.
+fn output(values: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+    (CpuStorage::F32(values), shape.into())
+}
+
+fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
+    Tensor::from_vec(values, shape, &Device::Cpu)
+}
+
+/// Whether the fused kernels can run on these tensors.
+fn fused(tensors: &[&Tensor]) -> bool {
+    tensors
+        .iter()
+        .all(|tensor| tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32)
+}
+
+/// `x` without its last dimension.
+fn leading(shape: &Shape) -> usize {
+    shape.elem_count() / shape.dims().last().copied().unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests;

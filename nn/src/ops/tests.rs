@@ -1,0 +1,192 @@
+//! Every fused operation against the plain composition: values, and gradients with respect to every argument.
+
+use super::*;
+use crate::kernels::attention::Pattern;
+use crate::{generator, normal};
+use candle_core::{DType, Device, Result, Tensor, Var};
+use proptest::prelude::*;
+
+fn noise(dims: &[usize], seed: u64) -> Var {
+    let mut random = generator(seed, 1);
+    let values = (0..dims.iter().product())
+        .map(|_| normal(&mut random))
+        .collect::<Vec<f32>>();
+    Var::from_tensor(&Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
+}
+
+fn largest(difference: &Tensor) -> f32 {
+    difference
+        .abs()
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .max(0)
+        .unwrap()
+        .to_scalar()
+        .unwrap()
+}
+
+/// Compares `fused` and `plain` on the same variables: results, and gradients of the sum of results weighted at random.
+fn same(
+    vars: &[Var],
+    fused: impl Fn(&[Tensor]) -> Result<Tensor>,
+    plain: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let (a, b) = (fused(&tensors).unwrap(), plain(&tensors).unwrap());
+    assert_eq!(a.shape(), b.shape());
+    let size = 1.0 + largest(&b);
+    assert!(
+        largest(&(&a - &b).unwrap()) < 1e-4 * size,
+        "values differ by {}",
+        largest(&(&a - &b).unwrap())
+    );
+    let weights = noise(if a.rank() == 0 { &[] } else { a.dims() }, 99);
+    let gradients = |y: &Tensor| {
+        (y * weights.as_tensor())
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap()
+    };
+    let (ga, gb) = (gradients(&a), gradients(&b));
+    for (index, var) in vars.iter().enumerate() {
+        let (ga, gb) = (
+            ga.get(var.as_tensor()).unwrap(),
+            gb.get(var.as_tensor()).unwrap(),
+        );
+        let off = largest(&(ga - gb).unwrap());
+        assert!(
+            off < 2e-4 * (1.0 + largest(gb)),
+            "gradient {index} of {:?} differs by {off}",
+            var.shape()
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn linear_layers(rows in 1usize..70, inputs in 1usize..40, outputs in 1usize..40) {
+        let vars = [noise(&[rows, inputs], 1), noise(&[outputs, inputs], 2), noise(&[rows, outputs], 3)];
+        same(&vars[..2], |t| linear(&t[0], &t[1]), |t| composed::linear(&t[0], &t[1]));
+        same(&vars, |t| linear_onto(&t[0], &t[1], &t[2]), |t| composed::linear(&t[0], &t[1])? + &t[2]);
+    }
+
+    #[test]
+    fn feed_forward_layers(rows in 1usize..70, width in 1usize..24, wide in 1usize..50) {
+        let vars = [noise(&[rows, width], 1), noise(&[wide, width], 2), noise(&[width, wide], 3)];
+        same(&vars, |t| feed_forward(&t[0], &t[1], &t[2]), |t| composed::feed_forward(&t[0], &t[1], &t[2]));
+    }
+
+    #[test]
+    fn norms(rows in 1usize..90, width in 1usize..70) {
+        let vars = [noise(&[rows, width], 1), noise(&[width], 2)];
+        same(&vars, |t| rms_norm(&t[0], &t[1]), |t| composed::rms_norm(&t[0], &t[1]));
+    }
+
+    #[test]
+    fn modulation(groups in 1usize..6, rows in 1usize..20, width in 1usize..40) {
+        let vars = [noise(&[2, groups, rows, width], 1), noise(&[2, groups, width], 2), noise(&[2, groups, width], 3)];
+        same(&vars, |t| film(&t[0], &t[1], &t[2]), |t| composed::film(&t[0], &t[1], &t[2]));
+    }
+
+    #[test]
+    fn sums(rows in 1usize..300, width in 1usize..70) {
+        let vars = [noise(&[rows, width], 1), noise(&[rows, width], 2)];
+        same(&vars, |t| add(&t[0], &t[1]), |t| &t[0] + &t[1]);
+    }
+
+    #[test]
+    fn attentions(batch in 1usize..3, frames in 1usize..7, positions in 1usize..35, heads in 1usize..3, wide in 1usize..3, window in 1usize..5) {
+        let width = 16 * wide;
+        let vars = [noise(&[2 * batch, frames, positions, 3 * heads * width], 1), noise(&[width], 2), noise(&[width], 3)];
+        for pattern in [Pattern::Space, Pattern::Time { window }, Pattern::PairedTime { window }] {
+            same(&vars, |t| attention(&t[0], &t[1], &t[2], pattern), |t| composed::attention(&t[0], &t[1], &t[2], pattern));
+        }
+    }
+
+    #[test]
+    fn warps(count in 1usize..3, height in 2usize..12, width in 2usize..12, rows in 1usize..4, columns in 1usize..4) {
+        // Offsets away from whole pixels, where the bilinear slope jumps.
+        let flow = noise(&[count, rows, columns, 2], 5);
+        let vars = [noise(&[count, height, width, 3], 1), flow];
+        same(&vars, |t| warp(&t[0], &t[1]), |t| composed::warp(&t[0], &t[1]));
+    }
+
+    #[test]
+    fn cross_entropies(rows in 1usize..60, classes in 1usize..70, seed in 0u32..9) {
+        let targets: Vec<u32> = (0..rows as u32).map(|row| (row * 31 + seed) % classes as u32).collect();
+        let targets = Tensor::new(targets, &Device::Cpu).unwrap();
+        let weights: Vec<f32> = (0..rows).map(|row| ((row + 1) % 3) as f32).collect();
+        let weights = Tensor::new(weights, &Device::Cpu).unwrap();
+        same(&[noise(&[rows, classes], 1)], |t| cross_entropy(&t[0], &targets, &weights), |t| composed::cross_entropy(&t[0], &targets, &weights));
+    }
+}
+
+/// Central differences in double precision through the composition, against the fused gradient.
+#[test]
+fn gradients_equal_finite_differences() -> Result<()> {
+    let vars = [noise(&[1, 3, 4, 48], 1), noise(&[16], 2), noise(&[16], 3)];
+    let pattern = Pattern::Time { window: 2 };
+    let weights = noise(&[1, 3, 4, 16], 4);
+    let loss = |t: &[Tensor], weights: &Tensor| {
+        (composed::attention(&t[0], &t[1], &t[2], pattern)? * weights)?.sum_all()
+    };
+    let fused = (attention(
+        vars[0].as_tensor(),
+        vars[1].as_tensor(),
+        vars[2].as_tensor(),
+        pattern,
+    )? * weights.as_tensor())?;
+    let gradients = fused.sum_all()?.backward()?;
+    let doubles: Vec<Tensor> = vars
+        .iter()
+        .map(|var| var.to_dtype(DType::F64))
+        .collect::<Result<_>>()?;
+    let weights = weights.to_dtype(DType::F64)?;
+    for (index, var) in vars.iter().enumerate() {
+        let gradient = gradients
+            .get(var.as_tensor())
+            .unwrap()
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        for element in (0..gradient.len()).step_by(7) {
+            let moved = |by: f64| -> Result<f64> {
+                let mut values = doubles[index].flatten_all()?.to_vec1::<f64>()?;
+                values[element] += by;
+                let mut tensors = doubles.clone();
+                tensors[index] = Tensor::from_vec(values, doubles[index].shape(), &Device::Cpu)?;
+                loss(&tensors, &weights)?.to_scalar()
+            };
+            let numeric = (moved(1e-5)? - moved(-1e-5)?) / 2e-5;
+            assert!(
+                (f64::from(gradient[element]) - numeric).abs() < 1e-3,
+                "argument {index}, element {element}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn misfits_are_errors() {
+    let t = |dims: &[usize]| noise(dims, 1).as_tensor().clone();
+    assert!(linear(&t(&[2, 3]), &t(&[4, 5])).is_err());
+    assert!(linear_onto(&t(&[2, 3]), &t(&[4, 3]), &t(&[2, 5])).is_err());
+    assert!(rms_norm(&t(&[2, 3]), &t(&[4])).is_err());
+    assert!(film(&t(&[2, 3, 4]), &t(&[3, 4]), &t(&[3, 4])).is_err());
+    assert!(attention(&t(&[1, 1, 2, 60]), &t(&[20]), &t(&[20]), Pattern::Space).is_err());
+    assert!(warp(&t(&[1, 4, 4, 3]), &t(&[2, 2, 2, 2])).is_err());
+    let one = Tensor::new(&[7u32], &Device::Cpu).unwrap();
+    assert!(
+        cross_entropy(
+            &t(&[1, 5]),
+            &one,
+            &Tensor::new(&[1f32], &Device::Cpu).unwrap()
+        )
+        .is_err()
+    );
+}

@@ -1,0 +1,531 @@
+//! The space-time transformer: over whole clips for training, frame by frame with a cache for play.
+//!
+//! A block is spatial attention within a frame, causal temporal attention at one position across frames, and one feed-forward
+//! layer (Genie, arXiv 2402.15391, section 2). Cost grows linearly with the number of frames.
+
+use crate::kernels::attention::{Pattern, attend_cached, keys_and_values};
+use crate::ops::{self, values};
+use crate::{Error, Result, linear_weight};
+use candle_core::{Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What numbers per head must be a multiple of.
+const HEAD_WIDTH_STEP: usize = 16;
+
+/// Sizes of a [`SpaceTimeTransformer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceTimeConfig {
+    /// Model width (`D`).
+    pub width: usize,
+    /// Heads (`H`).
+    pub heads: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Frames that temporal attention sees, the present one included; `None` leaves temporal attention out.
+    pub temporal_window: Option<usize>,
+    /// Width of a per-frame condition that modulates every layer (FiLM); `None` for none.
+    pub condition_width: Option<usize>,
+}
+
+impl SpaceTimeConfig {
+    /// Checks that such a transformer can be built and is of sane size.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        Error::check_range("width", self.width, HEAD_WIDTH_STEP..=4096)?;
+        Error::check_range("heads", self.heads, 1..=64)?;
+        Error::check_range("layers", self.layers, 1..=64)?;
+        if let Some(window) = self.temporal_window {
+            Error::check_range("window", window, 1..=1024)?;
+        }
+        if !self.width.is_multiple_of(self.heads * HEAD_WIDTH_STEP) {
+            let reason = format!(
+                "must be a multiple of heads * {HEAD_WIDTH_STEP} (heads = {})",
+                self.heads
+            );
+            return Err(Error::config("width", self.width, reason));
+        }
+        Ok(())
+    }
+}
+
+/// Normalisation before a sub-layer, modulated by the condition where there is one.
+struct Norm {
+    weight: Tensor,
+    /// Linear map of the condition to a scale and a shift, `[2 * D, C]`.
+    film: Option<Tensor>,
+}
+
+impl Norm {
+    fn new(config: &SpaceTimeConfig, builder: VarBuilder) -> Result<Self> {
+        let weight = builder.get_with_hints(config.width, "weight", Init::Const(1.0))?;
+        let film = match config.condition_width {
+            Some(condition) => Some(linear_weight(
+                &builder,
+                "film",
+                2 * config.width,
+                condition,
+                0.5,
+            )?),
+            None => None,
+        };
+        Ok(Self { weight, film })
+    }
+
+    fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let normal = ops::rms_norm(x, &self.weight)?;
+        match (&self.film, condition) {
+            (Some(film), Some(condition)) => {
+                let modulation = ops::linear(condition, film)?;
+                let width = self.weight.dim(0)?;
+                ops::film(
+                    &normal,
+                    &modulation.narrow(2, 0, width)?,
+                    &modulation.narrow(2, width, width)?,
+                )
+            }
+            (None, None) => Ok(normal),
+            _ => bail!("a condition must be given exactly where the model was built for one"),
+        }
+    }
+}
+
+struct Attention {
+    norm: Norm,
+    qkv: Tensor,
+    query_scale: Tensor,
+    key_scale: Tensor,
+    out: Tensor,
+}
+
+impl Attention {
+    fn new(config: &SpaceTimeConfig, builder: VarBuilder) -> Result<Self> {
+        let (width, head_width) = (config.width, config.width / config.heads);
+        // Scaled queries and keys start at length sqrt(sqrt(head_width)) each, a softmax neither flat nor saturated.
+        let scale = Init::Const((head_width as f64).powf(0.25));
+        Ok(Self {
+            norm: Norm::new(config, builder.pp("norm"))?,
+            qkv: linear_weight(&builder, "qkv", 3 * width, width, 1.0)?,
+            query_scale: builder.get_with_hints(head_width, "query_scale", scale)?,
+            key_scale: builder.get_with_hints(head_width, "key_scale", scale)?,
+            out: linear_weight(&builder, "out", width, width, residual_gain(config))?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        condition: Option<&Tensor>,
+        pattern: Pattern,
+    ) -> candle_core::Result<Tensor> {
+        let qkv = ops::linear(&self.norm.forward(x, condition)?, &self.qkv)?;
+        let attended = ops::attention(&qkv, &self.query_scale, &self.key_scale, pattern)?;
+        ops::linear_onto(&attended, &self.out, x)
+    }
+
+    /// One new frame `[B, 1, S, D]` against the cached ones of this layer.
+    fn step(
+        &self,
+        x: &Tensor,
+        condition: Option<&Tensor>,
+        frame: u64,
+        past: &[&LayerFrame],
+    ) -> candle_core::Result<(Tensor, LayerFrame)> {
+        let qkv = ops::linear(&self.norm.forward(x, condition)?, &self.qkv)?;
+        let heads = x.dim(3)? / self.query_scale.dim(0)?;
+        let qkv = qkv.to_device(&candle_core::Device::Cpu)?;
+        let query_scale = self.query_scale.to_device(&candle_core::Device::Cpu)?;
+        let key_scale = self.key_scale.to_device(&candle_core::Device::Cpu)?;
+        values!(
+            qkv_values = qkv,
+            query_scale = query_scale,
+            key_scale = key_scale
+        );
+        let (keys, values) = keys_and_values(qkv_values, key_scale, frame, heads);
+        let own = LayerFrame { keys, values };
+        if past.iter().any(|layer| layer.keys.len() != own.keys.len()) {
+            bail!("a cache of other frames than the one it is used with");
+        }
+        let frames: Vec<_> = past
+            .iter()
+            .copied()
+            .chain([&own])
+            .map(|layer| (&layer.keys[..], &layer.values[..]))
+            .collect();
+        let attended = attend_cached(qkv_values, query_scale, frame, heads, &frames);
+        let attended = Tensor::from_vec(attended, x.shape(), x.device())?;
+        Ok((ops::linear_onto(&attended, &self.out, x)?, own))
+    }
+}
+
+struct FeedForward {
+    norm: Norm,
+    up: Tensor,
+    down: Tensor,
+}
+
+impl FeedForward {
+    fn new(config: &SpaceTimeConfig, builder: VarBuilder) -> Result<Self> {
+        let width = config.width;
+        Ok(Self {
+            norm: Norm::new(config, builder.pp("norm"))?,
+            up: linear_weight(&builder, "up", 4 * width, width, 1.0)?,
+            down: linear_weight(&builder, "down", width, 4 * width, residual_gain(config))?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        ops::add(
+            x,
+            &ops::feed_forward(&self.norm.forward(x, condition)?, &self.up, &self.down)?,
+        )
+    }
+}
+
+/// Start of what is added to the residual stream: small enough that the sum over all layers stays near one.
+fn residual_gain(config: &SpaceTimeConfig) -> f64 {
+    (3.0 * config.layers as f64).sqrt().recip()
+}
+
+struct Block {
+    space: Attention,
+    time: Option<Attention>,
+    feed_forward: FeedForward,
+}
+
+impl Block {
+    fn new(config: &SpaceTimeConfig, builder: VarBuilder) -> Result<Self> {
+        let time = match config.temporal_window {
+            Some(_) => Some(Attention::new(config, builder.pp("time"))?),
+            None => None,
+        };
+        Ok(Self {
+            space: Attention::new(config, builder.pp("space"))?,
+            time,
+            feed_forward: FeedForward::new(config, builder.pp("feed_forward"))?,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        condition: Option<&Tensor>,
+        time: Pattern,
+    ) -> candle_core::Result<Tensor> {
+        let mut x = self.space.forward(x, condition, Pattern::Space)?;
+        if let Some(layer) = &self.time {
+            x = layer.forward(&x, condition, time)?;
+        }
+        self.feed_forward.forward(&x, condition)
+    }
+}
+
+/// Blocks of spatial attention, causal temporal attention and feed-forward.
+pub struct SpaceTimeTransformer {
+    blocks: Vec<Block>,
+    window: usize,
+}
+
+impl SpaceTimeTransformer {
+    /// Builds the blocks from the weights `0`, `1`, ... below `builder`.
+    ///
+    /// # Errors
+    /// When the configuration is out of range or weights do not fit it.
+    pub fn new(config: &SpaceTimeConfig, builder: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let blocks = (0..config.layers).map(|layer| Block::new(config, builder.pp(layer)));
+        Ok(Self {
+            blocks: blocks.collect::<Result<_>>()?,
+            window: config.temporal_window.unwrap_or(1),
+        })
+    }
+
+    /// Whole clips: `x` `[B, T, S, D]`, `condition` `[B, T, C]` where the model was built for one. Returns `[B, T, S, D]`; frame t
+    /// depends on frames up to t alone.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
+        self.run(
+            x,
+            condition,
+            Pattern::Time {
+                window: self.window,
+            },
+        )
+    }
+
+    /// Clean clips and, after them in the batch, masked ones: `x` `[2 * B, T, S, D]`. A masked frame sees the clean past and itself,
+    /// exactly as [`Self::step`] does in play.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn forward_paired(&self, x: &Tensor) -> Result<Tensor> {
+        self.run(
+            x,
+            None,
+            Pattern::PairedTime {
+                window: self.window,
+            },
+        )
+    }
+
+    fn run(&self, x: &Tensor, condition: Option<&Tensor>, time: Pattern) -> Result<Tensor> {
+        let mut x = x.clone();
+        for block in &self.blocks {
+            x = block.forward(&x, condition, time)?;
+        }
+        Ok(x)
+    }
+
+    /// An empty cache for [`Self::step`].
+    pub fn start(&self) -> KvCache {
+        KvCache {
+            past: self.window - 1,
+            frames: VecDeque::new(),
+            next: 0,
+        }
+    }
+
+    /// One new frame: `x` `[B, 1, S, D]`, `condition` `[B, 1, C]`. Returns the output and what [`KvCache::push`] takes if this frame is
+    /// to become part of the past; the cache itself is not changed.
+    ///
+    /// # Errors
+    /// When shapes do not fit the model or the cache.
+    pub fn step(
+        &self,
+        x: &Tensor,
+        condition: Option<&Tensor>,
+        cache: &KvCache,
+    ) -> Result<(Tensor, CachedFrame)> {
+        let mut x = x.clone();
+        let mut layers = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.space.forward(&x, condition, Pattern::Space)?;
+            if let Some(time) = &block.time {
+                let past: Vec<_> = cache
+                    .frames
+                    .iter()
+                    .filter_map(|frame| frame.layers.get(index))
+                    .collect();
+                let (out, own) = time.step(&x, condition, cache.next, &past)?;
+                x = out;
+                layers.push(own);
+            }
+            x = block.feed_forward.forward(&x, condition)?;
+        }
+        Ok((x, CachedFrame { layers }))
+    }
+}
+
+/// Keys and values of one frame in one layer.
+struct LayerFrame {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// Keys and values of one frame in all layers; never changed once made.
+pub struct CachedFrame {
+    layers: Vec<LayerFrame>,
+}
+
+/// The past frames that temporal attention still sees. A clone shares the frames, so that snapshots cost next to nothing.
+#[derive(Clone)]
+pub struct KvCache {
+    /// Frames kept.
+    past: usize,
+    frames: VecDeque<Arc<CachedFrame>>,
+    /// Absolute number of the next frame.
+    next: u64,
+}
+
+impl KvCache {
+    /// Makes `frame` the newest of the past; the oldest is forgotten when the window is full.
+    pub fn push(&mut self, frame: CachedFrame) {
+        self.frames.push_back(Arc::new(frame));
+        if self.frames.len() > self.past {
+            self.frames.pop_front();
+        }
+        self.next += 1;
+    }
+
+    /// Frames taken in since the start.
+    pub fn frames_seen(&self) -> u64 {
+        self.next
+    }
+
+    /// Frames still held: at most the window less one.
+    pub fn frames_held(&self) -> usize {
+        self.frames.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Parameters, count, generator, normal};
+    use candle_core::Device;
+
+    fn config(temporal_window: Option<usize>) -> SpaceTimeConfig {
+        SpaceTimeConfig {
+            width: 32,
+            heads: 2,
+            layers: 3,
+            temporal_window,
+            condition_width: None,
+        }
+    }
+
+    fn model(config: &SpaceTimeConfig) -> SpaceTimeTransformer {
+        SpaceTimeTransformer::new(config, Parameters::seeded(1, &Device::Cpu).builder()).unwrap()
+    }
+
+    fn noise(shape: (usize, usize, usize, usize), seed: u64) -> Tensor {
+        let mut random = generator(seed, 0);
+        let values: Vec<f32> = (0..shape.0 * shape.1 * shape.2 * shape.3)
+            .map(|_| normal(&mut random))
+            .collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+        (a - b)
+            .unwrap()
+            .abs()
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .max(0)
+            .unwrap()
+            .to_scalar()
+            .unwrap()
+    }
+
+    #[test]
+    fn later_frames_change_no_earlier_output() -> Result<()> {
+        let model = model(&config(Some(4)));
+        let x = noise((2, 6, 5, 32), 3);
+        let y = model.forward(&x, None)?;
+        for frame in 1..6 {
+            let changed = Tensor::cat(
+                &[x.narrow(1, 0, frame)?, noise((2, 6 - frame, 5, 32), 9)],
+                1,
+            )?;
+            let z = model.forward(&changed, None)?;
+            assert_eq!(
+                largest_difference(&y.narrow(1, 0, frame)?, &z.narrow(1, 0, frame)?),
+                0.0
+            );
+            assert!(largest_difference(&y.narrow(1, frame, 1)?, &z.narrow(1, frame, 1)?) > 1e-3);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn streaming_equals_whole_clips_after_the_window_has_slid() -> Result<()> {
+        for condition_width in [None, Some(6)] {
+            let config = SpaceTimeConfig {
+                condition_width,
+                ..config(Some(3))
+            };
+            let model = model(&config);
+            let x = noise((2, 9, 5, 32), 3);
+            let condition =
+                condition_width.map(|width| noise((1, 2, 9, width), 5).squeeze(0).unwrap());
+            let whole = model.forward(&x, condition.as_ref())?;
+            let mut cache = model.start();
+            for frame in 0..9 {
+                let condition = condition.as_ref().map(|c| c.narrow(1, frame, 1).unwrap());
+                let (out, own) = model.step(&x.narrow(1, frame, 1)?, condition.as_ref(), &cache)?;
+                assert!(
+                    largest_difference(&out, &whole.narrow(1, frame, 1)?) < 1e-4,
+                    "frame {frame}"
+                );
+                cache.push(own);
+                assert!(cache.frames_held() <= 2);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_masked_frame_sees_in_training_what_it_sees_in_play() -> Result<()> {
+        let model = model(&config(Some(3)));
+        let (clean, masked) = (noise((1, 7, 5, 32), 3), noise((1, 7, 5, 32), 4));
+        let both = model.forward_paired(&Tensor::cat(&[&clean, &masked], 0)?)?;
+        let mut cache = model.start();
+        for frame in 0..7 {
+            let (out, _) = model.step(&masked.narrow(1, frame, 1)?, None, &cache)?;
+            assert!(
+                largest_difference(&out, &both.narrow(0, 1, 1)?.narrow(1, frame, 1)?) < 1e-4,
+                "masked frame {frame}"
+            );
+            let (out, own) = model.step(&clean.narrow(1, frame, 1)?, None, &cache)?;
+            assert!(
+                largest_difference(&out, &both.narrow(0, 0, 1)?.narrow(1, frame, 1)?) < 1e-4,
+                "clean frame {frame}"
+            );
+            cache.push(own);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn attention_cost_is_linear_in_frames() -> Result<()> {
+        let model = model(&config(Some(4)));
+        let pairs = |frames| {
+            count::attention_pairs(|| model.forward(&noise((1, frames, 5, 32), 3), None).unwrap()).1
+        };
+        let (eight, sixteen, thirty_two) = (pairs(8), pairs(16), pairs(32));
+        // Layers x heads x (space: frames x 5 x 5, time: 5 x pairs within the window).
+        assert_eq!(eight, 3 * 2 * (8 * 25 + 5 * (1 + 2 + 3 + 4 * 5)));
+        assert_eq!(thirty_two - sixteen, 2 * (sixteen - eight));
+        Ok(())
+    }
+
+    #[test]
+    fn without_temporal_attention_frames_are_independent() -> Result<()> {
+        let model = model(&config(None));
+        let x = noise((1, 4, 5, 32), 3);
+        let whole = model.forward(&x, None)?;
+        let alone = model.forward(&x.narrow(1, 2, 1)?, None)?;
+        assert!(largest_difference(&whole.narrow(1, 2, 1)?, &alone) < 1e-5);
+        Ok(())
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused_by_name() {
+        let refused = |config: SpaceTimeConfig| config.validate().unwrap_err().to_string();
+        assert!(
+            refused(SpaceTimeConfig {
+                width: 40,
+                ..config(None)
+            })
+            .contains("width = 40")
+        );
+        assert!(
+            refused(SpaceTimeConfig {
+                heads: 0,
+                ..config(None)
+            })
+            .contains("heads = 0")
+        );
+        assert!(
+            refused(SpaceTimeConfig {
+                layers: 1 << 40,
+                ..config(None)
+            })
+            .contains("layers")
+        );
+        assert!(
+            refused(SpaceTimeConfig {
+                temporal_window: Some(0),
+                ..config(None)
+            })
+            .contains("window = 0")
+        );
+    }
+}
