@@ -19,10 +19,10 @@ pub mod count;
 mod error;
 mod frame;
 pub mod kernels;
-mod memory;
 pub mod ops;
 mod optimizer;
 mod parameters;
+mod process;
 pub mod quality;
 pub mod quantizer;
 mod random;
@@ -31,10 +31,10 @@ pub mod transformer;
 pub use action::{ActionCode, Transitions};
 pub use error::{Error, Result};
 pub use frame::{FrameSize, patches_of, pictures_of};
-pub use memory::tune_allocator;
 pub use optimizer::{
     AdamW, AdamWConfig, ExponentialAverage, Gradients, OptimizerState, StepReport, gradients,
 };
 pub use parameters::{Parameters, linear_weight};
+pub use process::{quiet_candle_threads, tune_allocator};
 pub use random::{generator, normal};
 pub use transformer::{KvCache, SpaceTimeConfig, SpaceTimeTransformer};

@@ -125,11 +125,12 @@ fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
 ) {
     let mut sums = [[0f32; COLUMNS]; ROWS];
     for l in 0..k {
-        let line: &[f32; COLUMNS] = right[l * n + column..][..COLUMNS]
-            .try_into()
-            .expect("slice of that length");
+        // SAFETY: `multiply_small` has checked that `right` holds `k` rows of `n` and that its loop stays within them, and that
+        // the last element of `left` that a tile reads lies in it.
+        let line = unsafe { right.get_unchecked(l * n + column..l * n + column + COLUMNS) };
         for (i, sum) in sums.iter_mut().enumerate() {
-            let factor = left[(row + i) * left_rows + l * left_columns];
+            // SAFETY: as above.
+            let factor = unsafe { *left.get_unchecked((row + i) * left_rows + l * left_columns) };
             for (total, value) in sum.iter_mut().zip(line) {
                 *total = multiply_add::<FUSED>(factor, *value, *total);
             }

@@ -1,4 +1,4 @@
-//! Keeping freed memory for the next tensor.
+//! Settings of the whole process that training and play are faster with.
 
 /// Asks the C library's allocator to keep freed memory instead of handing each large buffer back to the kernel.
 ///
@@ -14,5 +14,17 @@ pub fn tune_allocator() {
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
             libc::mallopt(libc::M_ARENA_MAX, 2);
         }
+    }
+}
+
+/// Keeps candle from starting its own pool of spinning threads, which would fight with the kernels' threads over the same cores:
+/// what candle still computes beside the fused operations is too small to share out. A choice made in the environment is left alone.
+///
+/// # Safety
+/// No other thread may run yet: call it first thing in `main`.
+pub unsafe fn quiet_candle_threads() {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: no other thread reads or writes the environment, by this function's contract.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
 }
