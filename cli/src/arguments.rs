@@ -1,0 +1,292 @@
+//! The command line: every command, its options, and an example of each.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Turns gameplay video into worlds that you play with keyboard or gamepad, on the machine you have.
+#[derive(Debug, Parser)]
+#[command(name = "djinn", version, about, max_term_width = 100)]
+#[command(after_help = "Examples:\n  djinn                                  play the default world\n  djinn ingest videos/ --out my.dataset  gather video\n  djinn train my.dataset --out my.world  learn a world from it\n  djinn play my.world                    play it")]
+pub struct Arguments {
+    /// What to do; without it, play the default world.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of all commands.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of all commands.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Say less: no progress bars, warnings only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more (-v, -vv); RUST_LOG does the same in detail
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Play a world: in a window, or without one where there is no display
+    Play(PlayArguments),
+    /// Gather videos, folders of them, or recorded sessions into a dataset
+    Ingest(IngestArguments),
+    /// Learn a world from a dataset
+    Train(TrainArguments),
+    /// Measure a world on the validation video of a dataset
+    Eval(EvalArguments),
+    /// Show, verify or export a recorded session
+    Replay(ReplayArguments),
+    /// List the worlds there are, or describe one
+    Worlds(WorldsArguments),
+    /// Measure speed: frame time, training throughput, share of the machine's peak
+    Bench(BenchArguments),
+}
+
+/// Arguments of `djinn play`.
+#[derive(Args, Debug, Default)]
+#[command(after_help = "Examples:\n  djinn play\n  djinn play coinrun --seed 7 --record my-session\n  djinn play coinrun --headless --frames 300 --actions wishes.txt --record my-session")]
+pub struct PlayArguments {
+    /// Name or folder of a world [default: the built-in one]
+    pub world: Option<String>,
+    /// Picture to start from, fitted to the world's size [default: the world's first prompt]
+    #[arg(long, value_name = "FILE")]
+    pub prompt: Option<PathBuf>,
+    /// Seed of everything random; the same seed and wishes give the same frames [default: from the clock]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Record the session into this new folder
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// Open a window or fail
+    #[arg(long, conflicts_with = "headless")]
+    pub window: bool,
+    /// Play without a window
+    #[arg(long)]
+    pub headless: bool,
+    /// Frames to play without a window
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub frames: usize,
+    /// Wishes for the frames, one a line (a code's number or name, several joined by `+`, empty for none), or a session's
+    /// actions.jsonl, whose codes are played again
+    #[arg(long, value_name = "FILE", conflicts_with = "autoplay")]
+    pub actions: Option<PathBuf>,
+    /// Take wishes as plain orders
+    #[arg(long, conflicts_with = "strength")]
+    pub orders: bool,
+    /// How much a wish weighs against the world's own physics, from 0 [default: the world's]
+    #[arg(long, value_name = "NATS")]
+    pub strength: Option<f32>,
+    /// No wishes: the world plays itself
+    #[arg(long)]
+    pub autoplay: bool,
+    /// MaskGIT steps per frame [default: the world's]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Sampling temperature; 0 takes the most likely tokens [default: the world's]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+}
+
+/// How pictures of another shape are made to fit.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum FitArgument {
+    /// Fill the frame and cut off what is over
+    Crop,
+    /// Show all of it between black bars
+    Pad,
+    /// Stretch it
+    Stretch,
+}
+
+/// Arguments of `djinn ingest`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  djinn ingest videos/ --out my.dataset\n  djinn ingest a.mp4 b.webm --out my.dataset --size 64 --fps 15 --fit pad\n  djinn ingest my-session --out played.dataset")]
+pub struct IngestArguments {
+    /// Videos, folders of videos, folders of numbered images, or recorded sessions
+    #[arg(required = true, value_name = "FILE|FOLDER")]
+    pub inputs: Vec<PathBuf>,
+    /// New folder for the dataset
+    #[arg(long, value_name = "DATASET")]
+    pub out: PathBuf,
+    /// Frame size in pixels: one number for a square, or WIDTHxHEIGHT
+    #[arg(long, default_value = "64", value_parser = parse_size)]
+    pub size: (u32, u32),
+    /// Frames per second
+    #[arg(long, default_value_t = 15.0)]
+    pub fps: f64,
+    /// How pictures of another shape are made to fit
+    #[arg(long, value_enum, default_value = "crop")]
+    pub fit: FitArgument,
+    /// Part of the picture to use: x,y,width,height in pixels of the source
+    #[arg(long, value_name = "X,Y,W,H", value_parser = parse_crop)]
+    pub crop: Option<[u32; 4]>,
+    /// Do not split episodes where the scene changes abruptly
+    #[arg(long)]
+    pub no_scene_cuts: bool,
+    /// Share of the sources that is kept for validation
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub validation: f64,
+}
+
+/// The training stages.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum StageArgument {
+    /// The video tokenizer
+    Tokenizer,
+    /// The latent action model
+    LatentActions,
+    /// Tokens and forecasts to disk, then the dynamics
+    Dynamics,
+}
+
+/// Arguments of `djinn train`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  djinn train my.dataset --out my.world --budget 60m\n  djinn train my.dataset --out my.world --resume\n  djinn train my.dataset --out my.world --config train.ron --stage tokenizer")]
+pub struct TrainArguments {
+    /// Folder that `djinn ingest` made
+    pub dataset: PathBuf,
+    /// Folder for the finished world; checkpoints and the report go to WORLD.run beside it
+    #[arg(long, value_name = "WORLD")]
+    pub out: PathBuf,
+    /// Configuration of everything (RON)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Time for all stages together, such as 90s, 45m or 2h [default: the configuration's]
+    #[arg(long, value_parser = parse_duration)]
+    pub budget: Option<Duration>,
+    /// Run this stage only
+    #[arg(long, value_enum)]
+    pub stage: Option<StageArgument>,
+    /// Continue the run that was begun in WORLD.run
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// Arguments of `djinn eval`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  djinn eval coinrun my.dataset --report report.html")]
+pub struct EvalArguments {
+    /// Name or folder of a world
+    pub world: String,
+    /// Folder that `djinn ingest` made; its validation split is used
+    pub dataset: PathBuf,
+    /// Also write a report with pictures
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Clips to measure rollouts on
+    #[arg(long, value_name = "N")]
+    pub clips: Option<usize>,
+    /// Frames of the drift rollouts; points beyond are left out
+    #[arg(long, value_name = "N")]
+    pub drift_frames: Option<usize>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Arguments of `djinn replay`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  djinn replay my-session --verify\n  djinn replay my-session --export play.gif")]
+pub struct ReplayArguments {
+    /// Folder of a recorded session
+    pub session: PathBuf,
+    /// World to regenerate with, where it is not found by its name
+    #[arg(long)]
+    pub world: Option<String>,
+    /// Generate every frame again and compare token by token
+    #[arg(long)]
+    pub verify: bool,
+    /// Write the session as a .gif or .mp4
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+}
+
+/// Arguments of `djinn worlds`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  djinn worlds\n  djinn worlds coinrun")]
+pub struct WorldsArguments {
+    /// World to describe
+    pub world: Option<String>,
+}
+
+/// Arguments of `djinn bench`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  djinn bench\n  djinn bench my.world --json")]
+pub struct BenchArguments {
+    /// Name or folder of a world [default: the built-in one]
+    pub world: Option<String>,
+    /// Frames to time
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    pub frames: usize,
+    /// Training steps to time for each stage; 0 leaves training out
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub steps: usize,
+}
+
+fn parse_size(text: &str) -> Result<(u32, u32), String> {
+    let number = |part: &str| part.trim().parse::<u32>().ok().filter(|side| (8..=1024).contains(side));
+    let size = match text.split_once('x') {
+        Some((width, height)) => number(width).zip(number(height)),
+        None => number(text).map(|side| (side, side)),
+    };
+    size.ok_or_else(|| "expected a side or WIDTHxHEIGHT, each from 8 to 1024".to_owned())
+}
+
+fn parse_crop(text: &str) -> Result<[u32; 4], String> {
+    let numbers: Option<Vec<u32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    let crop = numbers.and_then(|numbers| <[u32; 4]>::try_from(numbers).ok()).filter(|crop| crop[2] > 0 && crop[3] > 0);
+    crop.ok_or_else(|| "expected x,y,width,height in pixels".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a time such as 90s, 45m or 1.5h".to_owned();
+    let unit = match text.chars().last() {
+        Some('s') => 1.0,
+        Some('m') => 60.0,
+        Some('h') => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * unit).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Arguments::command().get_subcommands().filter(|command| command.get_name() != "help") {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("djinn {}", command.get_name())), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn sizes_crops_and_times_are_read() {
+        assert_eq!(parse_size("64"), Ok((64, 64)));
+        assert_eq!(parse_size("96x64"), Ok((96, 64)));
+        assert!(parse_size("0").is_err() && parse_size("64x").is_err() && parse_size("9999999").is_err());
+        assert_eq!(parse_crop("1,2,30,40"), Ok([1, 2, 30, 40]));
+        assert!(parse_crop("1,2,0,4").is_err() && parse_crop("1,2,3").is_err());
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1.5h"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "5", "m", "-3m", "NaNs", "1e40h", "0s", "5µ"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}
