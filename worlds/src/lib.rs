@@ -1,1 +1,49 @@
-//! Placeholder.
+//! Worlds: bundles that can be played, and the loop that plays them.
+//!
+//! ```text
+//! folder or program ─ BundleSource ─► WorldManifest ─ validated ─► weights, prompts ─► World
+//! World + prompt ─► Rollout:  wish ─► code ─► forecast ─► tokens ─► Frame, again and again
+//! ```
+//!
+//! A bundle is data from strangers. Everything in it is checked before anything is allocated on its word: a bundle can make the program
+//! refuse, with a sentence that names file and field, but never crash, hang, or touch a file outside its folder.
+//!
+//! - [`find`], [`find_default`] and [`list`] find worlds by path and by name; some are built into the program;
+//! - [`World`] is a loaded world, [`save`] writes one;
+//! - [`Rollout`] plays one: play, replay and evaluation all go through it;
+//! - [`Wish`] is what a player asks for, [`RandomPlayer`] a player made of dice.
+
+mod catalogue;
+mod contents;
+mod error;
+mod frame;
+mod manifest;
+mod player;
+mod rollout;
+mod sound;
+mod source;
+mod tiny;
+mod weights;
+mod wish;
+mod world;
+
+#[cfg(test)]
+mod bundle_tests;
+
+pub use catalogue::{DEFAULT_WORLD, FoundWorld, Place, find, find_default, list, search_folders};
+pub use contents::{BundleContents, save};
+pub use dynamics::{SamplerConfig, Strength};
+pub use error::{Error, Result};
+pub use frame::Frame;
+pub use manifest::{Action, FORMAT_VERSION, Flaw, Provenance, StepRange, WorldManifest};
+pub use player::RandomPlayer;
+pub use rollout::{Rollout, RolloutSettings, Snapshot, Step};
+pub use sound::Sound;
+pub use source::{BundleSource, FolderSource, MemorySource, is_safe_name};
+pub use tiny::{tiny_contents, tiny_world};
+pub use weights::WeightFormat;
+pub use wish::Wish;
+pub use world::{
+    DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, TOKENIZER_FILE,
+    World, read_manifest,
+};

@@ -1,0 +1,285 @@
+//! The loop that play, replay and evaluation share: one wish in, one frame out.
+
+use crate::error::{Error, Result};
+use crate::{Frame, Wish, World, WorldManifest};
+use candle_core::{Device, Tensor};
+use dynamics::{Forecast, SamplerConfig, Strength, choose_code, prior_probabilities};
+use nn::{ActionCode, KvCache};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tokenizer::TokenizerStream;
+
+/// Most frames in a prompt.
+const LONGEST_PROMPT: usize = 256;
+
+/// How a rollout is run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutSettings {
+    /// Everything random follows from it: one seed, one prompt and the same wishes give the same frames.
+    pub seed: u64,
+    /// How frames are sampled.
+    pub sampler: SamplerConfig,
+    /// How much a wish weighs against the action prior.
+    pub strength: Strength,
+}
+
+impl RolloutSettings {
+    /// The world's own settings.
+    pub fn of(manifest: &WorldManifest, seed: u64) -> Self {
+        Self {
+            seed,
+            sampler: manifest.sampler,
+            strength: manifest.strength,
+        }
+    }
+
+    /// Checks that a world can be played this way.
+    ///
+    /// # Errors
+    /// Says what the world does not allow.
+    pub fn validate(&self, manifest: &WorldManifest) -> Result<()> {
+        self.sampler.validate()?;
+        self.strength.validate()?;
+        let range = manifest.maskgit_steps;
+        if !(range.least..=range.most).contains(&self.sampler.steps) {
+            return Err(Error::Settings(format!(
+                "{} MaskGIT steps a frame, but this world is made for {} to {}",
+                self.sampler.steps, range.least, range.most
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// One frame of play.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Number of the frame; the prompt's first is 0.
+    pub number: u64,
+    /// The code of the change that led to it.
+    pub code: ActionCode,
+    /// Its tokens, `N` of them.
+    pub tokens: Vec<u32>,
+    /// The picture.
+    pub frame: Frame,
+}
+
+/// A world in motion. It owns the caches; the cost of a frame does not depend on how many there were before.
+pub struct Rollout {
+    world: Arc<World>,
+    settings: RolloutSettings,
+    state: Snapshot,
+}
+
+/// All that a rollout goes on from. The past is shared, so that keeping one costs next to nothing.
+#[derive(Clone)]
+pub struct Snapshot {
+    cache: KvCache,
+    stream: TokenizerStream,
+    /// The newest frame as the decoder gave it, `[1, 1, H, W, 3]`.
+    picture: Tensor,
+    prior_logits: Vec<f32>,
+    prior: Vec<f32>,
+    /// Frames so far, the prompt's included: the number of the next one.
+    frames: u64,
+}
+
+impl Snapshot {
+    /// Frames so far, the prompt's included.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+}
+
+impl Rollout {
+    /// Starts a world from a prompt of one or more frames. The codes of the changes within it are inferred by the latent action model.
+    ///
+    /// # Errors
+    /// When the prompt is empty, too long or of another size, or the settings are not for this world.
+    pub fn start(world: Arc<World>, prompt: &[Frame], settings: RolloutSettings) -> Result<Self> {
+        settings.validate(&world.manifest)?;
+        if prompt.is_empty() || prompt.len() > LONGEST_PROMPT {
+            return Err(Error::Settings(format!(
+                "a prompt of {} frames; 1 to {LONGEST_PROMPT} can start a world",
+                prompt.len()
+            )));
+        }
+        let size = world.manifest.frame;
+        if let Some(other) = prompt.iter().find(|frame| frame.size() != size) {
+            return Err(Error::FrameSize {
+                got: other.size().to_string(),
+                expected: size.to_string(),
+            });
+        }
+        let clip = Frame::clip(prompt, &world.device)?;
+        let codes = match prompt.len() {
+            1 => Vec::new(),
+            _ => world
+                .latent_actions
+                .codes(&clip)?
+                .flatten_all()?
+                .to_vec1::<u32>()?,
+        };
+        let mut state = Snapshot {
+            cache: world.dynamics.start(),
+            stream: world.tokenizer.start_stream(),
+            picture: clip.narrow(1, 0, 1)?,
+            prior_logits: Vec::new(),
+            prior: Vec::new(),
+            frames: 0,
+        };
+        for number in 0..prompt.len() {
+            let frame = clip.narrow(1, number, 1)?.contiguous()?;
+            let tokens = world.tokenizer.encode_next(&frame, &mut state.stream)?;
+            let tokens = tokens.flatten_all()?.to_vec1::<u32>()?;
+            let code = number.checked_sub(1).and_then(|change| codes.get(change));
+            let code = code.map(|&code| ActionCode(code as u16));
+            state.take(&world, code, &tokens)?;
+        }
+        Ok(Self {
+            world,
+            settings,
+            state,
+        })
+    }
+
+    /// The world that is running.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// How it is run.
+    pub fn settings(&self) -> &RolloutSettings {
+        &self.settings
+    }
+
+    /// Frames so far, the prompt's included: the number of the next frame.
+    pub fn frames(&self) -> u64 {
+        self.state.frames
+    }
+
+    /// Probabilities of the code of the next change, `K` of them, before any wish.
+    pub fn prior(&self) -> &[f32] {
+        &self.state.prior
+    }
+
+    /// The newest frame, as the tokenizer decodes it.
+    ///
+    /// # Errors
+    /// When the picture cannot be read from its device.
+    pub fn frame(&self) -> Result<Frame> {
+        Frame::from_tensor(&self.state.picture, self.world.manifest.frame)
+    }
+
+    /// The code that comes of a wish in the next frame; asking does not change anything.
+    ///
+    /// # Errors
+    /// When the world does not have a code that is wished for.
+    pub fn choose(&self, wish: &Wish) -> Result<ActionCode> {
+        let mut random = self.random(Purpose::Code);
+        let logits = &self.state.prior_logits;
+        Ok(choose_code(
+            logits,
+            wish.codes(),
+            self.settings.strength,
+            &mut random,
+        )?)
+    }
+
+    /// Makes the next frame under a wish.
+    ///
+    /// # Errors
+    /// As for [`Self::choose`] and [`Self::step_with_code`].
+    pub fn step(&mut self, wish: &Wish) -> Result<Step> {
+        self.step_with_code(self.choose(wish)?)
+    }
+
+    /// Makes the next frame under a code, as replay does: the frame is the one that [`Self::step`] makes when this code comes of the wish.
+    ///
+    /// # Errors
+    /// When the world does not have the code, or its weights lead to numbers that are not finite.
+    pub fn step_with_code(&mut self, code: ActionCode) -> Result<Step> {
+        let world = &self.world;
+        let number = self.state.frames;
+        let forecast = match world.manifest.dynamics.forecast {
+            true => Some(forecast(world, &self.state.picture, code)?),
+            false => None,
+        };
+        let tokens = world.dynamics.generate(
+            &self.state.cache,
+            code,
+            forecast.as_ref(),
+            &self.settings.sampler,
+            &mut self.random(Purpose::Tokens),
+        )?;
+        // Only a frame that was made completely becomes part of the past.
+        let mut next = self.state.clone();
+        next.take(world, Some(code), &tokens)?;
+        let frame = Frame::from_tensor(&next.picture, world.manifest.frame)?;
+        self.state = next;
+        Ok(Step {
+            number,
+            code,
+            tokens,
+            frame,
+        })
+    }
+
+    /// A point to which [`Self::restore`] can go back.
+    pub fn snapshot(&self) -> Snapshot {
+        self.state.clone()
+    }
+
+    /// Goes back, or sideways, to a snapshot of the same world. The same wishes lead to the same frames again.
+    pub fn restore(&mut self, snapshot: &Snapshot) {
+        self.state = snapshot.clone();
+    }
+
+    /// A generator that depends on the seed, the frame and the purpose alone, so that there is no generator state to keep.
+    fn random(&self, purpose: Purpose) -> ChaCha8Rng {
+        let stream = self.state.frames.wrapping_mul(2) + purpose as u64;
+        nn::generator(self.settings.seed, stream)
+    }
+}
+
+/// What random numbers are drawn for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Code = 0,
+    Tokens = 1,
+}
+
+impl Snapshot {
+    /// Makes decided tokens the newest frame.
+    fn take(&mut self, world: &World, code: Option<ActionCode>, tokens: &[u32]) -> Result<()> {
+        let logits = world.dynamics.commit(&mut self.cache, code, tokens)?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(Error::NotFinite { frame: self.frames });
+        }
+        self.prior = prior_probabilities(&logits);
+        self.prior_logits = logits;
+        let tokens = Tensor::from_slice(tokens, (1, 1, tokens.len()), &world.device)?;
+        self.picture = world.tokenizer.decode_next(&tokens, &mut self.stream)?;
+        self.frames += 1;
+        Ok(())
+    }
+}
+
+/// The guess of the frame that follows `picture` `[1, 1, H, W, 3]` under `code`. Its latents are those of the guess seen on its own.
+fn forecast(world: &World, picture: &Tensor, code: ActionCode) -> Result<Forecast> {
+    let codes = Tensor::from_slice(&[u32::from(code.0)], 1, &Device::Cpu)?;
+    let codes = codes.to_device(&world.device)?;
+    let pixels = world
+        .latent_actions
+        .forecast(&picture.squeeze(1)?, &codes)?;
+    let pixels = pixels.unsqueeze(1)?;
+    Ok(Forecast {
+        latents: world.tokenizer.latents(&pixels)?,
+        pixels,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! A loaded world: manifest, models and prompts, ready to play.
+
+use crate::error::{Error, Result};
+use crate::source::{BundleSource, FolderSource, read_limited, refused};
+use crate::weights;
+use crate::{Frame, Sound, WorldManifest};
+use candle_core::{Device, Tensor};
+use dynamics::Dynamics;
+use latent_actions::LatentActionModel;
+use nn::Parameters;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tokenizer::Tokenizer;
+
+/// Name of the manifest in a bundle.
+pub const MANIFEST_FILE: &str = "world.ron";
+/// Name of the tokenizer's weights in a bundle.
+pub const TOKENIZER_FILE: &str = "tokenizer.safetensors";
+/// Name of the latent action model's weights in a bundle.
+pub const LATENT_ACTIONS_FILE: &str = "latent_actions.safetensors";
+/// Name of the dynamics' weights in a bundle.
+pub const DYNAMICS_FILE: &str = "dynamics.safetensors";
+/// Name of the text for people in a bundle.
+pub const README_FILE: &str = "README.md";
+/// Name of the folder of starting frames in a bundle.
+pub const PROMPTS_FOLDER: &str = "prompts";
+
+const LARGEST_MANIFEST: u64 = 1 << 20;
+const LARGEST_PROMPT: u64 = 16 << 20;
+const LARGEST_SOUND: u64 = 256 << 20;
+
+/// A world that can be played.
+pub struct World {
+    /// What it is.
+    pub manifest: WorldManifest,
+    /// Frames to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Codes of changes, and forecasts.
+    pub latent_actions: LatentActionModel,
+    /// The next frame's tokens, and the action prior.
+    pub dynamics: Dynamics,
+    /// Starting frames, in the manifest's order; at least one.
+    pub prompts: Vec<Frame>,
+    /// Sound to play along.
+    pub sound: Option<Sound>,
+    /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size and model
+    /// configurations. Names, bindings and default settings may change without it.
+    pub hash: String,
+    /// Where the models live.
+    pub device: Device,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "World({}, {})", self.manifest.name, self.hash)
+    }
+}
+
+/// Reads and checks the manifest of a bundle, and nothing else.
+///
+/// # Errors
+/// When it is missing or refused.
+pub fn read_manifest(source: &dyn BundleSource) -> Result<WorldManifest> {
+    let bytes = read_limited(source, MANIFEST_FILE, LARGEST_MANIFEST)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|error| refused(source, MANIFEST_FILE, "text", error))?;
+    WorldManifest::parse(text)
+        .map_err(|flaw| refused(source, MANIFEST_FILE, flaw.field, flaw.reason))
+}
+
+impl World {
+    /// Loads the bundle in `folder` onto the CPU.
+    ///
+    /// # Errors
+    /// When there is no bundle or anything in it is refused; the message names file and field.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let source = FolderSource::new(folder)?;
+        if source.size(MANIFEST_FILE)?.is_none() {
+            return Err(Error::NotAWorld(folder.to_owned()));
+        }
+        Self::from_source(&source, &Device::Cpu)
+    }
+
+    /// Loads a world that is built into the program onto the CPU.
+    ///
+    /// # Errors
+    /// When there is none of that name or it is refused.
+    pub fn built_in(name: &str) -> Result<Self> {
+        crate::catalogue::built_in(name)?.load()
+    }
+
+    /// Loads a bundle onto `device`.
+    ///
+    /// # Errors
+    /// When anything in it is refused; the message names file and field.
+    pub fn from_source(source: &dyn BundleSource, device: &Device) -> Result<Self> {
+        let manifest = read_manifest(source)?;
+        let prompts = manifest.prompts.iter();
+        let prompts = prompts.map(|name| read_prompt(source, &manifest, name));
+        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        let sound = match &manifest.sound {
+            Some(name) => Some(read_sound(source, name)?),
+            None => None,
+        };
+        let mut hasher = Sha256::new();
+        hasher.update(essence(source, &manifest)?);
+        let mut load = |file: &'static str| -> Result<Part<'_>> {
+            let (bytes, weights) = weights::read(source, file, device)?;
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(&bytes);
+            Ok(Part {
+                source,
+                file,
+                weights,
+                device,
+            })
+        };
+        let tokenizer = load(TOKENIZER_FILE)?
+            .build(|parameters| Tokenizer::new(&manifest.tokenizer, parameters.builder()))?;
+        let latent_actions = load(LATENT_ACTIONS_FILE)?.build(|parameters| {
+            LatentActionModel::new(&manifest.latent_actions, parameters.builder())
+        })?;
+        let vectors = all_token_vectors(&tokenizer, device)?;
+        let dynamics = load(DYNAMICS_FILE)?.build(|parameters| {
+            Dynamics::new(&manifest.dynamics, &vectors, parameters.builder())
+        })?;
+        let digest = hasher.finalize();
+        Ok(Self {
+            hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            manifest,
+            tokenizer,
+            latent_actions,
+            dynamics,
+            prompts,
+            sound,
+            device: device.clone(),
+        })
+    }
+}
+
+/// The quantizer's vectors of all tokens, `[V, L]`.
+pub(crate) fn all_token_vectors(tokenizer: &Tokenizer, device: &Device) -> Result<Tensor> {
+    let count = tokenizer.config().vocabulary();
+    let tokens = Tensor::arange(0u32, count as u32, device)?.reshape((1, 1, count))?;
+    let vectors = tokenizer.token_vectors(&tokens)?;
+    Ok(vectors.reshape((count, tokenizer.config().latent_width()))?)
+}
+
+/// A weight file that has been read, on its way to a model.
+struct Part<'a> {
+    source: &'a dyn BundleSource,
+    file: &'static str,
+    weights: BTreeMap<String, Tensor>,
+    device: &'a Device,
+}
+
+impl Part<'_> {
+    /// Builds a model that must use all weights of the file.
+    fn build<M>(self, build: impl FnOnce(&Parameters) -> nn::Result<M>) -> Result<M> {
+        let parameters = Parameters::from_tensors(self.weights, self.device);
+        let model = build(&parameters)
+            .map_err(|error| refused(self.source, self.file, "weights", error))?;
+        match parameters.unused().first() {
+            Some(name) => Err(refused(
+                self.source,
+                self.file,
+                name.clone(),
+                "no layer of the configured model has such a weight",
+            )),
+            None => Ok(model),
+        }
+    }
+}
+
+/// The part of a manifest that decides which frames a world makes.
+fn essence(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<String> {
+    let essential = (
+        "djinn world",
+        manifest.version,
+        manifest.frame,
+        &manifest.tokenizer,
+        &manifest.latent_actions,
+        &manifest.dynamics,
+    );
+    ron::to_string(&essential).map_err(|error| refused(source, MANIFEST_FILE, "manifest", error))
+}
+
+fn read_prompt(source: &dyn BundleSource, manifest: &WorldManifest, name: &str) -> Result<Frame> {
+    let file = format!("{PROMPTS_FOLDER}/{name}");
+    let bytes = read_limited(source, &file, LARGEST_PROMPT)?;
+    Frame::from_png(&bytes, Some(manifest.frame), &file).map_err(|error| {
+        let field = match error {
+            Error::FrameSize { .. } => "size",
+            _ => "picture",
+        };
+        refused(source, &file, field, error)
+    })
+}
+
+fn read_sound(source: &dyn BundleSource, file: &str) -> Result<Sound> {
+    let bytes = read_limited(source, file, LARGEST_SOUND)?;
+    Sound::from_wav(&bytes).map_err(|reason| refused(source, file, "sound", reason))
+}
