@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::still::read_image;
+use crate::{Error, TimedPicture, VideoReader};
+
 /// File name endings of images.
 const IMAGE_ENDINGS: [&str; 4] = ["jpeg", "jpg", "png", "webp"];
 
@@ -45,4 +48,102 @@ pub fn numbered_images(folder: &Path) -> io::Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     Ok(images.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Opens a folder of numbered images as a video, one image a picture, without times.
+pub(crate) fn open(folder: &Path) -> Result<Box<dyn VideoReader>, Error> {
+    let images = numbered_images(folder).map_err(Error::io(folder))?;
+    if images.is_empty() {
+        return Err(Error::malformed(
+            folder,
+            "a folder is read as a video when its images are numbered, such as frame_0001.png, frame_0002.png; this one is not like that",
+        ));
+    }
+    Ok(Box::new(FolderReader { images, next: 0 }))
+}
+
+struct FolderReader {
+    images: Vec<PathBuf>,
+    next: usize,
+}
+
+impl VideoReader for FolderReader {
+    fn codec(&self) -> &str {
+        "images"
+    }
+
+    fn frame_count_hint(&self) -> Option<u64> {
+        Some(self.images.len() as u64)
+    }
+
+    fn is_timed(&self) -> bool {
+        false
+    }
+
+    fn next_picture(&mut self) -> Result<Option<TimedPicture>, Error> {
+        let Some(path) = self.images.get(self.next) else {
+            return Ok(None);
+        };
+        let picture = read_image(path).inspect_err(|_| self.next = usize::MAX)?;
+        let seconds = self.next as f64;
+        self.next += 1;
+        Ok(Some(TimedPicture { picture, seconds }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Picture, write_png};
+
+    fn names(folder: &Path) -> Vec<String> {
+        let images = numbered_images(folder).unwrap();
+        images
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn numbers_count_not_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["shot10.png", "shot2.png", "shot1.png"] {
+            std::fs::write(folder.path().join(name), []).unwrap();
+        }
+        std::fs::write(folder.path().join("notes.txt"), []).unwrap();
+        assert_eq!(
+            names(folder.path()),
+            ["shot1.png", "shot2.png", "shot10.png"]
+        );
+        std::fs::write(folder.path().join("other3.png"), []).unwrap();
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn images_become_pictures_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in [9u8, 10, 11] {
+            let picture = Picture::new(2, 2, vec![number; 12]).unwrap();
+            write_png(&folder.path().join(format!("{number}.png")), &picture).unwrap();
+        }
+        let mut reader = open(folder.path()).unwrap();
+        assert_eq!(reader.frame_count_hint(), Some(3));
+        for number in [9u8, 10, 11] {
+            assert_eq!(
+                reader.next_picture().unwrap().unwrap().picture.rgb,
+                [number; 12]
+            );
+        }
+        assert!(reader.next_picture().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_broken_image_is_an_error_and_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("1.png"), b"no image").unwrap();
+        let mut reader = open(folder.path()).unwrap();
+        assert!(reader.next_picture().is_err());
+        assert!(reader.next_picture().unwrap().is_none());
+        assert!(open(tempfile::tempdir().unwrap().path()).is_err());
+    }
 }

@@ -48,6 +48,10 @@ pub(crate) trait PacketDecoder {
     ) -> Result<(), String>;
     /// Adds all pictures still held back to `out`.
     fn flush(&mut self, out: &mut VecDeque<Decoded>) -> Result<(), String>;
+    /// Width and height that the track's header tells, before anything is decoded.
+    fn size(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Number of pictures that may overtake one another between decoding and presentation.
     fn reorder_depth(&self) -> usize;
 }

@@ -4,11 +4,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::animation::Format;
+use crate::av1::Av1Decoder;
 use crate::error::Attempt;
+use crate::ffmpeg::FfmpegReader;
 use crate::h264::H264Decoder;
 use crate::packets::{Codec, PacketDecoder, PacketReader, Track};
 use crate::picture::{self, TimedPicture};
-use crate::{Error, mp4};
+use crate::still::{StillReader, read_image};
+use crate::{Error, animation, image_folder, matroska, mp4};
 
 /// Pictures of a source in the order in which they are shown, one at a time.
 pub trait VideoReader {
@@ -33,16 +37,27 @@ pub trait VideoReader {
     fn next_picture(&mut self) -> Result<Option<TimedPicture>, Error>;
 }
 
-/// Opens a video file, an animation or a folder of numbered images. What it is gets decided by its content; the first
-/// picture is decoded at once, so that a source nobody can decode is reported here.
+/// Opens a video file, an animation, a picture or a folder of numbered images. What it is gets decided by its content; the
+/// first picture is decoded at once where that tells whether a decoder can take the source at all.
 ///
 /// # Errors
 ///
 /// [`Error::NoDecoder`] when nothing can decode the source, [`Error::Io`] and [`Error::Malformed`] when it cannot be read.
 pub fn open(path: &Path) -> Result<Box<dyn VideoReader>, Error> {
+    open_with(path, "ffmpeg")
+}
+
+/// As [`open`], with the program that is asked where nothing built in can serve.
+fn open_with(path: &Path, ffmpeg: &str) -> Result<Box<dyn VideoReader>, Error> {
+    if path.is_dir() {
+        return image_folder::open(path);
+    }
     match Kind::of(path)? {
-        Kind::Mp4 => open_track(path, mp4::open(path)),
-        Kind::Unknown => Err(no_decoder(path, "an unknown format", vec![])),
+        Kind::Mp4 => open_track(path, mp4::open(path)?, ffmpeg),
+        Kind::Matroska => open_track(path, matroska::open(path)?, ffmpeg),
+        Kind::Animation(format) => animation::open(path, format),
+        Kind::Jpeg => Ok(Box::new(StillReader(Some(read_image(path)?)))),
+        Kind::Unknown => open_foreign(path, "an unknown format", Vec::new(), ffmpeg),
     }
 }
 
@@ -50,20 +65,41 @@ pub fn open(path: &Path) -> Result<Box<dyn VideoReader>, Error> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Mp4,
+    Matroska,
+    Animation(Format),
+    Jpeg,
     Unknown,
 }
 
 impl Kind {
     fn of(path: &Path) -> Result<Self, Error> {
-        let mut start = Vec::with_capacity(64);
+        let mut start = Vec::with_capacity(16);
         let file = File::open(path).map_err(Error::io(path))?;
-        file.take(64)
+        file.take(16)
             .read_to_end(&mut start)
             .map_err(Error::io(path))?;
+        if start.is_empty() {
+            return Err(Error::malformed(path, "the file is empty"));
+        }
         Ok(Self::of_bytes(&start))
     }
 
     fn of_bytes(start: &[u8]) -> Self {
+        if start.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]) {
+            return Self::Matroska;
+        }
+        if start.starts_with(b"GIF8") {
+            return Self::Animation(Format::Gif);
+        }
+        if start.starts_with(b"\x89PNG") {
+            return Self::Animation(Format::Png);
+        }
+        if start.starts_with(b"RIFF") && start.get(8..12) == Some(b"WEBP") {
+            return Self::Animation(Format::WebP);
+        }
+        if start.starts_with(&[0xff, 0xd8, 0xff]) {
+            return Self::Jpeg;
+        }
         match start.get(4..8) {
             Some(b"ftyp" | b"moov" | b"mdat" | b"free" | b"wide" | b"skip" | b"pnot") => Self::Mp4,
             _ => Self::Unknown,
@@ -71,41 +107,166 @@ impl Kind {
     }
 }
 
-fn open_track(path: &Path, track: Result<Track, Error>) -> Result<Box<dyn VideoReader>, Error> {
-    let track = track?;
-    let (codec, attempt) = match track.codec {
-        Codec::H264 { configuration } => {
-            let attempt = match H264Decoder::new(&configuration) {
-                Ok(decoder) => {
-                    if let Some((width, height)) = decoder.size() {
-                        picture::check_size(path, width, height)?;
-                    }
-                    let decoder: Box<dyn PacketDecoder> = Box::new(decoder);
-                    let mut reader = PacketReader::new(path, track.source, decoder, track.colour);
-                    match reader.prime() {
-                        Ok(()) => return Ok(Box::new(reader)),
-                        Err(Error::Damaged { reason, .. }) => Attempt::new("openh264", reason),
-                        Err(error) => return Err(error),
-                    }
-                }
-                Err(reason) => Attempt::new("openh264", reason),
-            };
-            ("H.264".to_owned(), attempt)
+/// Opens a track with the built-in decoder for its codec, or else with ffmpeg.
+fn open_track(path: &Path, track: Track, ffmpeg: &str) -> Result<Box<dyn VideoReader>, Error> {
+    let (codec, name, decoder) = match &track.codec {
+        Codec::H264 { configuration } => (
+            "H.264",
+            "openh264",
+            H264Decoder::new(configuration)
+                .map(|decoder| Box::new(decoder) as Box<dyn PacketDecoder>),
+        ),
+        Codec::Av1 { configuration } => (
+            "AV1",
+            "rav1d",
+            Av1Decoder::new(configuration)
+                .map(|decoder| Box::new(decoder) as Box<dyn PacketDecoder>),
+        ),
+        Codec::Other(codec) => {
+            let tried = ["openh264", "rav1d"]
+                .map(|decoder| Attempt::new(decoder, "it is for another codec"));
+            return open_foreign(path, codec, tried.to_vec(), ffmpeg);
         }
-        Codec::Av1 { .. } => ("AV1".to_owned(), Attempt::new("rav1d", "not built in")),
-        Codec::Other(name) => (name, Attempt::new("openh264", "another codec")),
     };
-    Err(no_decoder(path, &codec, vec![attempt]))
+    let reason = match decoder {
+        Ok(decoder) => {
+            if let Some((width, height)) = decoder.size() {
+                picture::check_size(path, width, height)?;
+            }
+            let mut reader = PacketReader::new(path, track.source, decoder, track.colour);
+            match reader.prime() {
+                Ok(()) => return Ok(Box::new(reader)),
+                Err(Error::Damaged { reason, .. }) => reason,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(reason) => reason,
+    };
+    open_foreign(path, codec, vec![Attempt::new(name, reason)], ffmpeg)
 }
 
-fn no_decoder(path: &Path, codec: &str, tried: Vec<Attempt>) -> Error {
-    let name = path.display();
-    Error::NoDecoder {
-        path: path.to_owned(),
-        codec: codec.to_owned(),
-        tried,
-        help: format!(
-            "Install ffmpeg, or convert the file: ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p out.mp4"
-        ),
+/// The last resort.
+fn open_foreign(
+    path: &Path,
+    codec: &str,
+    mut tried: Vec<Attempt>,
+    ffmpeg: &str,
+) -> Result<Box<dyn VideoReader>, Error> {
+    match FfmpegReader::start(ffmpeg, path, codec) {
+        Ok(reader) => Ok(Box::new(reader)),
+        Err(reason) => {
+            tried.push(Attempt::new("ffmpeg", reason));
+            let name = path.display();
+            Err(Error::NoDecoder {
+                path: path.to_owned(),
+                codec: codec.to_owned(),
+                tried,
+                help: format!(
+                    "Install ffmpeg, or convert it where there is one: ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p out.mp4"
+                ),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("test_data")
+            .join(name)
+    }
+
+    #[test]
+    fn without_a_decoder_the_message_tells_what_was_tried_and_what_helps() {
+        for (name, codec, words) in [
+            (
+                "vp9.webm",
+                "VP9",
+                ["openh264", "rav1d", "ffmpeg: not on PATH"],
+            ),
+            (
+                "h264_10_bit.mp4",
+                "H.264",
+                ["openh264", "10 bits", "ffmpeg: not on PATH"],
+            ),
+        ] {
+            let error = open_with(&data(name), "no-such-program-anywhere")
+                .err()
+                .unwrap();
+            let message = error.to_string();
+            assert!(
+                matches!(error, Error::NoDecoder { codec: ref found, .. } if found == codec),
+                "{message}"
+            );
+            for word in words.into_iter().chain([name, "Install ffmpeg", "libx264"]) {
+                assert!(message.contains(word), "{word} is not in: {message}");
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    fn fake_ffmpeg(folder: &Path, script: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.join("ffmpeg");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_built_in_goes_through_ffmpeg() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r"printf 'YUV4MPEG2 W2 H2 F25:1 C444\nFRAME\n'; printf '\353\353\020\020\200\200\200\200\200\200\200\200'; printf 'FRAME\nxxxxxxxxxxxx'";
+        let program = fake_ffmpeg(folder.path(), script);
+        let mut reader = open_with(&data("vp9.webm"), &program).unwrap();
+        assert_eq!(reader.codec(), "VP9");
+        let first = reader.next_picture().unwrap().unwrap();
+        assert_eq!(
+            first.picture.rgb,
+            [255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0]
+        );
+        assert_eq!(reader.next_picture().unwrap().unwrap().seconds, 0.04);
+        assert!(reader.next_picture().unwrap().is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn ffmpeg_that_fails_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = fake_ffmpeg(
+            folder.path(),
+            "echo 'some: moov atom not found' >&2; exit 1",
+        );
+        let error = open_with(&data("vp9.webm"), &program).err().unwrap();
+        assert!(error.to_string().contains("moov atom not found"), "{error}");
+        let program = fake_ffmpeg(
+            folder.path(),
+            r"printf 'YUV4MPEG2 W2 H2 F25:1 C444\nFRAME\nxxxxxxxxxxxx'; echo broken >&2; exit 1",
+        );
+        let mut reader = open_with(&data("vp9.webm"), &program).unwrap();
+        assert!(reader.next_picture().unwrap().is_some());
+        assert!(matches!(
+            reader.next_picture(),
+            Err(Error::Damaged {
+                pictures_read: 1,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn kinds_by_first_bytes() {
+        assert_eq!(Kind::of_bytes(b"\0\0\0\x20ftypisom"), Kind::Mp4);
+        assert_eq!(Kind::of_bytes(b"\x1a\x45\xdf\xa3"), Kind::Matroska);
+        assert_eq!(Kind::of_bytes(b"RIFF\0\0\0\0AVI "), Kind::Unknown);
+        assert_eq!(
+            Kind::of_bytes(b"RIFF\0\0\0\0WEBP"),
+            Kind::Animation(Format::WebP)
+        );
+        assert_eq!(Kind::of_bytes(b"x"), Kind::Unknown);
     }
 }

@@ -47,13 +47,6 @@ impl H264Decoder {
         })
     }
 
-    /// Size in pixels, where the track's header tells it.
-    pub(crate) fn size(&self) -> Option<(u64, u64)> {
-        self.parameters
-            .as_ref()
-            .map(|parameters| (parameters.width, parameters.height))
-    }
-
     /// Gives openh264 the collected units, or with `None` tells it that they are complete.
     fn feed(
         &mut self,
@@ -103,7 +96,7 @@ impl H264Decoder {
         let sizes = [(width, height), halves, halves];
         if width == 0
             || height == 0
-            || buffer.iFormat != videoFormatI420 as i32
+            || buffer.iFormat != videoFormatI420
             || sizes
                 .iter()
                 .zip(strides)
@@ -210,6 +203,12 @@ impl PacketDecoder for H264Decoder {
             self.collect(planes, &info, out)?;
         }
         Ok(())
+    }
+
+    fn size(&self) -> Option<(u64, u64)> {
+        self.parameters
+            .as_ref()
+            .map(|parameters| (parameters.width, parameters.height))
     }
 
     fn reorder_depth(&self) -> usize {

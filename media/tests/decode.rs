@@ -1,0 +1,151 @@
+//! Every built-in demultiplexer and decoder on small files made by other encoders.
+//!
+//! Picture n of each file has brightness 12 n in its left half and patches of red, green, blue and white in the right one, ten pictures
+//! a second: order, times and colours can be told from the pictures alone. `test_data/README.md` tells how the files were made.
+
+use std::path::{Path, PathBuf};
+
+use media::{Error, Picture, TimedPicture};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("test_data")
+        .join(name)
+}
+
+fn read(path: &Path) -> Result<(String, Vec<TimedPicture>), Error> {
+    let mut reader = media::open(path)?;
+    let mut pictures = Vec::new();
+    while let Some(picture) = reader.next_picture()? {
+        pictures.push(picture);
+    }
+    Ok((reader.codec().to_owned(), pictures))
+}
+
+fn pixel(picture: &Picture, x: usize, y: usize) -> [u8; 3] {
+    let at = x * 3;
+    let row = picture.row(y as u32);
+    [row[at], row[at + 1], row[at + 2]]
+}
+
+fn assert_close(got: [u8; 3], wanted: [u8; 3], tolerance: u8, what: &str) {
+    let close = got
+        .iter()
+        .zip(wanted)
+        .all(|(a, b)| a.abs_diff(b) <= tolerance);
+    assert!(close, "{what}: {got:?} instead of {wanted:?}");
+}
+
+fn check(name: &str, codec: &str, tolerance: u8) {
+    let (found, pictures) = read(&data(name)).unwrap();
+    assert_eq!(found, codec, "{name}");
+    assert_eq!(pictures.len(), 16, "{name}");
+    for (number, timed) in pictures.iter().enumerate() {
+        let what = format!("{name}, picture {number}");
+        let picture = &timed.picture;
+        assert_eq!((picture.width, picture.height), (64, 64), "{what}");
+        assert!(
+            (timed.seconds - number as f64 / 10.0).abs() < 0.0015,
+            "{what} at {}",
+            timed.seconds
+        );
+        assert_close(
+            pixel(picture, 12, 30),
+            [12 * number as u8; 3],
+            tolerance,
+            &what,
+        );
+        let patches = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255; 3]];
+        for (index, wanted) in patches.into_iter().enumerate() {
+            assert_close(
+                pixel(picture, 48, index * 16 + 8),
+                wanted,
+                tolerance,
+                &format!("{what}, patch {index}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn h264_with_b_frames_in_matroska() {
+    check("h264_b_frames.mkv", "H.264", 8);
+}
+
+#[test]
+fn h264_with_b_frames_and_edit_list_in_mp4_full_range_bt601() {
+    check("h264_b_frames.mp4", "H.264", 8);
+}
+
+#[test]
+fn h264_in_quicktime_without_colour_tags() {
+    check("h264_untagged.mov", "H.264", 8);
+}
+
+#[test]
+fn av1_in_webm() {
+    check("av1.webm", "AV1", 8);
+}
+
+#[test]
+fn av1_in_mp4() {
+    check("av1.mp4", "AV1", 10);
+}
+
+#[test]
+fn av1_of_10_bits_in_matroska() {
+    check("av1_10_bit.mkv", "AV1", 8);
+}
+
+#[test]
+fn apng_keeps_its_times() {
+    check("animation.apng", "APNG", 0);
+}
+
+#[test]
+fn animated_webp_keeps_its_times() {
+    // The decoder rounds when it lays one picture over another.
+    check("animation.webp", "WebP", 1);
+}
+
+#[test]
+fn what_it_is_is_told_by_content_not_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("really_matroska.gif");
+    std::fs::copy(data("h264_b_frames.mkv"), &path).unwrap();
+    assert_eq!(read(&path).unwrap().0, "H.264");
+}
+
+#[test]
+fn what_cannot_be_read_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.mp4");
+    std::fs::write(&empty, []).unwrap();
+    assert!(matches!(read(&empty), Err(Error::Malformed { .. })));
+    assert!(matches!(
+        read(&folder.path().join("missing.mp4")),
+        Err(Error::Io { .. })
+    ));
+    let text = folder.path().join("text.mp4");
+    std::fs::write(&text, "this is no video, whatever its name says").unwrap();
+    let message = read(&text).unwrap_err().to_string();
+    assert!(
+        message.contains("text.mp4") && message.contains("ffmpeg"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_gif_that_claims_to_be_huge_is_refused_before_allocation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.gif");
+    std::fs::write(&path, b"GIF89a\xff\xff\xff\xff\x00\x00\x00,\x00\x00\x00\x00\xff\xff\xff\xff\x00\x02\x02D\x01\x00;").unwrap();
+    assert!(matches!(
+        read(&path),
+        Err(Error::TooLarge {
+            width: 65_535,
+            height: 65_535,
+            ..
+        })
+    ));
+}
