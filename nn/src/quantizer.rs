@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(quantizer.revive(&before, &far, 3)?, dead);
         let after = usage(&quantizer.quantize(&far)?.tokens, 32)?;
         assert!(
-            after.iter().filter(|&&count| count > 0).count() >= dead,
+            after.iter().filter(|&&count| count > 0).count() >= 24,
             "{after:?}"
         );
         Ok(())

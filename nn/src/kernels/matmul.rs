@@ -1,10 +1,22 @@
 //! Matrix products: large ones through the `gemm` crate on all cores, small ones inside attention by a register tile.
 
+#[cfg(target_arch = "x86_64")]
+use super::dispatch::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use super::parallel::{SharedMut, for_each_index};
 use super::{kernel, multiply_add};
 use gemm::Parallelism;
 
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 128 * 1024;
+
+#[cfg(target_arch = "x86_64")]
+/// Products with at most this many rows skip the packing that pays off for more: a frame of play is one of them.
+const MOST_FEW_ROWS: usize = 160;
+
+#[cfg(target_arch = "x86_64")]
+/// Columns of a product that one task computes.
+const FEW_ROWS_COLUMNS: usize = 48;
 
 /// A matrix in a slice: element (row, column) lies at `row * row_stride + column * column_stride`.
 #[derive(Clone, Copy)]
@@ -46,6 +58,9 @@ pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) 
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert_eq!(k, right.rows, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "result of a product");
+    if multiply_few_rows(out, left, right, accumulate) {
+        return;
+    }
     let parallelism = if m * n * k < SMALLEST_SHARED_PRODUCT {
         Parallelism::None
     } else {
@@ -74,6 +89,154 @@ pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) 
             false,
             parallelism,
         );
+    }
+}
+
+/// [`multiply`] for few rows: `left` `[m, k]` and `right` `[n, k]`, both row-major, the weight as a layer keeps it. Each number is a
+/// product of two contiguous rows, so nothing needs to be packed. Returns whether it was done: the sides must lie that way and the CPU
+/// have 32 wide registers.
+#[cfg(target_arch = "x86_64")]
+fn multiply_few_rows(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) -> bool {
+    let (m, n, k) = (left.rows, right.columns, left.columns);
+    let by_rows = [left.column_stride, right.row_stride] == [1, 1]
+        && [left.row_stride, right.column_stride] == [k, k];
+    if !by_rows || m > MOST_FEW_ROWS || instruction_set() != InstructionSet::Avx512 {
+        return false;
+    }
+    let product = few_rows::Product {
+        left: left.data,
+        right: right.data,
+        m,
+        n,
+        k,
+        accumulate,
+    };
+    let shared = SharedMut::new(out);
+    for_each_index(n.div_ceil(FEW_ROWS_COLUMNS), m * n * k / 8, |piece| {
+        let columns = piece * FEW_ROWS_COLUMNS..((piece + 1) * FEW_ROWS_COLUMNS).min(n);
+        // SAFETY: the CPU was asked above; each piece has its own columns of `out`, which is borrowed for this call.
+        unsafe { few_rows::columns(shared, product, columns) };
+    });
+    true
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn multiply_few_rows(_: &mut [f32], _: Matrix, _: Matrix, _: bool) -> bool {
+    false
+}
+
+/// The kernel of [`multiply_few_rows`].
+#[cfg(target_arch = "x86_64")]
+mod few_rows {
+    use super::SharedMut;
+    use std::arch::x86_64::{
+        __m512, _mm512_fmadd_ps, _mm512_maskz_loadu_ps, _mm512_reduce_add_ps, _mm512_setzero_ps,
+    };
+    use std::ops::Range;
+
+    /// Numbers in a register.
+    const LANES: usize = 16;
+
+    /// A product's sides, row-major: `left` `[m, k]`, `right` `[n, k]`.
+    #[derive(Clone, Copy)]
+    pub struct Product<'a> {
+        pub left: &'a [f32],
+        pub right: &'a [f32],
+        pub m: usize,
+        pub n: usize,
+        pub k: usize,
+        pub accumulate: bool,
+    }
+
+    /// Computes some columns of `out` `[m, n]`.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F; `out` is alive and nobody else touches these columns.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn columns(out: SharedMut, product: Product, columns: Range<usize>) {
+        let Product {
+            left,
+            right,
+            m,
+            n,
+            k,
+            ..
+        } = product;
+        assert!(left.len() >= m * k && right.len() >= n * k && columns.end <= n);
+        let mut column = columns.start;
+        while column < columns.end {
+            let four = columns.end - column >= 4;
+            let mut row = 0;
+            while row < m {
+                let full = m - row >= 4;
+                // SAFETY: rows and columns lie within the product by the check above and the loops' bounds.
+                unsafe {
+                    match (full, four) {
+                        (true, true) => tile::<4, 4>(out, product, row, column),
+                        (true, false) => tile::<4, 1>(out, product, row, column),
+                        (false, true) => tile::<1, 4>(out, product, row, column),
+                        (false, false) => tile::<1, 1>(out, product, row, column),
+                    }
+                }
+                row += if full { 4 } else { 1 };
+            }
+            column += if four { 4 } else { 1 };
+        }
+    }
+
+    /// `ROWS` x `COLUMNS` results, each summed over `k` in one register.
+    ///
+    /// # Safety
+    /// As [`columns`]; `row + ROWS <= m` and `column + COLUMNS <= n`.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn tile<const ROWS: usize, const COLUMNS: usize>(
+        out: SharedMut,
+        product: Product,
+        row: usize,
+        column: usize,
+    ) {
+        let Product {
+            left,
+            right,
+            n,
+            k,
+            accumulate,
+            ..
+        } = product;
+        let mut sums: [[__m512; COLUMNS]; ROWS] = [[_mm512_setzero_ps(); COLUMNS]; ROWS];
+        // SAFETY: all pointers stay within rows of `left` and `right`; the masked loads touch only what is left of a row.
+        unsafe {
+            let left = left.as_ptr().add(row * k);
+            let right = right.as_ptr().add(column * k);
+            let mut start = 0;
+            while start < k {
+                let left_of_row = k - start;
+                let mask = if left_of_row >= LANES {
+                    u16::MAX
+                } else {
+                    (1u16 << left_of_row) - 1
+                };
+                let mut a = [_mm512_setzero_ps(); ROWS];
+                for i in 0..ROWS {
+                    a[i] = _mm512_maskz_loadu_ps(mask, left.add(i * k + start));
+                }
+                for j in 0..COLUMNS {
+                    let b = _mm512_maskz_loadu_ps(mask, right.add(j * k + start));
+                    for i in 0..ROWS {
+                        sums[i][j] = _mm512_fmadd_ps(a[i], b, sums[i][j]);
+                    }
+                }
+                start += LANES;
+            }
+        }
+        for i in 0..ROWS {
+            // SAFETY: by this function's contract these elements belong to this call alone.
+            let target = unsafe { out.row((row + i) * n + column, COLUMNS) };
+            for j in 0..COLUMNS {
+                let sum = _mm512_reduce_add_ps(sums[i][j]);
+                target[j] = if accumulate { target[j] + sum } else { sum };
+            }
+        }
     }
 }
 
@@ -175,6 +338,11 @@ mod tests {
             let transposed: Vec<f32> = (0..k * m).map(|i| left[(i % m) * k + i / m]).collect();
             multiply(&mut out, Matrix::new(&transposed, k, m).transposed(), Matrix::new(&right, k, n), false);
             for (a, b) in out.iter().zip(&expected) { prop_assert!((a - b).abs() < 1e-4); }
+            let weight: Vec<f32> = (0..n * k).map(|i| right[(i % k) * n + i / k]).collect();
+            multiply(&mut out, Matrix::new(&left, m, k), Matrix::new(&weight, n, k).transposed(), false);
+            for (a, b) in out.iter().zip(&expected) { prop_assert!((a - b).abs() < 1e-4); }
+            multiply(&mut out, Matrix::new(&left, m, k), Matrix::new(&weight, n, k).transposed(), true);
+            for (a, b) in out.iter().zip(&expected) { prop_assert!((a - 2.0 * b).abs() < 1e-4); }
         }
 
         #[test]
