@@ -72,7 +72,7 @@ pub struct PlayArguments {
     #[arg(long)]
     pub headless: bool,
     /// Frames to play without a window
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_FRAMES)]
     pub frames: usize,
     /// Wishes for the frames, one a line (a code's number or name, several joined by `+`, empty for none), or a session's
     /// actions.jsonl, whose codes are played again
@@ -93,6 +93,16 @@ pub struct PlayArguments {
     /// Sampling temperature; 0 takes the most likely tokens [default: the world's]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,
+}
+
+/// Frames that are played without a window unless told otherwise.
+const DEFAULT_FRAMES: usize = 300;
+
+impl PlayArguments {
+    /// What plain `djinn` means.
+    pub fn by_default() -> Self {
+        Self { frames: DEFAULT_FRAMES, ..Self::default() }
+    }
 }
 
 /// How pictures of another shape are made to fit.

@@ -1,2 +1,58 @@
-//! The `djinn` program.
-fn main() {}
+//! The `djinn` program: arguments, messages and exit codes. All else is in the libraries.
+//!
+//! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or a session did not
+//! verify; 130 interrupted twice.
+
+use anyhow::Result;
+use clap::Parser;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+mod arguments;
+mod cancel;
+mod commands;
+mod output;
+
+use arguments::{Arguments, Command, Common, PlayArguments};
+use output::Output;
+
+fn main() -> ExitCode {
+    // SAFETY: nothing has started a thread yet.
+    unsafe { nn::quiet_candle_threads() };
+    nn::tune_allocator();
+    let arguments = Arguments::parse();
+    log_to_standard_error(&arguments.common);
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("djinn: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let output = Output::new(&arguments.common);
+    match arguments.command {
+        None => commands::play::run(PlayArguments::by_default(), output),
+        Some(Command::Play(play)) => commands::play::run(play, output),
+        Some(Command::Ingest(ingest)) => commands::ingest::run(ingest, output),
+        Some(Command::Train(train)) => commands::train::run(train, output),
+        Some(Command::Eval(eval)) => commands::eval::run(eval, output),
+        Some(Command::Replay(replay)) => commands::replay::run(replay, output),
+        Some(Command::Worlds(worlds)) => commands::worlds::run(worlds, output),
+        Some(Command::Bench(bench)) => commands::bench::run(bench, output),
+    }
+}
+
+/// Logs what `RUST_LOG` or the options ask for.
+fn log_to_standard_error(common: &Common) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, _) => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

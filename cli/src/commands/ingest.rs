@@ -1,0 +1,97 @@
+//! `djinn ingest`.
+
+use anyhow::Result;
+use media::{CropRect, Fit};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Instant;
+use trainer::ingest::{IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_CUT, ingest};
+
+use super::exit_code;
+use crate::arguments::{FitArgument, IngestArguments};
+use crate::cancel::on_interrupt;
+use crate::output::Output;
+
+pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
+    let options = options(&arguments);
+    let cancel = on_interrupt()?;
+    let bar = output.share_bar();
+    let start = Instant::now();
+    let mut tell = |progress: IngestProgress| {
+        bar.set_position((progress.share() * 1000.0) as u64);
+        let rate = progress.frames as f64 / start.elapsed().as_secs_f64().max(1e-3);
+        let name = progress.path.file_name().unwrap_or(progress.path.as_os_str()).to_string_lossy();
+        bar.set_message(format!("{} frames, {rate:.0} frames/s, {name}", progress.frames));
+    };
+    let report = ingest(&arguments.inputs, &arguments.out, &options, &mut tell, &cancel)?;
+    bar.finish_and_clear();
+    for skipped in &report.skipped {
+        eprintln!("skipped: {skipped}");
+    }
+    for warning in &report.warnings {
+        eprintln!("warning: {warning}");
+    }
+    output.result(&summary(&report, &arguments), text(&report, &arguments, start.elapsed().as_secs_f64()))?;
+    Ok(exit_code(report.skipped.is_empty()))
+}
+
+fn options(arguments: &IngestArguments) -> IngestOptions {
+    let [x, y, width, height] = arguments.crop.unwrap_or_default();
+    IngestOptions {
+        width: arguments.size.0,
+        height: arguments.size.1,
+        frames_per_second: arguments.fps,
+        fit: match arguments.fit {
+            FitArgument::Crop => Fit::Crop,
+            FitArgument::Pad => Fit::Pad,
+            FitArgument::Stretch => Fit::Stretch,
+        },
+        crop: arguments.crop.map(|_| CropRect { x, y, width, height }),
+        scene_cut: (!arguments.no_scene_cuts).then_some(USUAL_SCENE_CUT),
+        validation_fraction: arguments.validation,
+        ..IngestOptions::default()
+    }
+}
+
+fn text(report: &IngestReport, arguments: &IngestArguments, seconds: f64) -> String {
+    let mut lines = vec![format!(
+        "{}: {} frames ({} to train on, {} for validation) in {} episodes from {} sources, {:.0} frames/s",
+        arguments.out.display(),
+        report.frames,
+        report.train_frames,
+        report.validation_frames,
+        report.episodes,
+        report.sources,
+        report.frames as f64 / seconds.max(1e-3),
+    )];
+    if !report.action_names.is_empty() {
+        lines.push(format!("true actions: {}", report.action_names.join(", ")));
+    }
+    lines.extend(report.notes.iter().cloned());
+    if report.cancelled {
+        lines.push("stopped early: the dataset holds what was read until then".to_owned());
+    }
+    if !report.skipped.is_empty() {
+        lines.push(format!("{} sources were skipped", report.skipped.len()));
+    }
+    lines.push(format!("next: djinn train {} --out my.world", arguments.out.display()));
+    lines.join("\n")
+}
+
+fn summary(report: &IngestReport, arguments: &IngestArguments) -> serde_json::Value {
+    json!({
+        "dataset": arguments.out,
+        "sources": report.sources,
+        "frames": report.frames,
+        "train_frames": report.train_frames,
+        "validation_frames": report.validation_frames,
+        "episodes": report.episodes,
+        "scene_cuts": report.scene_cuts,
+        "action_names": report.action_names,
+        "skipped": report.skipped.iter().map(|skipped| json!({
+            "path": skipped.path, "codec": skipped.codec, "message": skipped.message, "help": skipped.help,
+        })).collect::<Vec<_>>(),
+        "warnings": report.warnings,
+        "cancelled": report.cancelled,
+    })
+}

@@ -1,0 +1,85 @@
+//! `djinn worlds`.
+
+use ::worlds::{FoundWorld, Strength, WorldManifest};
+use anyhow::Result;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+use crate::arguments::WorldsArguments;
+use crate::output::Output;
+
+pub fn run(arguments: WorldsArguments, output: Output) -> Result<ExitCode> {
+    match arguments.world {
+        Some(name) => describe(&name, output)?,
+        None => list(output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(output: Output) -> Result<()> {
+    let worlds = ::worlds::list();
+    let entries: Vec<Value> = worlds.iter().map(entry).collect();
+    let lines: Vec<String> = worlds.iter().map(line).collect();
+    let folders: Vec<String> = ::worlds::search_folders().iter().map(|folder| folder.display().to_string()).collect();
+    let text = format!("{}\nmore worlds are looked for in {}", lines.join("\n"), folders.join(" and "));
+    output.result(&entries, text)
+}
+
+fn entry(world: &FoundWorld) -> Value {
+    match world.manifest() {
+        Ok(manifest) => json!({ "name": world.name, "place": world.place.to_string(), "title": manifest.name }),
+        Err(error) => json!({ "name": world.name, "place": world.place.to_string(), "error": error.to_string() }),
+    }
+}
+
+fn line(world: &FoundWorld) -> String {
+    match world.manifest() {
+        Ok(manifest) => format!(
+            "{:<16} {} ({}, {} frames/s), {}",
+            world.name, manifest.name, manifest.frame, manifest.frames_per_second, world.place
+        ),
+        Err(error) => format!("{:<16} cannot be played: {error}", world.name),
+    }
+}
+
+/// Loads the world, so that what is described can also be played.
+fn describe(name: &str, output: Output) -> Result<()> {
+    let found = ::worlds::find(name)?;
+    let world = found.load()?;
+    let value = json!({
+        "name": found.name,
+        "place": found.place.to_string(),
+        "hash": world.hash,
+        "manifest": world.manifest,
+    });
+    output.result(&value, description(&found, &world.manifest, &world.hash))
+}
+
+fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> String {
+    let strength = match manifest.strength {
+        Strength::Wish(bonus) => format!("{bonus}"),
+        Strength::Order => "orders".to_owned(),
+    };
+    let mut lines = vec![
+        format!("{} ({}, {})", manifest.name, found.name, found.place),
+        format!("by {}, {}", manifest.author, manifest.licence),
+        format!("learned from: {} ({})", manifest.training_video.source, manifest.training_video.licence),
+        format!(
+            "{} at {} frames/s, {} MaskGIT steps, temperature {}, strength of a wish {strength}, hash {}",
+            manifest.frame,
+            manifest.frames_per_second,
+            manifest.sampler.steps,
+            manifest.sampler.temperature,
+            &hash[..hash.len().min(12)],
+        ),
+        "actions:".to_owned(),
+    ];
+    for (code, action) in manifest.actions.iter().enumerate() {
+        lines.push(format!("  {code}  {:<16} {}", action.name, action.bindings.join(" ")));
+    }
+    if !manifest.quality.is_empty() {
+        lines.push("measured quality:".to_owned());
+        lines.extend(manifest.quality.iter().map(|(name, value)| format!("  {name:<40} {value:.3}")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,92 @@
+//! What the program says: results on standard output, everything else on standard error.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::arguments::Common;
+
+/// How much is said, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    quiet: bool,
+    json: bool,
+}
+
+impl Output {
+    /// As the options of all commands say.
+    pub fn new(common: &Common) -> Self {
+        Self {
+            quiet: common.quiet,
+            json: common.json,
+        }
+    }
+
+    /// Whether results are wanted as JSON.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// Tells a person something by the way; silent for programs and when told to be quiet.
+    pub fn say(&self, text: impl std::fmt::Display) {
+        if !self.quiet && !self.json {
+            println!("{text}");
+        }
+    }
+
+    /// A result: text for people, or one JSON object for programs.
+    ///
+    /// # Errors
+    /// When the result cannot be written as JSON.
+    pub fn result(&self, value: &impl Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(value)?);
+        } else {
+            println!("{text}");
+        }
+        Ok(())
+    }
+
+    /// A progress bar of `total` things, with rate and time left.
+    pub fn bar(&self, total: u64, unit: &str) -> ProgressBar {
+        let template = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{per_sec:>10}} {{eta_precise}} left");
+        self.styled(ProgressBar::new(total), &template)
+    }
+
+    /// A progress bar of shares, in thousandths, whose message says everything else.
+    pub fn share_bar(&self) -> ProgressBar {
+        self.styled(ProgressBar::new(1000), "{wide_bar} {percent:>3}% {msg}")
+    }
+
+    fn styled(&self, bar: ProgressBar, template: &str) -> ProgressBar {
+        if self.quiet || self.json {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        // The templates are constants; if one were wrong, the default style would do.
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar
+    }
+}
+
+/// Seconds as a person reads them.
+pub fn readable_seconds(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable_seconds;
+
+    #[test]
+    fn seconds_are_readable() {
+        assert_eq!(readable_seconds(7.4), "7 s");
+        assert_eq!(readable_seconds(125.0), "2 min 05 s");
+        assert_eq!(readable_seconds(7260.0), "2 h 01 min");
+    }
+}
