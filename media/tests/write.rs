@@ -12,7 +12,7 @@ fn art(number: u32) -> Picture {
     for y in 0..16u32 {
         for x in 0..24u32 {
             let block = (number % 20..number % 20 + 4).contains(&x) && (6..10).contains(&y);
-            let ground = y > 12 && (x + number / 2) % 3 == 0;
+            let ground = y > 12 && (x + number / 2).is_multiple_of(3);
             rgb.extend(match (block, ground) {
                 (true, _) => [250, 40, 30],
                 (_, true) => [90, 60, 20],

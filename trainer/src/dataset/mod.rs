@@ -27,3 +27,6 @@ pub const UNKNOWN_ACTION: u16 = u16::MAX;
 
 /// Size of a shard that the documented format does not exceed, in bytes.
 pub const MAXIMUM_SHARD_BYTES: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests;

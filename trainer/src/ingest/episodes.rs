@@ -177,7 +177,7 @@ impl Assembly<'_> {
                 number: so_far.pictures as usize,
             });
             so_far.pictures += 1;
-            if so_far.pictures % PROGRESS_EVERY == 0 {
+            if so_far.pictures.is_multiple_of(PROGRESS_EVERY) {
                 let share = reader
                     .frame_count_hint()
                     .filter(|&count| count > 0)

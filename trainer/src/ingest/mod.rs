@@ -47,7 +47,7 @@ pub struct IngestOptions {
 }
 
 /// [`IngestOptions::scene_cut`] that splits hard cuts and leaves fast camera movement whole.
-pub const USUAL_SCENE_CUT: f32 = 0.4;
+pub const USUAL_SCENE_CUT: f32 = 0.2;
 
 impl Default for IngestOptions {
     fn default() -> Self {

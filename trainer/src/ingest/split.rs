@@ -141,7 +141,7 @@ fn cut(episode: EpisodeRecord, tail: usize, gap: usize) -> Option<[EpisodeRecord
 
 /// Holds back the last episodes of the only source until there are `wanted` frames. The episode before them may end
 /// where they begin, as when a shard was full, so it loses its end.
-fn hold_back_last(episodes: &mut Vec<EpisodeRecord>, wanted: usize, gap: usize) -> String {
+fn hold_back_last(episodes: &mut [EpisodeRecord], wanted: usize, gap: usize) -> String {
     let all = episodes.len();
     let mut first_held = all;
     let mut held = 0;

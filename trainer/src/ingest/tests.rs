@@ -1,1 +1,496 @@
+//! Whole ingests of small videos that the tests make themselves.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use media::{Mp4Writer, Picture, enlarge, write_png};
+
+use super::*;
+use crate::dataset::{Dataset, DatasetError, Episode, Split, UNKNOWN_ACTION};
+
+/// A smooth world of 32x32 seen from `x`; `scene` tells one world from another.
+fn view(scene: u32, x: u32) -> Picture {
+    let mut rgb = Vec::new();
+    for row in 0..32u32 {
+        for column in 0..32u32 {
+            let at = (column + x) as f32;
+            let wave = |frequency: f32, phase: u32| {
+                ((at * frequency + row as f32 * 0.2 + phase as f32).sin() * 60.0 + 128.0) as u8
+            };
+            rgb.extend(match scene % 3 {
+                0 => [wave(0.15, 0), 40, 90],
+                1 => [220, wave(0.25, 1), wave(0.1, 2)],
+                _ => [20, 230 - wave(0.2, 3) / 2, 20],
+            });
+        }
+    }
+    Picture::new(32, 32, rgb).unwrap()
+}
+
+fn write_video(path: &Path, rate: f64, pictures: impl IntoIterator<Item = Picture>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut writer = Mp4Writer::create(path, 128, 128, rate).unwrap();
+    for picture in pictures {
+        writer.write(&enlarge(&picture, 4)).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+fn pan(scene: u32, count: u32) -> impl Iterator<Item = Picture> {
+    (0..count).map(move |number| view(scene, number))
+}
+
+fn options() -> IngestOptions {
+    IngestOptions {
+        width: 32,
+        height: 32,
+        ..IngestOptions::default()
+    }
+}
+
+fn run(
+    inputs: &[PathBuf],
+    out: &Path,
+    options: &IngestOptions,
+) -> Result<(IngestReport, Dataset), IngestError> {
+    let report = ingest(inputs, out, options, &mut |_| {}, &AtomicBool::new(false))?;
+    let dataset = Dataset::open(out)?;
+    Ok((report, dataset))
+}
+
+fn assert_shows(frame: &[u8], picture: &Picture) {
+    let squares: f64 = frame
+        .iter()
+        .zip(&picture.rgb)
+        .map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2))
+        .sum();
+    let psnr = 10.0 * (255.0 * 255.0 / (squares / frame.len() as f64).max(1e-9)).log10();
+    assert!(psnr > 32.0, "{psnr:.1} dB");
+}
+
+fn action_names<'a>(dataset: &'a Dataset, episode: &Episode) -> Vec<Option<&'a str>> {
+    let actions = dataset.true_actions(episode).unwrap();
+    actions
+        .iter()
+        .map(|&action| {
+            dataset
+                .action_names()
+                .get(usize::from(action))
+                .map(String::as_str)
+        })
+        .collect()
+}
+
+#[test]
+fn folders_with_sidecars_become_a_dataset() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, scene) in [
+        ("train/a.mp4", 0),
+        ("train/deep/b.mp4", 1),
+        ("validation/c.mp4", 2),
+    ] {
+        write_video(&folder.path().join("in").join(name), 15.0, pan(scene, 20));
+    }
+    let lines: String = (0..20)
+        .map(|i| {
+            format!(
+                "{{\"frame\": {i}, \"action\": \"{}\"}}\n",
+                if i < 10 { "right" } else { "right+jump" }
+            )
+        })
+        .collect();
+    fs::write(folder.path().join("in/train/a.actions.jsonl"), lines).unwrap();
+    fs::write(folder.path().join("in/train/notes.txt"), "not a video").unwrap();
+
+    let mut shares = Vec::new();
+    let out = folder.path().join("made/of/dataset");
+    let report = ingest(
+        &[folder.path().join("in")],
+        &out,
+        &options(),
+        &mut |p| shares.push(p.share()),
+        &AtomicBool::new(false),
+    )
+    .unwrap();
+    let dataset = Dataset::open(&out).unwrap();
+
+    assert!(
+        shares.is_sorted() && shares.last() == Some(&1.0),
+        "{shares:?}"
+    );
+    assert_eq!(
+        (
+            report.sources,
+            report.frames,
+            report.train_frames,
+            report.validation_frames
+        ),
+        (3, 60, 40, 20)
+    );
+    assert!(
+        report.skipped.is_empty() && report.warnings.is_empty(),
+        "{report:?}"
+    );
+    let train = dataset.episodes(Split::Train);
+    assert_eq!(dataset.episodes(Split::Validation).len(), 1);
+    for (number, episode) in train.iter().enumerate() {
+        for at in 0..20 {
+            assert_shows(
+                dataset.frames(episode, at..at + 1),
+                &view(number as u32, at as u32),
+            );
+        }
+    }
+    let names = action_names(&dataset, &train[0]);
+    assert_eq!(names.len(), 19);
+    assert_eq!(
+        (names[0], names[9], names[10], names[18]),
+        (
+            Some("right"),
+            Some("right"),
+            Some("right+jump"),
+            Some("right+jump")
+        )
+    );
+    assert!(
+        dataset
+            .true_actions(&train[1])
+            .unwrap()
+            .iter()
+            .all(|&action| action == UNKNOWN_ACTION)
+    );
+    let source = &dataset.manifest().sources[0];
+    assert_eq!(
+        (source.codec.as_str(), source.frames, source.sha256.len()),
+        ("H.264", 20, 64)
+    );
+}
+
+#[test]
+fn a_lower_rate_keeps_frames_and_actions_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    write_video(&video, 30.0, pan(0, 60));
+    let lines: String = (0..60).map(|i| format!("\"action {i}\"\n")).collect();
+    fs::write(folder.path().join("a.actions.jsonl"), lines).unwrap();
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, dataset) = run(&[video], &folder.path().join("out"), &whole).unwrap();
+    assert_eq!(report.frames, 30);
+    let episode = &dataset.episodes(Split::Train)[0];
+    let names = action_names(&dataset, episode);
+    assert_eq!(names.len(), 29);
+    for at in 0..30 {
+        assert_shows(dataset.frames(episode, at..at + 1), &view(0, 2 * at as u32));
+    }
+    for (at, name) in names.iter().enumerate() {
+        assert_eq!(*name, Some(format!("action {}", 2 * at).as_str()));
+    }
+}
+
+#[test]
+fn hard_cuts_split_and_movement_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    // A camera that moves by an eighth of the picture per frame, between hard cuts.
+    let shots = [(0u32, 25u32), (1, 20), (2, 30), (0, 15)];
+    let pictures = shots
+        .iter()
+        .flat_map(|&(scene, count)| (0..count).map(move |number| view(scene, number * 4)));
+    write_video(&video, 15.0, pictures);
+    let (report, dataset) = run(
+        std::slice::from_ref(&video),
+        &folder.path().join("out"),
+        &options(),
+    )
+    .unwrap();
+    assert_eq!(report.scene_cuts, 3);
+    let mut lengths: Vec<usize> = dataset
+        .manifest()
+        .episodes
+        .iter()
+        .map(|episode| episode.length)
+        .collect();
+    // The last one is held back, and a second of the one before it lies between.
+    assert_eq!(lengths.pop(), Some(15));
+    assert_eq!(lengths, [25, 20, 15]);
+    assert_eq!(dataset.episodes(Split::Validation).len(), 1);
+
+    let never = IngestOptions {
+        scene_cut: None,
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, _) = run(&[video], &folder.path().join("whole"), &never).unwrap();
+    assert_eq!(
+        (report.scene_cuts, report.episodes, report.frames),
+        (0, 1, 90)
+    );
+}
+
+#[test]
+fn a_null_action_in_the_middle_ends_an_episode() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    write_video(&video, 15.0, pan(0, 30));
+    let lines: String = (0..30)
+        .map(|i| if i == 11 || i == 29 { "null\n" } else { "2\n" })
+        .collect();
+    fs::write(folder.path().join("a.actions.jsonl"), lines).unwrap();
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, dataset) = run(&[video], &folder.path().join("out"), &whole).unwrap();
+    let lengths: Vec<usize> = dataset
+        .episodes(Split::Train)
+        .iter()
+        .map(|episode| episode.length)
+        .collect();
+    assert_eq!(lengths, [12, 18]);
+    assert!(report.warnings.is_empty());
+    for episode in dataset.episodes(Split::Train) {
+        assert!(
+            action_names(&dataset, episode)
+                .iter()
+                .all(|name| *name == Some("2"))
+        );
+    }
+}
+
+#[test]
+fn a_session_brings_its_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("session");
+    write_video(&session.join("video.mp4"), 15.0, pan(0, 20));
+    fs::write(session.join("session.ron"), "()").unwrap();
+    // Frames 0 and 1 are the prompt.
+    let lines: String = (2..20)
+        .map(|i| {
+            format!(
+                "{{\"frame\":{i},\"wish\":[1],\"code\":{},\"device\":\"keyboard\",\"time\":0.5}}\n",
+                i % 4
+            )
+        })
+        .collect();
+    fs::write(session.join("actions.jsonl"), lines).unwrap();
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    for (number, input) in [session.clone(), folder.path().to_owned()]
+        .into_iter()
+        .enumerate()
+    {
+        let out = tempfile::tempdir().unwrap();
+        let (report, dataset) = run(&[input], &out.path().join("out"), &whole).unwrap();
+        assert_eq!(
+            (report.sources, report.episodes, report.frames),
+            (1, 1, 20),
+            "{number}"
+        );
+        let names = action_names(&dataset, &dataset.episodes(Split::Train)[0]);
+        assert_eq!(names[0], None);
+        for (at, name) in names.iter().enumerate().skip(1) {
+            assert_eq!(
+                *name,
+                Some(((at + 1) % 4).to_string().as_str()),
+                "change {at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn numbered_images_are_one_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let shots = folder.path().join("in/shots");
+    fs::create_dir_all(&shots).unwrap();
+    for number in 0..12 {
+        write_png(&shots.join(format!("shot{number}.png")), &view(0, number)).unwrap();
+    }
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, dataset) = run(
+        &[folder.path().join("in")],
+        &folder.path().join("out"),
+        &whole,
+    )
+    .unwrap();
+    assert_eq!((report.sources, report.frames), (1, 12));
+    let episode = &dataset.episodes(Split::Train)[0];
+    let wanted: Vec<u8> = (0..12).flat_map(|number| view(0, number).rgb).collect();
+    assert_eq!(dataset.frames(episode, 0..12), wanted);
+    assert!(dataset.true_actions(episode).is_none());
+}
+
+#[test]
+fn one_unreadable_file_does_not_stop_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("in/good.mp4");
+    write_video(&good, 15.0, pan(0, 60));
+    fs::write(folder.path().join("in/bad.mp4"), "this is no video").unwrap();
+    let cut_short = fs::read(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../media/test_data/h264_b_frames.mkv"),
+    )
+    .unwrap();
+    fs::write(
+        folder.path().join("in/cut.mkv"),
+        &cut_short[..cut_short.len() * 4 / 5],
+    )
+    .unwrap();
+    fs::write(folder.path().join("in/good.actions.jsonl"), "what\n").unwrap();
+    let missing = folder.path().join("missing.mp4");
+    let (report, _) = run(
+        &[folder.path().join("in"), missing],
+        &folder.path().join("out"),
+        &options(),
+    )
+    .unwrap();
+    assert_eq!(report.sources, 2);
+    let skipped: Vec<String> = report.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(skipped.len(), 2, "{skipped:?}");
+    assert!(skipped[0].contains("missing.mp4"), "{skipped:?}");
+    assert!(
+        skipped[1].contains("bad.mp4")
+            && report.skipped[1].help.as_ref().unwrap().contains("ffmpeg"),
+        "{skipped:?}"
+    );
+    assert!(!report.skipped[1].tried.is_empty());
+    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("cut.mkv")
+                && warning.contains("pictures before that are used"))
+    );
+    assert!(
+        report
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("good.actions.jsonl: line 1"))
+    );
+}
+
+#[test]
+fn the_only_episode_is_cut_with_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    write_video(&video, 15.0, pan(0, 100));
+    let (report, dataset) = run(&[video], &folder.path().join("out"), &options()).unwrap();
+    let (train, validation) = (
+        dataset.episodes(Split::Train),
+        dataset.episodes(Split::Validation),
+    );
+    assert_eq!((train.len(), validation.len()), (1, 1));
+    assert_eq!(
+        (
+            train[0].start,
+            train[0].length,
+            validation[0].start,
+            validation[0].length
+        ),
+        (0, 75, 90, 10)
+    );
+    assert_shows(dataset.frames(&validation[0], 0..1), &view(0, 90));
+    assert!(
+        report.notes[0].contains("only episode"),
+        "{:?}",
+        report.notes
+    );
+}
+
+#[test]
+fn nothing_readable_is_an_error_that_lists_why_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.mp4");
+    fs::write(&bad, "this is no video").unwrap();
+    let error = run(&[bad], &folder.path().join("out"), &options()).unwrap_err();
+    assert!(error.to_string().contains("bad.mp4"), "{error}");
+    assert!(matches!(error, IngestError::NothingRead { .. }));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_taken_place_is_refused_and_an_empty_folder_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    write_video(&video, 15.0, pan(0, 10));
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    run(std::slice::from_ref(&video), &out, &options()).unwrap();
+    let error = run(&[video], &out, &options()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            IngestError::Dataset(DatasetError::OutputExists { .. })
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn cancelling_keeps_what_was_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.mp4", "b.mp4", "c.mp4"] {
+        write_video(&folder.path().join("in").join(name), 15.0, pan(0, 40));
+    }
+    let inputs = [folder.path().join("in")];
+    let stop = AtomicBool::new(true);
+    let error = ingest(
+        &inputs,
+        &folder.path().join("out"),
+        &options(),
+        &mut |_| {},
+        &stop,
+    )
+    .unwrap_err();
+    assert!(matches!(error, IngestError::Cancelled));
+
+    let stop = AtomicBool::new(false);
+    let mut watch = |progress: IngestProgress<'_>| {
+        if progress.source == 1 {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let report = ingest(
+        &inputs,
+        &folder.path().join("out"),
+        &options(),
+        &mut watch,
+        &stop,
+    )
+    .unwrap();
+    assert!(
+        report.cancelled && report.sources == 2 && (41..80).contains(&report.frames),
+        "{report:?}"
+    );
+    assert!(Dataset::open(&folder.path().join("out")).is_ok());
+}
+
+#[test]
+fn settings_without_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |change: fn(&mut IngestOptions)| {
+        let mut options = options();
+        change(&mut options);
+        run(
+            &[folder.path().to_owned()],
+            &folder.path().join("out"),
+            &options,
+        )
+        .unwrap_err()
+        .to_string()
+    };
+    assert!(refused(|o| o.validation_fraction = 1.0).contains("validation"));
+    assert!(refused(|o| o.scene_cut = Some(f32::NAN)).contains("scene cut"));
+    assert!(refused(|o| o.frames_per_second = f64::NAN).contains("frames per second"));
+    assert!(refused(|o| o.width = 0).contains("out"));
+    assert!(refused(|o| o.max_shard_bytes = u64::MAX).contains("shard"));
+}
