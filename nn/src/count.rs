@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 thread_local! {
     static ATTENTION_PAIRS: Cell<u64> = const { Cell::new(0) };
+    static PRODUCT_OPERATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Runs `work` and returns, with its result, how many pairs of positions attended to each other in attention over whole clips
@@ -17,4 +18,36 @@ pub fn attention_pairs<R>(work: impl FnOnce() -> R) -> (R, u64) {
 
 pub(crate) fn add_attention(sizes: Sizes, pattern: Pattern) {
     ATTENTION_PAIRS.set(ATTENTION_PAIRS.get() + pair_count(sizes, pattern));
+}
+
+/// Runs `work` and returns, with its result, the floating-point operations of the matrix products that this thread asked for, forward and
+/// backward: two for each multiplication of a weight, the products within attention left out.
+pub fn product_operations<R>(work: impl FnOnce() -> R) -> (R, u64) {
+    let before = PRODUCT_OPERATIONS.get();
+    let result = work();
+    (result, PRODUCT_OPERATIONS.get() - before)
+}
+
+pub(crate) fn add_product(m: usize, n: usize, k: usize) {
+    PRODUCT_OPERATIONS.set(PRODUCT_OPERATIONS.get() + 2 * (m * n * k) as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::matmul::{Matrix, multiply};
+
+    #[test]
+    fn products_are_counted_where_they_are_asked_for() {
+        let (left, right, mut out) = (vec![1.0; 6], vec![1.0; 12], vec![0.0; 8]);
+        let ((), operations) = product_operations(|| {
+            multiply(
+                &mut out,
+                Matrix::new(&left, 2, 3),
+                Matrix::new(&right, 3, 4),
+                false,
+            );
+        });
+        assert_eq!(operations, 2 * 2 * 3 * 4);
+    }
 }

@@ -211,6 +211,7 @@ impl Scratch {
 fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
     let half = cosines.len();
     let (low, high) = x.split_at_mut(half);
+    let (high, sines) = (&mut high[..half], &sines[..half]);
     for i in 0..half {
         let (a, b, sine) = (low[i], high[i], sines[i] * direction);
         low[i] = a * cosines[i] - b * sine;
@@ -221,8 +222,11 @@ fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
 kernel! {
     /// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
     fn prepare(out: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>) {
+        // Slices of one known length, so that the loop needs no checks and vectorises.
+        let width = out.len();
+        let (x, scale) = (&x[..width], &scale[..width]);
         let r = inverse_root_mean_square(x) * factor;
-        for i in 0..out.len() {
+        for i in 0..width {
             out[i] = x[i] * r * scale[i];
         }
         if let Some((cosines, sines)) = angles {
@@ -240,6 +244,7 @@ kernel! {
             rotate(gradient, cosines, sines, -1.0);
         }
         let width = x.len();
+        let (dx, dscale, gradient, scale) = (&mut dx[..width], &mut dscale[..width], &gradient[..width], &scale[..width]);
         let r = inverse_root_mean_square(x);
         let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
         for i in 0..width {
@@ -253,6 +258,7 @@ kernel! {
     /// Softmax of each row of `scores` over the entries that `mask` allows; the others become exactly zero.
     fn masked_softmax(scores: &mut [f32], mask: &[f32], padded: usize) {
         for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded)) {
+            let (row, mask) = (&mut row[..padded], &mask[..padded]);
             let mut lanes = [f32::NEG_INFINITY; SMALL_WIDTH_STEP];
             for (scores, mask) in row.chunks_exact(SMALL_WIDTH_STEP).zip(mask.chunks_exact(SMALL_WIDTH_STEP)) {
                 for i in 0..SMALL_WIDTH_STEP {
@@ -276,6 +282,7 @@ kernel! {
     /// `dp = p * (dp - sum(dp * p))` for each row: the gradient of a softmax.
     fn softmax_backward(dp: &mut [f32], p: &[f32], padded: usize) {
         for (dp, p) in dp.chunks_exact_mut(padded).zip(p.chunks_exact(padded)) {
+            let (dp, p) = (&mut dp[..padded], &p[..padded]);
             let sum = lane_sum(|i| dp[i] * p[i], padded);
             for i in 0..padded {
                 dp[i] = p[i] * (dp[i] - sum);

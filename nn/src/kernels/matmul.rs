@@ -58,6 +58,7 @@ pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) 
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert_eq!(k, right.rows, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "result of a product");
+    crate::count::add_product(m, n, k);
     if multiply_few_rows(out, left, right, accumulate) {
         return;
     }

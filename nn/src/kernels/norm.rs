@@ -42,6 +42,7 @@ kernel! {
     fn forward_rows(out: &mut [f32], x: &[f32], weight: &[f32]) {
         let width = weight.len();
         for (y, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            let (y, x) = (&mut y[..width], &x[..width]);
             let r = inverse_root_mean_square(x);
             for i in 0..width {
                 y[i] = x[i] * r * weight[i];
@@ -54,6 +55,8 @@ kernel! {
     fn backward_rows(dx: &mut [f32], dweight: &mut [f32], dy: &[f32], x: &[f32], weight: &[f32]) {
         let width = weight.len();
         for ((dx, dy), x) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(width)).zip(x.chunks_exact(width)) {
+            let (dx, dy, x) = (&mut dx[..width], &dy[..width], &x[..width]);
+            let dweight = &mut dweight[..width];
             let r = inverse_root_mean_square(x);
             let projection = lane_sum(|i| dy[i] * weight[i] * x[i], width) / width as f32 * r * r;
             for i in 0..width {
