@@ -10,18 +10,16 @@ pub mod worlds;
 
 use anyhow::Result;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Exit code of work that is done but not wholly as asked.
 pub const INCOMPLETE: u8 = 3;
 
-/// Loads the world of that name or folder; the default one for `None`.
-pub fn load_world(name: Option<&str>) -> Result<Arc<::worlds::World>> {
-    let found = match name {
+/// Finds the world of that name or folder; the default one for `None`.
+pub fn find_world(name: Option<&str>) -> Result<::worlds::FoundWorld> {
+    Ok(match name {
         Some(name) => ::worlds::find(name)?,
         None => ::worlds::find_default()?,
-    };
-    Ok(Arc::new(found.load()?))
+    })
 }
 
 /// The exit code for work that may be incomplete.

@@ -1,0 +1,167 @@
+//! `djinn play`, and plain `djinn`.
+
+use ::worlds::{Frame, World};
+use anyhow::{Context, Result, bail};
+use runtime::{ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, play_headless, read_prompt};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::find_world;
+use crate::arguments::PlayArguments;
+use crate::cancel::on_interrupt;
+use crate::output::Output;
+
+pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
+    let found = find_world(arguments.world.as_deref())?;
+    let world = Arc::new(found.load()?);
+    let seed = arguments.seed.unwrap_or_else(seed_from_clock);
+    let preferences = Preferences {
+        orders: arguments.orders,
+        strength: arguments.strength,
+        steps: arguments.steps,
+        temperature: arguments.temperature,
+    };
+    let game = Game {
+        settings: preferences.settings(&world.manifest, seed)?,
+        prompt: prompt(&arguments, &world)?,
+        name: recorded_name(&found),
+        world,
+    };
+    let summary = match arguments.headless {
+        true => headless(&arguments, &game, arguments.record.clone(), output)?,
+        false => window_or_not(&arguments, &game, output)?,
+    };
+    report(&summary, seed, output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is played.
+struct Game {
+    world: Arc<World>,
+    /// By which a session finds its world again.
+    name: String,
+    prompt: Vec<Frame>,
+    settings: ::worlds::RolloutSettings,
+}
+
+impl Game {
+    fn recording(&self, folder: PathBuf) -> Recording {
+        Recording { folder, world_name: self.name.clone() }
+    }
+}
+
+/// A world found by path is found again by its whole path, whatever folder the session is replayed from.
+fn recorded_name(found: &::worlds::FoundWorld) -> String {
+    match &found.place {
+        ::worlds::Place::Folder(path) if ::worlds::find(&found.name).is_err() => {
+            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+        }
+        _ => found.name.clone(),
+    }
+}
+
+/// A seed that differs from run to run; it is told and recorded, so that the run can be repeated.
+fn seed_from_clock() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(1, |time| time.as_millis() as u64 % 1_000_000)
+}
+
+fn prompt(arguments: &PlayArguments, world: &World) -> Result<Vec<Frame>> {
+    match &arguments.prompt {
+        Some(path) => Ok(vec![read_prompt(path, world).context("the prompt cannot be used")?]),
+        None => match world.prompts.first() {
+            Some(prompt) => Ok(vec![prompt.clone()]),
+            None => bail!("this world has no prompt of its own; give one with --prompt FILE"),
+        },
+    }
+}
+
+/// Opens a window where there is a display. Where there is none, says so and lets the world play itself, unless a window was asked for.
+fn window_or_not(arguments: &PlayArguments, game: &Game, output: Output) -> Result<PlaySummary> {
+    let recording = arguments.record.clone().map(|folder| game.recording(folder));
+    let source = match &arguments.actions {
+        Some(path) => Some(ActionSource::read(path, &game.world.manifest)?),
+        None if arguments.autoplay => Some(ActionSource::Autoplay),
+        None => None,
+    };
+    let window = runtime::WindowOptions {
+        prompt: game.prompt.clone(),
+        settings: game.settings,
+        source,
+        recording,
+    };
+    match runtime::play_in_window(game.world.clone(), window) {
+        Err(runtime::Error::NoDisplay(reason)) if !arguments.window => {
+            output.say(format!("No window ({reason}), so the world plays {} frames by itself.", arguments.frames));
+            let folder = match &arguments.record {
+                Some(folder) => folder.clone(),
+                None => unused_folder(Path::new("djinn-session")),
+            };
+            headless(arguments, game, Some(folder), output)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// `name`, or `name-2`, `name-3` and so on: the first that is not there yet.
+fn unused_folder(name: &Path) -> PathBuf {
+    let numbered = |number: u32| {
+        let mut name = name.as_os_str().to_owned();
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        PathBuf::from(name)
+    };
+    (1..).map(numbered).find(|folder| !folder.exists()).unwrap_or_else(|| name.to_owned())
+}
+
+fn headless(
+    arguments: &PlayArguments,
+    game: &Game,
+    record: Option<PathBuf>,
+    output: Output,
+) -> Result<PlaySummary> {
+    let actions = match &arguments.actions {
+        Some(path) => ActionSource::read(path, &game.world.manifest)?,
+        // A machine without a display has nobody at its keys either.
+        None if arguments.autoplay || !arguments.headless => ActionSource::Autoplay,
+        None => ActionSource::random(game.settings.seed, &game.world.manifest),
+    };
+    let options = HeadlessOptions {
+        frames: arguments.frames as u64,
+        prompt: game.prompt.clone(),
+        settings: game.settings,
+        actions,
+        recording: record.map(|folder| game.recording(folder)),
+    };
+    let cancel = on_interrupt()?;
+    let bar = output.bar(options.frames, "frames");
+    let summary = play_headless(game.world.clone(), options, &mut |_| bar.inc(1), &cancel)?;
+    bar.finish_and_clear();
+    Ok(summary)
+}
+
+fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
+    let session = summary.sessions.last();
+    let mut text = format!(
+        "{} frames at {:.1} frames/s, seed {seed}",
+        summary.frames,
+        summary.times.frames_per_second()
+    );
+    if let (Some(session), Some(video)) = (session, summary.video()) {
+        text += &format!("\nsession: {}\nvideo:   {}", session.display(), video.display());
+    }
+    let value = json!({
+        "frames": summary.frames,
+        "seed": seed,
+        "frames_per_second": summary.times.frames_per_second(),
+        "frame_ms": { "p50": summary.times.p50, "p95": summary.times.p95, "p99": summary.times.p99 },
+        "interrupted": summary.interrupted,
+        "sessions": summary.sessions,
+        "video": summary.video(),
+    });
+    output.result(&value, text)
+}
