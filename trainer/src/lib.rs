@@ -1,4 +1,57 @@
-//! Placeholder.
+//! From gameplay video to a world: datasets, the three stages of training, evaluation and reports.
+//!
+//! ```text
+//! videos ─ ingest ─► Dataset
+//! Dataset ─ stage latent_actions ─► codes of changes, forecasts ─┐
+//! Dataset ─ stage tokenizer ──────► tokens of frames ────────────┤
+//!                                     preparation, once, to disk ┴─► stage dynamics ─► bundle, report
+//! bundle + Dataset ─ evaluate ─► figures
+//! ```
+//!
+//! [`train`] writes the finished bundle to `OUT` and everything else to `OUT.run` beside it:
+//!
+//! - `train.ron`: the configuration with every field set;
+//! - `STAGE.checkpoint.safetensors`: from which `--resume` continues exactly where the stage stopped;
+//! - `metrics.jsonl` and `events/`: figures of every logged step and every evaluation, the latter for TensorBoard;
+//! - `prepared/`: every frame's tokens and forecast, which the dynamics trains on;
+//! - `report.html`: curves and pictures.
+//!
+//! While the dynamics trains, `OUT` already holds the world as it was at the last evaluation.
+//!
+//! A stage is a [`task::Task`]; the loop around it ([`session`]) is the same for all. Every batch is drawn from a generator
+//! made of the seed and the step alone, so a resumed run takes the very steps that an uninterrupted one takes.
 
+mod actions;
+mod bundle;
+mod checkpoint;
+mod clips;
+mod config;
 pub mod dataset;
+mod error;
+pub mod evaluate;
+mod files;
+mod finish;
 pub mod ingest;
+mod loader;
+mod measure;
+mod metrics;
+mod observer;
+mod prepare;
+mod prepared;
+mod schedule;
+mod session;
+mod stage;
+mod stages;
+mod task;
+mod tensorboard;
+mod train;
+
+pub use config::{
+    Budget, DynamicsStage, LatentActionStage, OptimizerConfig, PreparationConfig, TokenizerStage,
+    TrainConfig, WorldDetails,
+};
+pub use error::{Error, Result};
+pub use metrics::MetricsLine;
+pub use observer::{Figures, TrainEvent, TrainObserver};
+pub use stage::Stage;
+pub use train::{TrainOptions, TrainOutcome, run_folder, train};

@@ -112,19 +112,26 @@ fn sidecar(path: &Path) -> PathBuf {
     path.with_extension("actions.jsonl")
 }
 
+/// Calls `take` with the number and value of each line that is not empty. A last line that a crash has cut off is left out.
 fn for_each_line(
-    lines: impl BufRead,
+    mut lines: impl BufRead,
     mut take: impl FnMut(u64, Value) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut number = 0;
-    for (line_number, line) in lines.lines().enumerate() {
-        let at = |what: String| format!("line {}: {what}", line_number + 1);
-        let line = line.map_err(|error| at(error.to_string()))?;
-        if line.trim().is_empty() {
+    let mut line = Vec::new();
+    for line_number in 1.. {
+        let at = |what: String| format!("line {line_number}: {what}");
+        line.clear();
+        let read = lines.read_until(b'\n', &mut line);
+        if read.map_err(|error| at(error.to_string()))? == 0 {
+            break;
+        }
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let value = match serde_json::from_str(&line) {
+        let value = match serde_json::from_slice(&line) {
             Ok(value) => value,
+            Err(_) if line.last() != Some(&b'\n') => break,
             Err(error) => return Err(at(error.to_string())),
         };
         take(number, value).map_err(at)?;
@@ -218,12 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn a_last_line_that_was_cut_off_is_left_out() {
+        let actions = sidecar_of("1\n2\n{\"frame\": 2, \"acti").unwrap();
+        assert_eq!(names(&actions), [Some("1"), Some("2")]);
+    }
+
+    #[test]
     fn mistakes_are_named_by_line() {
         for text in [
             "1\n{\"frame\": 1}",
             "1\n{\"frame\": -1, \"action\": 0}",
             "1\n[1]",
-            "1\n{",
+            "1\n{\n",
             "1\n{\"frame\": 99999999999, \"action\": 0}",
         ] {
             let message = sidecar_of(text).unwrap_err();

@@ -1,0 +1,123 @@
+//! From trained weights to a bundle.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use latent_actions::LatentActionModel;
+use nn::{Parameters, generator};
+use worlds::{BundleContents, FORMAT_VERSION, Frame, Provenance, StepRange, WorldManifest};
+
+use crate::checkpoint::Tensors;
+use crate::clips::ClipSampler;
+use crate::dataset::Dataset;
+use crate::evaluate::rollouts::true_frames;
+use crate::{Error, Result, TrainConfig, actions};
+
+/// Where prompts are cut is drawn from this.
+const PROMPT_SEED: u64 = 0x9207;
+
+/// Everything of a bundle but the dynamics' weights, which go on changing while it is put together again and again.
+pub(crate) struct Blueprint {
+    contents: BundleContents,
+}
+
+impl Blueprint {
+    /// Puts together what a world is besides its dynamics.
+    pub fn new(
+        config: &TrainConfig,
+        dataset: &Dataset,
+        out: &Path,
+        tokenizer: Tensors,
+        latent_actions: Tensors,
+    ) -> Result<Self> {
+        let details = &config.world;
+        let size = dataset.frame_size();
+        let folder = out
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        let name = match details.name.as_str() {
+            "" => folder.unwrap_or_else(|| "world".to_owned()),
+            name => name.to_owned(),
+        };
+        let device = candle_core::Device::Cpu;
+        let parameters = Parameters::from_tensors(latent_actions.clone(), &device);
+        let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
+        let motions = actions::motions(&model, dataset)?;
+        let (actions, idle) = actions::describe(&motions, size.width, details);
+        let steps = StepRange::default();
+        let manifest = WorldManifest {
+            version: FORMAT_VERSION,
+            name: name.clone(),
+            author: details.author.clone(),
+            licence: details.licence.clone(),
+            training_video: Provenance {
+                source: details.source.clone(),
+                licence: details.source_licence.clone(),
+            },
+            frame: size,
+            frames_per_second: dataset.frames_per_second(),
+            actions,
+            idle,
+            strength: details.strength,
+            sampler: details.sampler,
+            maskgit_steps: StepRange {
+                least: steps.least.min(details.sampler.steps),
+                most: steps.most.max(details.sampler.steps),
+            },
+            prompts: Vec::new(),
+            sound: None,
+            quality: BTreeMap::new(),
+            tokenizer: config.tokenizer.model.clone(),
+            latent_actions: config.latent_actions.model.clone(),
+            dynamics: config.dynamics.model.clone(),
+        };
+        Ok(Self {
+            contents: BundleContents {
+                manifest,
+                tokenizer,
+                latent_actions,
+                dynamics: Tensors::new(),
+                prompts: prompts(dataset, details.prompts)?,
+                readme: format!("# {name}\n\nThis world is still being trained.\n"),
+                files: BTreeMap::new(),
+            },
+        })
+    }
+
+    /// The bundle with these dynamics' weights.
+    pub fn with_dynamics(&self, dynamics: Tensors) -> BundleContents {
+        BundleContents {
+            dynamics,
+            ..self.contents.clone()
+        }
+    }
+}
+
+/// Starting frames from held-out video, from different episodes as far as there are any. Not an episode's first frames:
+/// those are often a menu or all alike.
+fn prompts(dataset: &Dataset, count: usize) -> Result<Vec<Frame>> {
+    let sampler = ClipSampler::held_out(dataset, 2)?;
+    let mut random = generator(PROMPT_SEED, 0);
+    let (mut frames, mut places) = (Vec::new(), Vec::new());
+    const TRIES: usize = 20;
+    for attempt in 0..count * TRIES {
+        let clip = sampler.draw(&mut random);
+        let place = (clip.episode.shard, clip.episode.start);
+        let early = clip.start < 8 && clip.episode.length > 32;
+        let last_round = attempt >= count * (TRIES - 1);
+        if (early || places.contains(&place)) && !last_round {
+            continue;
+        }
+        places.push(place);
+        frames.extend(true_frames(dataset, &clip)?.into_iter().take(1));
+        if frames.len() == count {
+            break;
+        }
+    }
+    if frames.is_empty() {
+        return Err(Error::TooLittleVideo(
+            "there is no video to cut prompts from".to_owned(),
+        ));
+    }
+    Ok(frames)
+}

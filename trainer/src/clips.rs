@@ -1,0 +1,138 @@
+//! Random clips of a dataset as tensors.
+
+use candle_core::{Device, Tensor};
+use nn::generator;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::dataset::{Dataset, Episode, Split};
+use crate::{Error, Result};
+
+/// A place in a dataset: `length` frames of an episode from `start` on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clip {
+    pub episode: Episode,
+    pub start: usize,
+    pub length: usize,
+}
+
+/// Draws clips of one length; every clip of the split is equally likely.
+pub(crate) struct ClipSampler<'a> {
+    dataset: &'a Dataset,
+    episodes: Vec<Episode>,
+    /// Clips in all episodes up to and including each.
+    ends: Vec<usize>,
+    length: usize,
+}
+
+impl<'a> ClipSampler<'a> {
+    /// Clips of `length` frames of one split.
+    ///
+    /// # Errors
+    /// When no episode is that long.
+    pub fn new(dataset: &'a Dataset, split: Split, length: usize) -> Result<Self> {
+        let long_enough = |episode: &&Episode| episode.length >= length;
+        let episodes: Vec<Episode> = dataset
+            .episodes(split)
+            .iter()
+            .filter(long_enough)
+            .copied()
+            .collect();
+        let mut clips = 0;
+        let ends = episodes.iter().map(|episode| {
+            clips += episode.length - length + 1;
+            clips
+        });
+        let ends = ends.collect();
+        if clips == 0 {
+            let name = match split {
+                Split::Train => "training",
+                Split::Validation => "validation",
+            };
+            return Err(Error::TooLittleVideo(format!(
+                "the dataset {} has no {name} episode of {length} frames or more; ingest more or longer video",
+                dataset.path().display()
+            )));
+        }
+        Ok(Self {
+            dataset,
+            episodes,
+            ends,
+            length,
+        })
+    }
+
+    /// Clips of held-out video; of training video where none is held out that is long enough.
+    ///
+    /// # Errors
+    /// When no episode at all is long enough.
+    pub fn held_out(dataset: &'a Dataset, length: usize) -> Result<Self> {
+        Self::new(dataset, Split::Validation, length)
+            .or_else(|_| Self::new(dataset, Split::Train, length))
+    }
+
+    /// A clip.
+    pub fn draw(&self, random: &mut ChaCha8Rng) -> Clip {
+        let all = self.ends.last().copied().unwrap_or(1);
+        let number = random.random_range(0..all);
+        let index = self.ends.partition_point(|&end| end <= number);
+        let before = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Clip {
+            episode: self.episodes[index],
+            start: number - before,
+            length: self.length,
+        }
+    }
+
+    /// The same `count` clips each time.
+    pub fn fixed(&self, count: usize) -> Vec<Clip> {
+        const FIXED_SEED: u64 = 0x5eed_0f0e;
+        let mut random = generator(FIXED_SEED, self.length as u64);
+        (0..count).map(|_| self.draw(&mut random)).collect()
+    }
+
+    /// The frames of clips, `[B, T, H, W, 3]`, values 0..1.
+    ///
+    /// # Errors
+    /// When the tensor cannot be made.
+    pub fn frames(&self, clips: &[Clip]) -> Result<Tensor> {
+        frames(self.dataset, clips)
+    }
+
+    /// A random batch of frames `[count, T, H, W, 3]`.
+    ///
+    /// # Errors
+    /// As [`Self::frames`].
+    pub fn batch(&self, count: usize, random: &mut ChaCha8Rng) -> Result<Tensor> {
+        let clips: Vec<Clip> = (0..count).map(|_| self.draw(random)).collect();
+        self.frames(&clips)
+    }
+}
+
+/// The frames of equally long clips, `[B, T, H, W, 3]`, values 0..1.
+pub(crate) fn frames(dataset: &Dataset, clips: &[Clip]) -> Result<Tensor> {
+    let size = dataset.frame_size();
+    let length = clips.first().map_or(0, |clip| clip.length);
+    let mut values = Vec::with_capacity(clips.len() * length * size.bytes());
+    for clip in clips {
+        let bytes = dataset.frames(&clip.episode, clip.start..clip.start + clip.length);
+        push_unit(&mut values, bytes);
+    }
+    let shape = (clips.len(), length, size.height, size.width, 3);
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Appends bytes as numbers 0..1.
+pub(crate) fn push_unit(values: &mut Vec<f32>, bytes: &[u8]) {
+    values.extend(bytes.iter().map(|&byte| f32::from(byte) * (1.0 / 255.0)));
+}
+
+/// The true actions of a clip's changes (`T - 1`), where all are known.
+pub(crate) fn true_actions(dataset: &Dataset, clip: &Clip) -> Option<Vec<u32>> {
+    let actions = dataset.true_actions(&clip.episode)?;
+    let actions = actions.get(clip.start..clip.start + clip.length - 1)?;
+    let known = actions
+        .iter()
+        .all(|&action| action != crate::dataset::UNKNOWN_ACTION);
+    known.then(|| actions.iter().map(|&action| u32::from(action)).collect())
+}

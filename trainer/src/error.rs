@@ -1,0 +1,113 @@
+//! What can go wrong in training and evaluation.
+
+use std::path::{Path, PathBuf};
+
+use crate::Stage;
+use crate::dataset::DatasetError;
+
+/// Why training or evaluation stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A configuration that cannot be trained with.
+    #[error("{file}: {reason}")]
+    Config {
+        /// The file, or `configuration` where none was given.
+        file: String,
+        /// The field and what is wrong with it, or the line that cannot be read.
+        reason: String,
+    },
+    /// A file of the run folder is not what it should be.
+    #[error("{}: {field}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The part of it.
+        field: String,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// Something is in the way of a new run.
+    #[error("{} is there already: continue that run with --resume, or choose another --out, or remove it", .0.display())]
+    AlreadyThere(PathBuf),
+    /// A stage needs what another one makes.
+    #[error("{needs} cannot be trained yet: train {missing} first (--stage {missing})")]
+    StageMissing {
+        /// The stage that was asked for.
+        needs: Stage,
+        /// The one that is not finished.
+        missing: Stage,
+    },
+    /// There is not enough video.
+    #[error("{0}")]
+    TooLittleVideo(String),
+    /// The loss kept exploding.
+    #[error(
+        "{stage}: the loss exploded again at step {step} after {rollbacks} returns to a checkpoint; lower {stage}.learning_rate ({learning_rate}) in the configuration"
+    )]
+    Diverged {
+        /// The stage.
+        stage: Stage,
+        /// The step.
+        step: u64,
+        /// How often it was rolled back before.
+        rollbacks: u32,
+        /// The learning rate at the end.
+        learning_rate: f64,
+    },
+    /// The dataset cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A model refused its input or configuration.
+    #[error(transparent)]
+    Model(#[from] nn::Error),
+    /// The bundle cannot be written or played.
+    #[error(transparent)]
+    World(#[from] worlds::Error),
+    /// Nothing was left to do because the user asked to stop.
+    #[error("stopped as asked")]
+    Cancelled,
+}
+
+/// Result of training and evaluation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+
+    pub(crate) fn damaged(
+        path: &Path,
+        field: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self::Damaged {
+            path: path.to_owned(),
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn config(reason: impl Into<String>) -> Self {
+        Self::Config {
+            file: "configuration".to_owned(),
+            reason: reason.into(),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What a world is worth on held-out video.
+
+pub(crate) mod rollouts;

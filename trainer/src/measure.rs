@@ -1,0 +1,330 @@
+//! Figures of models on fixed clips, shared by evaluation while training and by `djinn eval`.
+
+use candle_core::{Device, Tensor};
+use latent_actions::LatentActionModel;
+use nn::quality::{normalised_mutual_information, psnr, ssim};
+use nn::{FrameSize, generator};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tokenizer::Tokenizer;
+
+use crate::Result;
+use crate::clips::{Clip, frames, true_actions};
+use crate::dataset::Dataset;
+
+/// Frames that go through a model at a time.
+pub(crate) const CHUNK: usize = 32;
+
+/// The PSNR of each frame of `a` with the same frame of `b`, both `[.., H, W, 3]`; values beyond 0..1 are clamped.
+pub(crate) fn frame_psnrs(a: &Tensor, b: &Tensor, size: FrameSize) -> Result<Vec<f64>> {
+    let a = a.clamp(0f32, 1f32)?.flatten_all()?.to_vec1::<f32>()?;
+    let b = b.clamp(0f32, 1f32)?.flatten_all()?.to_vec1::<f32>()?;
+    let (a, b) = (a.chunks_exact(size.bytes()), b.chunks_exact(size.bytes()));
+    Ok(a.zip(b).map(|(a, b)| psnr(a, b)).collect())
+}
+
+/// The mean; 0 of nothing.
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The median, of an even number the mean of the middle two; 0 of nothing.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+/// What a tokenizer keeps of held-out frames.
+pub(crate) struct TokenizerQuality {
+    pub psnr: f64,
+    pub ssim: f64,
+    pub codes_used: usize,
+}
+
+/// Measures a tokenizer on equally long clips.
+pub(crate) fn tokenizer_quality(
+    tokenizer: &Tokenizer,
+    dataset: &Dataset,
+    clips: &[Clip],
+) -> Result<TokenizerQuality> {
+    let size = dataset.frame_size();
+    let (mut psnrs, mut ssims) = (Vec::new(), Vec::new());
+    let mut used = vec![false; tokenizer.config().vocabulary()];
+    let length = clips.first().map_or(1, |clip| clip.length);
+    for clips in clips.chunks((CHUNK / length).max(1)) {
+        let originals = frames(dataset, clips)?;
+        let tokens = tokenizer.encode(&originals)?;
+        let decoded = tokenizer.decode(&tokens)?;
+        for token in tokens.flatten_all()?.to_vec1::<u32>()? {
+            if let Some(used) = used.get_mut(token as usize) {
+                *used = true;
+            }
+        }
+        psnrs.extend(frame_psnrs(&originals, &decoded, size)?);
+        let originals = originals.flatten_all()?.to_vec1::<f32>()?;
+        let decoded = decoded.flatten_all()?.to_vec1::<f32>()?;
+        let pairs = originals
+            .chunks_exact(size.bytes())
+            .zip(decoded.chunks_exact(size.bytes()));
+        ssims.extend(pairs.map(|(a, b)| ssim(a, b, size)));
+    }
+    Ok(TokenizerQuality {
+        psnr: mean(&psnrs),
+        ssim: mean(&ssims),
+        codes_used: used.iter().filter(|&&used| used).count(),
+    })
+}
+
+/// What a latent action model has found out about held-out changes. PSNRs are of the next frame, means over changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LatentActionQuality {
+    /// With the frame's own code, and with a random one.
+    pub psnr: f64,
+    pub psnr_random: f64,
+    /// With the description before clustering: its own, and another change's.
+    pub psnr_continuous: f64,
+    pub psnr_shuffled: f64,
+    /// Of the frame before, unchanged.
+    pub psnr_copy: f64,
+    /// Four frames on, the predictor fed back into itself: own codes minus random ones.
+    pub gap4: Option<f64>,
+    /// Of code and true action, where all true actions are known.
+    pub nmi: Option<f64>,
+    /// How often each code occurs.
+    pub usage: Vec<u64>,
+}
+
+impl LatentActionQuality {
+    pub fn gap(&self) -> f64 {
+        self.psnr - self.psnr_random
+    }
+
+    pub fn gap_continuous(&self) -> f64 {
+        self.psnr_continuous - self.psnr_shuffled
+    }
+
+    pub fn codes_used(&self) -> usize {
+        self.usage.iter().filter(|&&count| count > 0).count()
+    }
+
+    /// Share of the most frequent code.
+    pub fn largest_share(&self) -> f64 {
+        let all: u64 = self.usage.iter().sum();
+        let most = self.usage.iter().copied().max().unwrap_or(0);
+        most as f64 / all.max(1) as f64
+    }
+}
+
+/// Frames in the clips that [`latent_action_quality`] wants: one before, one to start from and four to predict; at least 3.
+pub(crate) const LATENT_ACTION_CLIP: usize = 6;
+
+/// Descriptions `[B, T - 1, A]` of clips, in chunks.
+pub(crate) fn describe(
+    model: &LatentActionModel,
+    dataset: &Dataset,
+    clips: &[Clip],
+) -> Result<Tensor> {
+    let length = clips.first().map_or(2, |clip| clip.length);
+    let chunks = clips
+        .chunks((CHUNK / length).max(1))
+        .map(|clips| Ok(model.describe(&frames(dataset, clips)?)?.detach()));
+    Ok(Tensor::cat(&chunks.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+/// Clusters descriptions `[.., A]` into the model's codes `[K, A]`.
+pub(crate) fn cluster(
+    model: &LatentActionModel,
+    descriptions: &Tensor,
+    seed: u64,
+) -> Result<Tensor> {
+    let config = model.config();
+    let (codes, width) = (config.codes, config.action_width);
+    let flat = descriptions.flatten_all()?.to_vec1::<f32>()?;
+    let centres = latent_actions::cluster(&flat, width, codes, seed)?;
+    Ok(Tensor::from_vec(centres, (codes, width), &Device::Cpu)?)
+}
+
+/// Measures a latent action model on clips of at least 3 frames. `predictions` of the changes are predicted (all are
+/// described). A model that has no codes yet gets those that these very descriptions cluster into.
+pub(crate) fn latent_action_quality(
+    model: &LatentActionModel,
+    dataset: &Dataset,
+    clips: &[Clip],
+    predictions: usize,
+) -> Result<LatentActionQuality> {
+    let size = dataset.frame_size();
+    let length = clips.first().map_or(3, |clip| clip.length);
+    // The first change has no frame before it.
+    let descriptions = describe(model, dataset, clips)?
+        .narrow(1, 1, length - 2)?
+        .contiguous()?;
+    if !model.has_codebook()? {
+        model.set_codebook(&cluster(model, &descriptions, 1)?)?;
+    }
+    let codes = model.nearest(&descriptions)?;
+    let flat = codes.flatten_all()?.to_vec1::<u32>()?;
+    let known = clips.iter().map(|clip| true_actions(dataset, clip));
+    let truth: Option<Vec<u32>> = known
+        .map(|actions| Some(actions?[1..].to_vec()))
+        .collect::<Option<Vec<_>>>()
+        .map(|actions| actions.concat());
+    let mut quality = LatentActionQuality {
+        nmi: truth.map(|truth| normalised_mutual_information(&flat, &truth)),
+        usage: vec![0; model.config().codes],
+        ..LatentActionQuality::default()
+    };
+    for &code in &flat {
+        quality.usage[code as usize] += 1;
+    }
+    next_frame_quality(
+        model,
+        dataset,
+        clips,
+        predictions,
+        &descriptions,
+        &mut quality,
+    )?;
+    if length >= LATENT_ACTION_CLIP {
+        quality.gap4 = Some(fed_back_gap(model, dataset, clips, &codes, size)?);
+    }
+    Ok(quality)
+}
+
+fn next_frame_quality(
+    model: &LatentActionModel,
+    dataset: &Dataset,
+    clips: &[Clip],
+    predictions: usize,
+    descriptions: &Tensor,
+    quality: &mut LatentActionQuality,
+) -> Result<()> {
+    let size = dataset.frame_size();
+    let (clip_count, changes, width) = descriptions.dims3()?;
+    let per_clip = (predictions / clip_count.max(1)).clamp(1, changes);
+    let described =
+        descriptions
+            .narrow(1, 0, per_clip)?
+            .reshape((clip_count * per_clip, 1, width))?;
+    let rows = clip_count * per_clip;
+    // Another change's description: from another clip wherever there is more than one.
+    let half = (clip_count / 2 * per_clip)
+        .max(1)
+        .min(rows.saturating_sub(1));
+    let shuffled = match half {
+        0 => described.clone(),
+        half => Tensor::cat(
+            &[
+                described.narrow(0, half, rows - half)?,
+                described.narrow(0, 0, half)?,
+            ],
+            0,
+        )?,
+    };
+    let own = model.vectors(&model.nearest(&described)?)?;
+    let mut random = generator(0x7a6d, 0);
+    let random_codes = random_codes(rows, model.config().codes, &mut random)?;
+    let random_codes = model.vectors(&random_codes.reshape((rows, 1))?)?;
+    let mut sums: [Vec<f64>; 5] = Default::default();
+    for (number, clip) in clips.iter().enumerate().step_by(CHUNK / 2) {
+        let _ = clip;
+        let part = &clips[number..(number + CHUNK / 2).min(clips.len())];
+        let pictures = frames(dataset, part)?;
+        let (start, count) = (number * per_clip, part.len() * per_clip);
+        let flat = |tensor: Tensor| {
+            tensor
+                .contiguous()?
+                .reshape((count, 1, size.height, size.width, 3))
+        };
+        let present = flat(pictures.narrow(1, 1, per_clip)?)?;
+        let next = flat(pictures.narrow(1, 2, per_clip)?)?;
+        for (sum, actions) in sums
+            .iter_mut()
+            .zip([&own, &random_codes, &described, &shuffled])
+        {
+            let actions = actions.narrow(0, start, count)?.contiguous()?;
+            let guess = model.predict(&present, &actions)?;
+            sum.extend(frame_psnrs(&guess, &next, size)?);
+        }
+        sums[4].extend(frame_psnrs(&present, &next, size)?);
+    }
+    quality.psnr = mean(&sums[0]);
+    quality.psnr_random = mean(&sums[1]);
+    quality.psnr_continuous = mean(&sums[2]);
+    quality.psnr_shuffled = mean(&sums[3]);
+    quality.psnr_copy = mean(&sums[4]);
+    Ok(())
+}
+
+/// Random codes u32 `[count]`.
+fn random_codes(count: usize, codes: usize, random: &mut ChaCha8Rng) -> Result<Tensor> {
+    let codes: Vec<u32> = (0..count)
+        .map(|_| random.random_range(0..codes as u32))
+        .collect();
+    Ok(Tensor::from_vec(codes, count, &Device::Cpu)?)
+}
+
+/// Four frames of the predictor fed back into itself from frame 1 on: mean PSNR of frame 5 with its own codes (`[B, T - 2]`,
+/// from change 1 on) minus that with random ones.
+fn fed_back_gap(
+    model: &LatentActionModel,
+    dataset: &Dataset,
+    clips: &[Clip],
+    codes: &Tensor,
+    size: FrameSize,
+) -> Result<f64> {
+    const AHEAD: usize = 4;
+    const CLIPS: usize = 64;
+    let clips = &clips[..clips.len().min(CLIPS)];
+    let mut random = generator(0x7a6d, 1);
+    let (mut own, mut by_chance) = (Vec::new(), Vec::new());
+    for (chunk, part) in clips.chunks(CHUNK / 2).enumerate() {
+        let pictures = frames(dataset, part)?;
+        let truth = pictures.narrow(1, 1 + AHEAD, 1)?.squeeze(1)?;
+        let start = pictures.narrow(1, 1, 1)?.squeeze(1)?.contiguous()?;
+        let (mut inferred, mut chance) = (start.clone(), start);
+        for step in 0..AHEAD {
+            let codes = codes
+                .narrow(0, chunk * (CHUNK / 2), part.len())?
+                .narrow(1, step, 1)?
+                .flatten_all()?;
+            inferred = model.forecast(&inferred, &codes)?;
+            let codes = random_codes(part.len(), model.config().codes, &mut random)?;
+            chance = model.forecast(&chance, &codes)?;
+        }
+        own.extend(frame_psnrs(&inferred, &truth, size)?);
+        by_chance.extend(frame_psnrs(&chance, &truth, size)?);
+    }
+    Ok(mean(&own) - mean(&by_chance))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_means() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!((median(&[]), mean(&[])), (0.0, 0.0));
+        assert_eq!(mean(&[1.0, 2.0]), 1.5);
+    }
+
+    #[test]
+    fn psnr_is_taken_frame_by_frame() {
+        let size = FrameSize {
+            height: 2,
+            width: 2,
+        };
+        let a = Tensor::full(0.5f32, (1, 2, 2, 2, 3), &Device::Cpu).unwrap();
+        let other = Tensor::full(0.6f32, (1, 1, 2, 2, 3), &Device::Cpu).unwrap();
+        let b = Tensor::cat(&[&a.narrow(1, 0, 1).unwrap(), &other], 1).unwrap();
+        let found = frame_psnrs(&a, &b, size).unwrap();
+        assert_eq!(found[0], nn::quality::HIGHEST_PSNR);
+        assert!((found[1] - 20.0).abs() < 1e-3);
+    }
+}

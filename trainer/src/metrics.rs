@@ -1,0 +1,128 @@
+//! `metrics.jsonl`: one JSON object a line, for every logged step and every evaluation; and the same as TensorBoard events.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::observer::Figures;
+use crate::tensorboard::EventWriter;
+use crate::{Error, Result, Stage, files};
+
+/// Name of the file in the run folder.
+pub(crate) const METRICS_FILE: &str = "metrics.jsonl";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MetricsLine {
+    /// The stage.
+    pub stage: Stage,
+    /// Steps taken.
+    pub step: u64,
+    /// Seconds that the stage has taken.
+    pub seconds: f64,
+    /// Whether the figures come from held-out video; else, from the training batch of this step.
+    pub held_out: bool,
+    /// Figures by name: `loss`, `learning_rate`, `gradient_norm` and the stage's own.
+    pub figures: Figures,
+}
+
+/// Appends to `metrics.jsonl` and to TensorBoard event files.
+pub(crate) struct Metrics {
+    path: PathBuf,
+    file: File,
+    events: EventWriter,
+}
+
+impl Metrics {
+    /// Opens the metrics of `stage` in a run folder. Lines of steps after `step` come from a run that was interrupted
+    /// after its last checkpoint; they are dropped, as these steps are taken again.
+    pub fn open(run: &Path, stage: Stage, step: u64) -> Result<Self> {
+        let path = run.join(METRICS_FILE);
+        let mut lines = read(run)?;
+        lines.retain(|line| line.stage != stage || line.step <= step);
+        let mut text = Vec::new();
+        for line in &lines {
+            append(&mut text, line).map_err(Error::io(&path))?;
+        }
+        files::write_atomically(&path, &text)?;
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(Self {
+            file: file.map_err(Error::io(&path))?,
+            path,
+            events: EventWriter::create(&run.join("events"), stage.name(), step)?,
+        })
+    }
+
+    /// Appends a line.
+    pub fn write(&mut self, line: &MetricsLine) -> Result<()> {
+        let mut text = Vec::new();
+        append(&mut text, line).map_err(Error::io(&self.path))?;
+        self.file.write_all(&text).map_err(Error::io(&self.path))?;
+        let group = if line.held_out {
+            "held_out"
+        } else {
+            "training"
+        };
+        let scalars = line
+            .figures
+            .iter()
+            .map(|(name, value)| (format!("{}/{group}/{name}", line.stage), *value as f32));
+        self.events.scalars(line.step, scalars)
+    }
+}
+
+fn append(text: &mut Vec<u8>, line: &MetricsLine) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *text, line)?;
+    text.push(b'\n');
+    Ok(())
+}
+
+/// All lines of a run; none where there is no file. What cannot be read (a line that a crash cut off) is left out.
+pub(crate) fn read(run: &Path) -> Result<Vec<MetricsLine>> {
+    let path = run.join(METRICS_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io(&path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(stage: Stage, step: u64) -> MetricsLine {
+        MetricsLine {
+            stage,
+            step,
+            seconds: 1.5,
+            held_out: false,
+            figures: [("loss".to_owned(), 0.25)].into(),
+        }
+    }
+
+    #[test]
+    fn resuming_drops_what_came_after_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(folder.path(), Stage::Tokenizer, 0).unwrap();
+        metrics.write(&line(Stage::LatentActions, 30)).unwrap();
+        for step in [10, 20, 30] {
+            metrics.write(&line(Stage::Tokenizer, step)).unwrap();
+        }
+        metrics.file.write_all(b"{\"stage\":\"tok").unwrap();
+        drop(metrics);
+        let mut metrics = Metrics::open(folder.path(), Stage::Tokenizer, 20).unwrap();
+        metrics.write(&line(Stage::Tokenizer, 21)).unwrap();
+        let steps: Vec<u64> = read(folder.path())
+            .unwrap()
+            .iter()
+            .map(|line| line.step)
+            .collect();
+        assert_eq!(steps, [30, 10, 20, 21]);
+    }
+}

@@ -1,0 +1,560 @@
+//! The training loop that all stages share.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use candle_core::Device;
+use nn::{AdamW, ExponentialAverage, Gradients, OptimizerState, Parameters, gradients};
+
+use crate::checkpoint::{Checkpoint, Position, Tensors};
+use crate::config::Pace;
+use crate::loader::{Loader, Purpose, generator_at, load};
+use crate::metrics::{Metrics, MetricsLine};
+use crate::observer::{Figures, TrainEvent, TrainObserver};
+use crate::task::{Loss, Standing, Task, Verdict};
+use crate::{Budget, Error, OptimizerConfig, Result, schedule};
+
+/// Losses that the running median is taken of.
+const RECENT: usize = 100;
+/// Fewer than this say nothing yet.
+const FEWEST_RECENT: usize = 20;
+/// A loss this many times the running median has exploded.
+const EXPLOSION: f64 = 10.0;
+/// Returns to a checkpoint before a stage gives up.
+const MOST_ROLLBACKS: u32 = 3;
+/// What a return to a checkpoint leaves of the learning rate.
+const ROLLBACK_RATE: f64 = 0.5;
+/// What a new attempt leaves of the learning rate.
+const RESTART_RATE: f64 = 0.7;
+
+/// What a stage trains with.
+pub(crate) struct Settings<'a> {
+    pub seed: u64,
+    pub pace: Pace,
+    pub budget: Budget,
+    pub optimizer: OptimizerConfig,
+    pub checkpoint_seconds: f64,
+    pub log_steps: u64,
+    pub run: &'a Path,
+    pub cancel: &'a AtomicBool,
+}
+
+/// How a stage ended.
+pub(crate) enum Ending {
+    /// Its budget is used up.
+    Finished,
+    /// It was asked to stop; the checkpoint has everything.
+    Interrupted,
+}
+
+/// Where the checkpoint of a stage lies in a run folder.
+pub(crate) fn checkpoint_path(run: &Path, stage: crate::Stage) -> PathBuf {
+    run.join(format!("{stage}.checkpoint.safetensors"))
+}
+
+/// Trains one stage to the end of its budget, from its checkpoint if there is one.
+pub(crate) fn train_stage<T: Task>(
+    task: &T,
+    settings: &Settings,
+    observer: &mut dyn TrainObserver,
+) -> Result<Ending> {
+    let mut session = Session::open(task, settings)?;
+    if session.position.finished {
+        return Ok(Ending::Finished);
+    }
+    observer.observe(&TrainEvent::StageStarted {
+        stage: T::STAGE,
+        parameters: session.parameters.count(),
+        step: session.position.step,
+        progress: session.progress(),
+    });
+    loop {
+        let first = session.position.step * settings.pace.accumulate as u64;
+        let seed = session.data_seed();
+        let event = std::thread::scope(|scope| {
+            let loader = load(scope, task, seed, first);
+            session.run(loader, observer)
+        })?;
+        match event {
+            Event::Done => break,
+            Event::Interrupted => {
+                session.save()?;
+                return Ok(Ending::Interrupted);
+            }
+            Event::Exploded { loss, median } => session.roll_back(loss, median, observer)?,
+            Event::Restart => session.restart()?,
+        }
+    }
+    session.position.finished = true;
+    session.save()?;
+    observer.observe(&TrainEvent::StageFinished {
+        stage: T::STAGE,
+        step: session.position.step,
+        seconds: session.position.seconds,
+    });
+    Ok(Ending::Finished)
+}
+
+/// Why the loop paused.
+enum Event {
+    Done,
+    Interrupted,
+    Exploded { loss: f64, median: f64 },
+    Restart,
+}
+
+struct Session<'a, T: Task> {
+    task: &'a T,
+    settings: &'a Settings<'a>,
+    path: PathBuf,
+    parameters: Parameters,
+    model: T::Model,
+    optimizer: AdamW,
+    average: ExponentialAverage,
+    position: Position,
+    metrics: Metrics,
+    /// Since when seconds count that are not in the position yet.
+    clock: Instant,
+    saved: Instant,
+    pulse: Pulse,
+}
+
+/// Averages for the progress line.
+struct Pulse {
+    loss: Option<f64>,
+    figure: f64,
+    seconds_per_step: f64,
+    last: Instant,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            loss: None,
+            figure: 0.0,
+            seconds_per_step: 0.0,
+            last: Instant::now(),
+        }
+    }
+
+    fn take(&mut self, loss: f64, figure: f64) {
+        let seconds = self.last.elapsed().as_secs_f64();
+        self.last = Instant::now();
+        match self.loss {
+            None => (self.loss, self.figure, self.seconds_per_step) = (Some(loss), figure, seconds),
+            Some(before) => {
+                const KEPT: f64 = 0.95;
+                let mix = |old: f64, new: f64| KEPT * old + (1.0 - KEPT) * new;
+                self.loss = Some(mix(before, loss));
+                self.figure = mix(self.figure, figure);
+                self.seconds_per_step = mix(self.seconds_per_step, seconds);
+            }
+        }
+    }
+}
+
+impl<'a, T: Task> Session<'a, T> {
+    fn open(task: &'a T, settings: &'a Settings<'a>) -> Result<Self> {
+        let path = checkpoint_path(settings.run, T::STAGE);
+        let recipe = task.recipe();
+        let checkpoint = Checkpoint::read(&path, T::STAGE)?;
+        if let Some(checkpoint) = &checkpoint
+            && checkpoint.position.recipe != recipe
+        {
+            return Err(Error::damaged(
+                &path,
+                "recipe",
+                format!(
+                    "it was made under another configuration or other data; restore those, or remove the file to train {} anew. Then: {}. Now: {recipe}",
+                    T::STAGE,
+                    checkpoint.position.recipe
+                ),
+            ));
+        }
+        let position = match &checkpoint {
+            Some(checkpoint) => checkpoint.position.clone(),
+            None => Position::start(T::STAGE, recipe),
+        };
+        let metrics = Metrics::open(settings.run, T::STAGE, position.step)?;
+        let state = State::new(task, settings, &position, checkpoint.as_ref())?;
+        Ok(Self {
+            task,
+            settings,
+            path,
+            parameters: state.parameters,
+            model: state.model,
+            optimizer: state.optimizer,
+            average: state.average,
+            position,
+            metrics,
+            clock: Instant::now(),
+            saved: Instant::now(),
+            pulse: Pulse::new(),
+        })
+    }
+
+    /// Depends on the attempt and on returns to checkpoints, so that neither sees the same data again.
+    fn data_seed(&self) -> u64 {
+        stage_seed(
+            self.settings.seed,
+            T::STAGE,
+            self.position.attempt,
+            self.position.rollbacks,
+        )
+    }
+
+    fn progress(&self) -> f64 {
+        schedule::progress(
+            self.settings.budget,
+            self.position.step,
+            self.position.seconds,
+        )
+    }
+
+    fn count_time(&mut self) {
+        self.position.seconds += self.clock.elapsed().as_secs_f64();
+        self.clock = Instant::now();
+    }
+
+    fn run(&mut self, loader: Loader<T::Batch>, observer: &mut dyn TrainObserver) -> Result<Event> {
+        self.pulse = Pulse::new();
+        loop {
+            self.count_time();
+            let progress = self.progress();
+            if self.settings.cancel.load(Ordering::Relaxed) {
+                return Ok(Event::Interrupted);
+            }
+            if progress >= 1.0 {
+                return Ok(Event::Done);
+            }
+            self.enter_due_phases(progress)?;
+            if let Some(exploded) = self.step(&loader, progress, observer)? {
+                return Ok(exploded);
+            }
+            self.count_time();
+            if let Some(restart) = self.evaluate_if_due(progress, observer)? {
+                return Ok(restart);
+            }
+            if self.saved.elapsed().as_secs_f64() >= self.settings.checkpoint_seconds {
+                self.save()?;
+            }
+        }
+    }
+
+    fn enter_due_phases(&mut self, progress: f64) -> Result<()> {
+        let due = self
+            .task
+            .phases()
+            .iter()
+            .filter(|&&at| progress >= at)
+            .count();
+        while self.position.phase < due {
+            self.position.phase += 1;
+            for (name, tensor) in self.average.tensors()? {
+                if let Some(variable) = self.parameters.variables().get(&name) {
+                    variable.set(&tensor)?;
+                }
+            }
+            self.task.enter_phase(&self.model, self.position.phase)?;
+            self.average = ExponentialAverage::restore(
+                &self.parameters.tensors(),
+                self.settings.optimizer.average_decay,
+                self.average.updates(),
+            )?;
+            self.position.recent_losses.clear();
+        }
+        Ok(())
+    }
+
+    /// Takes a step, unless the loss has exploded.
+    fn step(
+        &mut self,
+        loader: &Loader<T::Batch>,
+        progress: f64,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Option<Event>> {
+        let (pace, optimizer) = (self.settings.pace, &self.settings.optimizer);
+        let (step, seed) = (self.position.step, self.data_seed());
+        let mut upkeep = generator_at(seed, Purpose::Upkeep, step);
+        self.task.maintain(&self.model, step, &mut upkeep)?;
+        let variables = self.parameters.variables();
+        let mut sum = Gradients::default();
+        let (mut loss, mut figure, mut parts) = (0.0, 0.0, Figures::new());
+        let share = 1.0 / pace.accumulate as f64;
+        for part in 0..pace.accumulate as u64 {
+            let mut noise =
+                generator_at(seed, Purpose::Noise, step * pace.accumulate as u64 + part);
+            let batch = loader.next()?;
+            let Loss {
+                total,
+                figure: own,
+                parts: others,
+            } = self
+                .task
+                .loss(&self.model, self.position.phase, &batch, &mut noise)?;
+            loss += share * f64::from(total.to_scalar::<f32>()?);
+            figure += share * own;
+            for (name, value) in others {
+                *parts.entry(name.to_owned()).or_insert(0.0) += share * value;
+            }
+            if loss.is_finite() {
+                sum.accumulate(gradients(&total, &variables)?)?;
+            }
+        }
+        if pace.accumulate > 1 {
+            sum.scale(share)?;
+        }
+        let median = median(&self.position.recent_losses);
+        let known = self.position.recent_losses.len() >= FEWEST_RECENT;
+        if !loss.is_finite() || !sum.norm()?.is_finite() || known && loss > EXPLOSION * median {
+            return Ok(Some(Event::Exploded { loss, median }));
+        }
+        let attempt_step = step - self.position.attempt_step;
+        let factor = schedule::rate_factor(
+            attempt_step,
+            pace.warmup_steps,
+            progress,
+            optimizer.decay_fraction,
+        );
+        let rate = pace.learning_rate * self.position.rate * factor;
+        let report = self.optimizer.step(&sum, rate, optimizer.gradient_clip)?;
+        self.average.update(&variables)?;
+        self.position.step += 1;
+        let recent = &mut self.position.recent_losses;
+        recent.push(loss);
+        if recent.len() > RECENT {
+            recent.remove(0);
+        }
+        self.pulse.take(loss, figure);
+        observer.observe(&TrainEvent::Step {
+            stage: T::STAGE,
+            step: self.position.step,
+            progress,
+            loss: self.pulse.loss.unwrap_or(loss),
+            figure_name: T::FIGURE,
+            figure: self.pulse.figure,
+            steps_per_second: 1.0 / self.pulse.seconds_per_step.max(1e-9),
+            seconds_left: self.seconds_left(),
+        });
+        if self.position.step.is_multiple_of(self.settings.log_steps) {
+            parts.insert("loss".to_owned(), loss);
+            parts.insert("learning_rate".to_owned(), rate);
+            parts.insert("gradient_norm".to_owned(), report.gradient_norm);
+            self.write_metrics(false, parts)?;
+        }
+        Ok(None)
+    }
+
+    fn seconds_left(&self) -> f64 {
+        match self.settings.budget {
+            Budget::Minutes(minutes) => (minutes * 60.0 - self.position.seconds).max(0.0),
+            Budget::Steps(steps) => {
+                steps.saturating_sub(self.position.step) as f64 * self.pulse.seconds_per_step
+            }
+        }
+    }
+
+    fn write_metrics(&mut self, held_out: bool, figures: Figures) -> Result<()> {
+        self.metrics.write(&MetricsLine {
+            stage: T::STAGE,
+            step: self.position.step,
+            seconds: self.position.seconds,
+            held_out,
+            figures,
+        })
+    }
+
+    /// Evaluates when the step just taken, begun at progress `before`, has passed one of the evenly spread places.
+    fn evaluate_if_due(
+        &mut self,
+        before: f64,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<Option<Event>> {
+        let places = self.settings.pace.evaluations as f64;
+        let progress = self.progress();
+        if (progress * places).floor() <= (before * places).floor() && progress < 1.0 {
+            return Ok(None);
+        }
+        let averaged = Parameters::from_tensors(self.average.tensors()?, &Device::Cpu);
+        let model = self.task.build(&averaged)?;
+        let evaluated = self.task.evaluate(&model, &averaged, self.position.phase)?;
+        self.position.figures = evaluated.figures.clone();
+        self.count_time();
+        self.write_metrics(true, evaluated.figures.clone())?;
+        observer.observe(&TrainEvent::Evaluated {
+            stage: T::STAGE,
+            step: self.position.step,
+            figures: evaluated.figures.clone(),
+            text: evaluated.text,
+        });
+        for warning in evaluated.warnings {
+            observer.observe(&TrainEvent::Warning(format!("{}: {warning}", T::STAGE)));
+        }
+        self.pulse.last = Instant::now();
+        let standing = Standing {
+            phase: self.position.phase,
+            progress,
+            attempt_progress: self.position.attempt_progress,
+            attempt: self.position.attempt,
+        };
+        Ok(match self.task.judge(&evaluated.figures, &standing) {
+            Verdict::Continue => None,
+            Verdict::Restart(reason) => {
+                observer.observe(&TrainEvent::Warning(format!("{}: {reason}", T::STAGE)));
+                Some(Event::Restart)
+            }
+        })
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.count_time();
+        let OptimizerState { steps, tensors } = self.optimizer.state()?;
+        self.position.optimizer_steps = steps;
+        self.position.average_updates = self.average.updates();
+        let checkpoint = Checkpoint {
+            position: self.position.clone(),
+            weights: self.parameters.tensors(),
+            average: self.average.tensors()?,
+            moments: tensors,
+        };
+        checkpoint.write(&self.path)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    /// Returns to the last checkpoint (or the start), with a lower rate and other data from there on.
+    fn roll_back(
+        &mut self,
+        loss: f64,
+        median: f64,
+        observer: &mut dyn TrainObserver,
+    ) -> Result<()> {
+        let (step, seconds) = (self.position.step, self.position.seconds);
+        let rollbacks = self.position.rollbacks + 1;
+        if rollbacks > MOST_ROLLBACKS {
+            return Err(Error::Diverged {
+                stage: T::STAGE,
+                step,
+                rollbacks: MOST_ROLLBACKS,
+                learning_rate: self.settings.pace.learning_rate,
+            });
+        }
+        let rate = self.position.rate * ROLLBACK_RATE;
+        let checkpoint = Checkpoint::read(&self.path, T::STAGE)?;
+        let mut position = match &checkpoint {
+            Some(checkpoint) => checkpoint.position.clone(),
+            None => Position::start(T::STAGE, self.position.recipe.clone()),
+        };
+        (position.rollbacks, position.rate, position.seconds) = (rollbacks, rate, seconds);
+        observer.observe(&TrainEvent::Warning(format!(
+            "{}: the loss exploded at step {step} ({loss:.4}, usually {median:.4}); going back to step {} with half the learning rate and other clips",
+            T::STAGE, position.step
+        )));
+        self.position = position;
+        let state = State::new(
+            self.task,
+            self.settings,
+            &self.position,
+            checkpoint.as_ref(),
+        )?;
+        self.replace(state);
+        self.metrics = Metrics::open(self.settings.run, T::STAGE, self.position.step)?;
+        Ok(())
+    }
+
+    /// Begins anew with another seed and a lower rate; steps and time go on counting.
+    fn restart(&mut self) -> Result<()> {
+        let progress = self.progress();
+        let position = &mut self.position;
+        position.attempt += 1;
+        position.attempt_step = position.step;
+        position.attempt_progress = progress;
+        position.phase = 0;
+        position.rate *= RESTART_RATE;
+        position.recent_losses.clear();
+        let state = State::new(self.task, self.settings, position, None)?;
+        self.replace(state);
+        self.save()
+    }
+
+    fn replace(&mut self, state: State<T::Model>) {
+        self.parameters = state.parameters;
+        self.model = state.model;
+        self.optimizer = state.optimizer;
+        self.average = state.average;
+    }
+}
+
+/// What changes with every step, apart from the position.
+struct State<M> {
+    parameters: Parameters,
+    model: M,
+    optimizer: AdamW,
+    average: ExponentialAverage,
+}
+
+impl<M> State<M> {
+    fn new<T: Task<Model = M>>(
+        task: &T,
+        settings: &Settings,
+        position: &Position,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Self> {
+        let parameters = match checkpoint {
+            Some(checkpoint) => Parameters::trainable(&checkpoint.weights, &Device::Cpu)?,
+            None => {
+                let seed = stage_seed(settings.seed, T::STAGE, position.attempt, 0);
+                Parameters::seeded(seed, &Device::Cpu)
+            }
+        };
+        let model = task.build(&parameters)?;
+        let mut optimizer = AdamW::new(parameters.variables(), settings.optimizer.adamw);
+        let decay = settings.optimizer.average_decay;
+        let average = match checkpoint {
+            Some(checkpoint) => {
+                if let Some(name) = parameters.unused().first() {
+                    return Err(Error::damaged(
+                        &checkpoint_path(settings.run, T::STAGE),
+                        format!("weights.{name}"),
+                        "the model has no such weight",
+                    ));
+                }
+                optimizer.restore(&OptimizerState {
+                    steps: position.optimizer_steps,
+                    tensors: checkpoint.moments.clone(),
+                })?;
+                ExponentialAverage::restore(&checkpoint.average, decay, position.average_updates)?
+            }
+            None => ExponentialAverage::new(&parameters.tensors(), decay)?,
+        };
+        Ok(Self {
+            parameters,
+            model,
+            optimizer,
+            average,
+        })
+    }
+}
+
+/// Averaged weights and position of a stage that has been trained, finished or not.
+pub(crate) fn trained(run: &Path, stage: crate::Stage) -> Result<Option<(Tensors, Position)>> {
+    let checkpoint = Checkpoint::read(&checkpoint_path(run, stage), stage)?;
+    Ok(checkpoint.map(|checkpoint| (checkpoint.average, checkpoint.position)))
+}
+
+fn stage_seed(seed: u64, stage: crate::Stage, attempt: u32, rollbacks: u32) -> u64 {
+    let parts = [stage.stream(), u64::from(attempt), u64::from(rollbacks)];
+    // SplitMix64's step: any mixing that keeps neighbouring seeds apart will do.
+    parts.into_iter().fold(seed, |seed, part| {
+        let mixed = (seed ^ part.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_add(0x9e37_79b9);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed ^ (mixed >> 27)
+    })
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}

@@ -1,0 +1,217 @@
+//! The dynamics' stage: masked tokens beside a clean past, with the forecast, and the action prior.
+
+use candle_core::{Device, Tensor};
+use dynamics::{Dynamics, Forecast, TrainingClip};
+use nn::quality::entropy_of_counts;
+use nn::{Parameters, ops};
+use rand::Rng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::DynamicsStage;
+use crate::observer::Figures;
+use crate::prepared::{PreparedClips, PreparedSampler, PreparedSet};
+use crate::task::{Evaluated, Loss, Task};
+use crate::{Result, Stage};
+
+/// Batches of held-out clips that evaluations while training look at.
+const EVALUATION_BATCHES: usize = 12;
+
+/// Plays the world that a stage's present weights make and adds figures and a line of text.
+pub(crate) type PlayTest<'a> = Box<dyn Fn(&Parameters) -> Result<(Figures, String)> + Sync + 'a>;
+
+pub(crate) struct DynamicsTask<'a> {
+    config: &'a DynamicsStage,
+    /// The quantizer's vectors `[V, L]`.
+    token_vectors: Tensor,
+    sampler: PreparedSampler<'a>,
+    held_out: Vec<DynamicsBatch>,
+    entropy_of_frequencies: f64,
+    play_test: PlayTest<'a>,
+    recipe: String,
+}
+
+/// A batch ready to train on.
+pub(crate) struct DynamicsBatch {
+    clip: TrainingClip,
+    /// u32 `[B, T, N]`, and 1 where a token was masked and counts.
+    targets: Tensor,
+    weights: Tensor,
+}
+
+impl<'a> DynamicsTask<'a> {
+    pub fn new(
+        config: &'a DynamicsStage,
+        token_vectors: Tensor,
+        (train, held_out): (&'a PreparedSet, &'a PreparedSet),
+        (identity, seed): (&str, u64),
+        play_test: PlayTest<'a>,
+    ) -> Result<Self> {
+        let sampler = train.sampler(config.clip_frames)?;
+        let judged = held_out
+            .sampler(config.clip_frames)
+            .or_else(|_| train.sampler(config.clip_frames))?;
+        let mut random = nn::generator(0x5eed_0f0e, 1 << 32);
+        let clean = DynamicsStage {
+            corruption: 0.0,
+            ..config.clone()
+        };
+        let held_out = judged
+            .fixed(EVALUATION_BATCHES, config.batch)?
+            .into_iter()
+            .map(|clips| mask(clips, &clean, &mut random))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            sampler,
+            held_out,
+            entropy_of_frequencies: entropy_of_counts(&train.code_counts()),
+            recipe: format!(
+                "seed {seed}, batch {} of {} x {} frames, {:?}, {} prepared frames of {identity}",
+                config.accumulate,
+                config.batch,
+                config.clip_frames,
+                config.model,
+                train.frames()
+            ),
+            token_vectors,
+            play_test,
+            config,
+        })
+    }
+
+    /// Cross-entropy of masked tokens and of the next code.
+    fn losses(&self, model: &Dynamics, batch: &DynamicsBatch) -> Result<(Tensor, Tensor)> {
+        let pass = model.training_pass(&batch.clip)?;
+        let tokens = ops::cross_entropy(&pass.logits, &batch.targets, &batch.weights)?;
+        let changes = batch.clip.actions.dim(1)?;
+        let prior = pass.prior_logits.narrow(1, 0, changes)?.contiguous()?;
+        let even = Tensor::ones(
+            batch.clip.actions.elem_count(),
+            candle_core::DType::F32,
+            &Device::Cpu,
+        )?;
+        let prior = ops::cross_entropy(&prior, &batch.clip.actions, &even)?;
+        Ok((tokens, prior))
+    }
+}
+
+/// Masks the frames of clips and corrupts their past, as training wants them.
+pub(crate) fn mask(
+    clips: PreparedClips,
+    config: &DynamicsStage,
+    random: &mut ChaCha8Rng,
+) -> Result<DynamicsBatch> {
+    let model = &config.model;
+    let (frames, count) = (config.clip_frames, model.tokens_per_frame());
+    let batch = clips.tokens.len() / (frames * count).max(1);
+    let (mut clean, mut masked) = (clips.tokens.clone(), clips.tokens.clone());
+    let mut weights = vec![0f32; clips.tokens.len()];
+    for clip in 0..batch {
+        let rate = config.corruption * random.random::<f64>();
+        for token in &mut clean[clip * frames * count..][..frames * count] {
+            if random.random::<f64>() < rate {
+                *token = random.random_range(0..model.vocabulary as u32);
+            }
+        }
+        // Play never predicts a first frame.
+        for frame in 1..frames {
+            let start = (clip * frames + frame) * count;
+            let full = random.random::<f64>() < config.full_mask_fraction;
+            let share = match full {
+                true => 1.0,
+                false => (std::f64::consts::FRAC_PI_2 * random.random::<f64>()).cos(),
+            };
+            let hidden = ((share * count as f64).ceil() as usize).clamp(1, count);
+            for position in index::sample(random, count, hidden) {
+                masked[start + position] = model.mask_token();
+                weights[start + position] = 1.0;
+            }
+        }
+    }
+    let shape = (batch, frames, count);
+    let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, &Device::Cpu);
+    let forecast = model.forecast.then_some(Forecast {
+        pixels: clips.forecast,
+        latents: clips.latents,
+    });
+    Ok(DynamicsBatch {
+        clip: TrainingClip {
+            clean: tensor(clean)?,
+            masked: tensor(masked)?,
+            actions: Tensor::from_vec(clips.codes, (batch, frames - 1), &Device::Cpu)?,
+            forecast,
+        },
+        targets: tensor(clips.tokens)?,
+        weights: Tensor::from_vec(weights, shape, &Device::Cpu)?,
+    })
+}
+
+impl Task for DynamicsTask<'_> {
+    const STAGE: Stage = Stage::Dynamics;
+    const FIGURE: &'static str = "cross-entropy";
+    type Model = Dynamics;
+    type Batch = DynamicsBatch;
+
+    fn recipe(&self) -> String {
+        self.recipe.clone()
+    }
+
+    fn build(&self, parameters: &Parameters) -> Result<Dynamics> {
+        Ok(Dynamics::new(
+            &self.config.model,
+            &self.token_vectors,
+            parameters.builder(),
+        )?)
+    }
+
+    fn batch(&self, random: &mut ChaCha8Rng) -> Result<DynamicsBatch> {
+        let clips = self.sampler.batch(self.config.batch, random)?;
+        mask(clips, self.config, random)
+    }
+
+    fn loss(
+        &self,
+        model: &Dynamics,
+        _phase: usize,
+        batch: &DynamicsBatch,
+        _random: &mut ChaCha8Rng,
+    ) -> Result<Loss> {
+        let (tokens, prior) = self.losses(model, batch)?;
+        let figure = f64::from(tokens.to_scalar::<f32>()?);
+        let prior_figure = f64::from(prior.to_scalar::<f32>()?);
+        Ok(Loss {
+            total: (tokens + (prior * self.config.prior_weight)?)?,
+            figure,
+            parts: vec![
+                ("cross_entropy", figure),
+                ("prior_cross_entropy", prior_figure),
+            ],
+        })
+    }
+
+    fn evaluate(
+        &self,
+        model: &Dynamics,
+        parameters: &Parameters,
+        _phase: usize,
+    ) -> Result<Evaluated> {
+        let (mut tokens, mut prior) = (0.0, 0.0);
+        for batch in &self.held_out {
+            let losses = self.losses(model, batch)?;
+            tokens += f64::from(losses.0.to_scalar::<f32>()?) / EVALUATION_BATCHES as f64;
+            prior += f64::from(losses.1.to_scalar::<f32>()?) / EVALUATION_BATCHES as f64;
+        }
+        let entropy = self.entropy_of_frequencies;
+        let (mut figures, played) = (self.play_test)(parameters)?;
+        figures.insert("cross_entropy".to_owned(), tokens);
+        figures.insert("prior_cross_entropy".to_owned(), prior);
+        figures.insert("entropy_of_frequencies".to_owned(), entropy);
+        Ok(Evaluated {
+            figures,
+            text: format!(
+                "held-out cross-entropy {tokens:.3} of tokens, {prior:.3} of the next action (its frequencies alone {entropy:.3}); {played}"
+            ),
+            warnings: Vec::new(),
+        })
+    }
+}

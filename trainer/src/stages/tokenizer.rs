@@ -1,0 +1,141 @@
+//! The tokenizer's stage.
+
+use nn::Parameters;
+use nn::quality::psnr_of_error;
+use nn::quantizer::{QuantizerConfig, usage};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use tokenizer::Tokenizer;
+
+use crate::clips::{Clip, ClipSampler};
+use crate::config::TokenizerStage;
+use crate::dataset::{Dataset, Split};
+use crate::measure::{TokenizerQuality, tokenizer_quality};
+use crate::task::{Evaluated, Loss, Task};
+use crate::{Result, Stage};
+
+/// Held-out frames that evaluations while training look at.
+const EVALUATION_FRAMES: usize = 256;
+/// Steps between revivals of dead codes, and batches that a code must be absent from to be dead.
+const REVIVAL_STEPS: u64 = 200;
+const REVIVAL_BATCHES: usize = 8;
+
+pub(crate) struct TokenizerTask<'a> {
+    config: &'a TokenizerStage,
+    dataset: &'a Dataset,
+    sampler: ClipSampler<'a>,
+    held_out: Vec<Clip>,
+    recipe: String,
+}
+
+impl<'a> TokenizerTask<'a> {
+    pub fn new(config: &'a TokenizerStage, dataset: &'a Dataset, seed: u64) -> Result<Self> {
+        let clips = ClipSampler::held_out(dataset, config.clip_frames)?
+            .fixed((EVALUATION_FRAMES / config.clip_frames).max(1));
+        Ok(Self {
+            sampler: ClipSampler::new(dataset, Split::Train, config.clip_frames)?,
+            held_out: clips,
+            recipe: format!(
+                "seed {seed}, batch {} of {} x {} frames, {:?}, {} training frames",
+                config.accumulate,
+                config.batch,
+                config.clip_frames,
+                config.model,
+                dataset.frame_count(Split::Train)
+            ),
+            config,
+            dataset,
+        })
+    }
+}
+
+impl Task for TokenizerTask<'_> {
+    const STAGE: Stage = Stage::Tokenizer;
+    const FIGURE: &'static str = "PSNR";
+    type Model = Tokenizer;
+    /// Frames `[B, T, H, W, 3]`.
+    type Batch = candle_core::Tensor;
+
+    fn recipe(&self) -> String {
+        self.recipe.clone()
+    }
+
+    fn build(&self, parameters: &Parameters) -> Result<Tokenizer> {
+        Ok(Tokenizer::new(&self.config.model, parameters.builder())?)
+    }
+
+    fn batch(&self, random: &mut ChaCha8Rng) -> Result<Self::Batch> {
+        self.sampler.batch(self.config.batch, random)
+    }
+
+    fn loss(
+        &self,
+        model: &Tokenizer,
+        _phase: usize,
+        batch: &Self::Batch,
+        _random: &mut ChaCha8Rng,
+    ) -> Result<Loss> {
+        let (total, reconstruction) = model.loss(batch)?;
+        let difference = (reconstruction.frames.detach() - batch)?;
+        let error = difference.sqr()?.mean_all()?.to_scalar::<f32>()?;
+        Ok(Loss {
+            total,
+            figure: psnr_of_error(f64::from(error)),
+            parts: vec![("mean_squared_error", f64::from(error))],
+        })
+    }
+
+    fn evaluate(
+        &self,
+        model: &Tokenizer,
+        _parameters: &Parameters,
+        _phase: usize,
+    ) -> Result<Evaluated> {
+        let TokenizerQuality {
+            psnr,
+            ssim,
+            codes_used,
+        } = tokenizer_quality(model, self.dataset, &self.held_out)?;
+        let vocabulary = self.config.model.vocabulary();
+        let figures = [
+            ("psnr".to_owned(), psnr),
+            ("ssim".to_owned(), ssim),
+            ("codes_used".to_owned(), codes_used as f64),
+        ];
+        let mut warnings = Vec::new();
+        if codes_used * 50 < vocabulary {
+            warnings.push(format!(
+                "only {codes_used} of {vocabulary} codes are in use; the pictures will lack detail"
+            ));
+        }
+        Ok(Evaluated {
+            figures: figures.into(),
+            text: format!(
+                "held-out PSNR {psnr:.2} dB, SSIM {ssim:.3}, {codes_used} of {vocabulary} codes used"
+            ),
+            warnings,
+        })
+    }
+
+    fn maintain(&self, model: &Tokenizer, step: u64, random: &mut ChaCha8Rng) -> Result<()> {
+        let learned = matches!(self.config.model.quantizer, QuantizerConfig::Vq { .. });
+        if !learned || step == 0 || !step.is_multiple_of(REVIVAL_STEPS) {
+            return Ok(());
+        }
+        let mut counts = vec![0; self.config.model.vocabulary()];
+        let mut latents = None;
+        for _ in 0..REVIVAL_BATCHES {
+            let reconstruction = model.forward(&self.batch(random)?)?;
+            let used = usage(&reconstruction.tokens, counts.len())?;
+            counts
+                .iter_mut()
+                .zip(used)
+                .for_each(|(sum, count)| *sum += count);
+            latents = Some(reconstruction.latents.detach());
+        }
+        if let Some(latents) = latents {
+            model.revive_dead_codes(&counts, &latents, random.random())?;
+        }
+        Ok(())
+    }
+}
