@@ -1,0 +1,87 @@
+//! What can go wrong while playing, recording and replaying.
+
+use std::path::PathBuf;
+
+/// The error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The world refused something.
+    #[error(transparent)]
+    World(#[from] worlds::Error),
+    /// Video or sound could not be read or written.
+    #[error(transparent)]
+    Media(#[from] media::Error),
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A session was to be recorded over something else.
+    #[error("{} is not empty; a session is recorded into a new or empty folder", .0.display())]
+    FolderNotEmpty(PathBuf),
+    /// A folder was named that holds no session.
+    #[error("{} is no recorded session: there is no session.ron in it", .0.display())]
+    NotASession(PathBuf),
+    /// A session has something in it that cannot be replayed.
+    #[error("session {} is refused: {file}: {field}: {reason}", folder.display())]
+    Refused {
+        /// The session's folder.
+        folder: PathBuf,
+        /// The file in it.
+        file: String,
+        /// The field or line.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A session was recorded in a world other than the one at hand.
+    #[error(
+        "the session was recorded in world {recorded} ({recorded_hash:.12}…), but {given} is another ({given_hash:.12}…); frames can be made again in that very world only"
+    )]
+    AnotherWorld {
+        /// Name of the session's world.
+        recorded: String,
+        /// Its hash.
+        recorded_hash: String,
+        /// Name of the world at hand.
+        given: String,
+        /// Its hash.
+        given_hash: String,
+    },
+    /// A line of a wish file means nothing to the world.
+    #[error("{}, line {line}: {reason}", path.display())]
+    WishFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no display to open a window on.
+    #[error("no window can be opened: {0}")]
+    NoDisplay(String),
+    /// The window was open, but its graphics failed.
+    #[error("the window's graphics failed: {0}")]
+    Graphics(String),
+    /// An export was asked for in a format that is not written.
+    #[error("{}: only .mp4 and .gif can be exported", .0.display())]
+    ExportFormat(PathBuf),
+    /// The thread that runs the world died.
+    #[error("the world stopped unexpectedly; this is a fault in the program")]
+    WorldThread,
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// For `map_err` on file operations on `path`.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Io { path, source }
+    }
+}

@@ -1,0 +1,66 @@
+//! Recorded plays: a folder that outlives a crash, can be made again frame by frame, and can be trained on.
+//!
+//! | file | content |
+//! |---|---|
+//! | `session.ron` | [`SessionManifest`]: world, hash, seed, settings |
+//! | `prompt-000.png` … | the starting frames, exactly |
+//! | `actions.jsonl` | one [`ActionLine`] for each frame after the prompt |
+//! | `tokens.safetensors` | `tokens` u32 `[frames, N]` of the same frames; `tokens.journal` until play has ended |
+//! | `video.mp4` | prompt and frames, enlarged by a whole factor |
+//! | `audio.wav` | the world's sound, or silence, exactly as long as the video |
+
+mod lines;
+mod reader;
+mod recorder;
+mod soundtrack;
+
+pub use lines::{ActionLine, parse_action_lines};
+pub use reader::Session;
+pub use recorder::{Recorder, enlargement};
+
+use nn::FrameSize;
+use serde::{Deserialize, Serialize};
+use worlds::RolloutSettings;
+
+/// The version of the session format that this program writes, and the only one it reads.
+pub const SESSION_VERSION: u32 = 1;
+
+pub(crate) const MANIFEST_FILE: &str = "session.ron";
+pub(crate) const ACTIONS_FILE: &str = "actions.jsonl";
+pub(crate) const TOKENS_FILE: &str = "tokens.safetensors";
+pub(crate) const JOURNAL_FILE: &str = "tokens.journal";
+pub(crate) const VIDEO_FILE: &str = "video.mp4";
+pub(crate) const AUDIO_FILE: &str = "audio.wav";
+
+/// The content of `session.ron`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionManifest {
+    /// Version of the session format: [`SESSION_VERSION`].
+    pub version: u32,
+    /// The program that recorded it, and its version.
+    pub program: String,
+    /// Name by which the world was found.
+    pub world: String,
+    /// The world's hash: frames can be made again in a world with this hash only.
+    pub world_hash: String,
+    /// Names of the world's action codes: entry `k` is code `k`.
+    pub actions: Vec<String>,
+    /// Size of the frames.
+    pub frame: FrameSize,
+    /// Tokens in a frame (`N`).
+    pub tokens_per_frame: usize,
+    /// Frames in a second.
+    pub frames_per_second: f64,
+    /// Seed, sampler and strength.
+    pub settings: RolloutSettings,
+    /// Files of the starting frames.
+    pub prompt: Vec<String>,
+    /// The CPU instructions that the frames were computed with; others may round differently.
+    pub instructions: String,
+}
+
+/// The CPU instructions that frames are computed with in this process.
+pub fn instructions() -> String {
+    format!("{:?}", nn::kernels::dispatch::instruction_set())
+}

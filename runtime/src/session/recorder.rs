@@ -1,0 +1,231 @@
+//! Writing a session while it is played.
+
+use super::lines::ActionLine;
+use super::soundtrack::Soundtrack;
+use super::{
+    ACTIONS_FILE, AUDIO_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest,
+    TOKENS_FILE, VIDEO_FILE, instructions,
+};
+use crate::error::{Error, Result};
+use crate::picture_of;
+use media::{Mp4Writer, WavFormat, WavWriter};
+use nn::FrameSize;
+use safetensors::tensor::{Dtype, TensorView};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use worlds::{Frame, RolloutSettings, Step, Wish, World};
+
+/// Smallest short side of a video: smaller pictures are enlarged.
+const SMALLEST_SIDE: usize = 256;
+/// Largest video that is recorded, the longer side first.
+const LARGEST_VIDEO: (usize, usize) = (3840, 2160);
+
+/// Writes a session. Each frame reaches the disk before the next one is made, so that whatever ends the program leaves a session up to the
+/// last complete frame.
+pub struct Recorder {
+    folder: PathBuf,
+    tokens_per_frame: usize,
+    frames: u64,
+    actions: File,
+    journal: File,
+    factor: u32,
+    video: Mp4Writer,
+    soundtrack: Soundtrack,
+    audio: WavWriter,
+    /// Frames after which the sound file is brought up to date.
+    flush_every: u64,
+}
+
+impl Recorder {
+    /// Starts a session in `folder`, which is made, and writes all that is known before the first frame. `world_name` is how the world
+    /// is found again.
+    ///
+    /// # Errors
+    /// When the folder is there and not empty, or something cannot be written.
+    pub fn create(
+        folder: &Path,
+        world: &World,
+        world_name: &str,
+        prompt: &[Frame],
+        settings: &RolloutSettings,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let mut entries = fs::read_dir(folder).map_err(Error::io(folder))?;
+        if entries.next().is_some() {
+            return Err(Error::FolderNotEmpty(folder.to_owned()));
+        }
+        let manifest = &world.manifest;
+        let names: Vec<String> = (0..prompt.len())
+            .map(|index| format!("prompt-{index:03}.png"))
+            .collect();
+        for (name, frame) in names.iter().zip(prompt) {
+            media::write_png(&folder.join(name), &picture_of(frame)?)?;
+        }
+        let create = |name: &str| {
+            let path = folder.join(name);
+            File::create(&path).map_err(Error::io(path))
+        };
+        let factor = enlargement(manifest.frame);
+        let video = Mp4Writer::create(
+            &folder.join(VIDEO_FILE),
+            manifest.frame.width as u32 * factor,
+            manifest.frame.height as u32 * factor,
+            manifest.frames_per_second,
+        )?;
+        let soundtrack = Soundtrack::new(world.sound.clone(), manifest.frames_per_second);
+        let format = match soundtrack.is_silent() {
+            true => WavFormat::Integer16,
+            false => WavFormat::Float,
+        };
+        let audio_path = folder.join(AUDIO_FILE);
+        let audio = WavWriter::create_as(&audio_path, soundtrack.sample_rate(), format)?;
+        let mut recorder = Self {
+            folder: folder.to_owned(),
+            tokens_per_frame: manifest.tokenizer.tokens_per_frame(),
+            frames: 0,
+            actions: create(ACTIONS_FILE)?,
+            journal: create(JOURNAL_FILE)?,
+            factor,
+            video,
+            soundtrack,
+            audio,
+            flush_every: (manifest.frames_per_second.ceil() as u64).max(1),
+        };
+        for frame in prompt {
+            recorder.show(frame)?;
+        }
+        let session = SessionManifest {
+            version: SESSION_VERSION,
+            program: format!("djinn {}", env!("CARGO_PKG_VERSION")),
+            world: world_name.to_owned(),
+            world_hash: world.hash.clone(),
+            actions: manifest.actions.iter().map(|a| a.name.clone()).collect(),
+            frame: manifest.frame,
+            tokens_per_frame: recorder.tokens_per_frame,
+            frames_per_second: manifest.frames_per_second,
+            settings: *settings,
+            prompt: names,
+            instructions: instructions(),
+        };
+        // The manifest comes last: a folder with one is a session.
+        let path = folder.join(MANIFEST_FILE);
+        let pretty = ron::ser::PrettyConfig::new().depth_limit(2);
+        let text = ron::ser::to_string_pretty(&session, pretty)
+            .map_err(|error| Error::io(&path)(std::io::Error::other(error)))?;
+        fs::write(&path, text + "\n").map_err(Error::io(&path))?;
+        Ok(recorder)
+    }
+
+    /// The session's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Records a frame: what was wished for, from which device, `seconds` after play began, and what came of it.
+    ///
+    /// # Errors
+    /// When something cannot be written, as when the disk is full. What was recorded before stays a session.
+    pub fn record(&mut self, step: &Step, wish: &Wish, device: &str, seconds: f64) -> Result<()> {
+        let bytes: Vec<u8> = step.tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
+        let journal = self.folder.join(JOURNAL_FILE);
+        self.journal.write_all(&bytes).map_err(Error::io(journal))?;
+        let line = ActionLine {
+            frame: step.number,
+            wish: wish.codes().to_vec(),
+            code: step.code,
+            device: device.to_owned(),
+            time: (seconds * 1000.0).round() / 1000.0,
+        };
+        let path = self.folder.join(ACTIONS_FILE);
+        let text = serde_json::to_string(&line)
+            .map_err(|error| Error::io(&path)(std::io::Error::other(error)))?;
+        // One write for the whole line: a kill comes before or after it.
+        let text = text + "\n";
+        self.actions
+            .write_all(text.as_bytes())
+            .map_err(Error::io(path))?;
+        self.show(&step.frame)?;
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Adds a frame to video and sound.
+    fn show(&mut self, frame: &Frame) -> Result<()> {
+        let picture = media::enlarge(&picture_of(frame)?, self.factor);
+        self.video.write(&picture)?;
+        self.audio.write(&self.soundtrack.next_frame())?;
+        if self.frames.is_multiple_of(self.flush_every) {
+            self.audio.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Completes the session and returns its folder.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn finish(self) -> Result<PathBuf> {
+        let journal = self.folder.join(JOURNAL_FILE);
+        self.video.finish()?;
+        self.audio.finish()?;
+        self.actions
+            .sync_all()
+            .map_err(Error::io(self.folder.join(ACTIONS_FILE)))?;
+        let tokens = fs::read(&journal).map_err(Error::io(&journal))?;
+        write_tokens(&self.folder, &tokens, self.tokens_per_frame)?;
+        fs::remove_file(&journal).map_err(Error::io(&journal))?;
+        Ok(self.folder)
+    }
+}
+
+/// Writes `tokens.safetensors` from the journal's bytes: under another name first, so that it is never there half.
+fn write_tokens(folder: &Path, journal: &[u8], tokens_per_frame: usize) -> Result<()> {
+    let path = folder.join(TOKENS_FILE);
+    let wrap = |error: safetensors::SafeTensorError| {
+        Error::io(folder.join(TOKENS_FILE))(std::io::Error::other(error.to_string()))
+    };
+    let shape = vec![
+        journal.len() / 4 / tokens_per_frame.max(1),
+        tokens_per_frame,
+    ];
+    let view = TensorView::new(Dtype::U32, shape, journal).map_err(wrap)?;
+    let bytes = safetensors::serialize([("tokens", view)], None).map_err(wrap)?;
+    let unfinished = folder.join("tokens.safetensors.unfinished");
+    let mut file = File::create(&unfinished).map_err(Error::io(&unfinished))?;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io(&unfinished))?;
+    fs::rename(&unfinished, &path).map_err(Error::io(path))
+}
+
+/// The whole factor by which frames are enlarged in a video, so that its short side has at least 256 pixels; even, so that colours, which
+/// video keeps at half resolution, do not smear.
+pub fn enlargement(size: FrameSize) -> u32 {
+    let (short, long) = (
+        size.height.min(size.width).max(1),
+        size.height.max(size.width),
+    );
+    let mut factor = SMALLEST_SIDE.div_ceil(short).next_multiple_of(2);
+    while factor > 1 && (long * factor > LARGEST_VIDEO.0 || short * factor > LARGEST_VIDEO.1) {
+        factor -= 1;
+    }
+    factor as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_frames_become_videos_of_256_pixels_and_more() {
+        let factor = |height, width| enlargement(FrameSize { height, width });
+        assert_eq!(factor(64, 64), 4);
+        assert_eq!(factor(16, 24), 16);
+        assert_eq!(factor(60, 80), 6);
+        assert_eq!(factor(256, 256), 2);
+        assert_eq!(factor(1024, 1024), 2);
+        assert_eq!(factor(16, 1024), 3);
+        assert_eq!(factor(1, 1), 256);
+    }
+}

@@ -1,0 +1,498 @@
+//! Tests of whole sessions: played, recorded, cut short, replayed, tampered with.
+
+use crate::{
+    ActionSource, Difference, Error, HeadlessOptions, PlaySummary, Preferences, Recording, Session,
+    Verification, export, play_headless, read_prompt, verify,
+};
+use nn::ActionCode;
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use tempfile::TempDir;
+use worlds::{RolloutSettings, Strength, World};
+
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+fn world() -> Arc<World> {
+    static WORLD: OnceLock<Arc<World>> = OnceLock::new();
+    WORLD
+        .get_or_init(|| Arc::new(worlds::tiny_world(1).unwrap()))
+        .clone()
+}
+
+fn options(frames: u64, actions: ActionSource, folder: Option<&Path>) -> HeadlessOptions {
+    let world = world();
+    HeadlessOptions {
+        frames,
+        prompt: world.prompts[..1].to_vec(),
+        settings: RolloutSettings::of(&world.manifest, 7),
+        actions,
+        recording: folder.map(|folder| Recording {
+            folder: folder.to_owned(),
+            world_name: "tiny".into(),
+        }),
+    }
+}
+
+fn play(options: HeadlessOptions) -> PlaySummary {
+    play_headless(world(), options, &mut |_| (), &GO_ON).unwrap()
+}
+
+fn random() -> ActionSource {
+    ActionSource::random(7, &world().manifest)
+}
+
+fn recorded(frames: u64) -> (TempDir, Session) {
+    let folder = tempfile::tempdir().unwrap();
+    play(options(frames, random(), Some(folder.path())));
+    let session = Session::open(folder.path()).unwrap();
+    (folder, session)
+}
+
+fn verified(session: &Session) -> Verification {
+    verify(session, world(), &mut |_| (), &GO_ON).unwrap()
+}
+
+fn refusal(folder: &Path) -> String {
+    Session::open(folder).unwrap_err().to_string()
+}
+
+/// What a killed player leaves: no token file, the journal instead, both journals cut somewhere.
+fn kill(folder: &Path, session: &Session, journal_bytes: usize, action_bytes: usize) {
+    fs::remove_file(folder.join("tokens.safetensors")).unwrap();
+    let tokens = (0..session.frames()).flat_map(|line| session.tokens(line).unwrap());
+    let mut journal: Vec<u8> = tokens.flat_map(|token| token.to_le_bytes()).collect();
+    journal.truncate(journal_bytes);
+    fs::write(folder.join("tokens.journal"), journal).unwrap();
+    let mut actions = fs::read(folder.join("actions.jsonl")).unwrap();
+    actions.truncate(action_bytes);
+    fs::write(folder.join("actions.jsonl"), actions).unwrap();
+}
+
+#[test]
+fn a_session_holds_all_that_was_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep").join("session");
+    let mut steps = Vec::new();
+    let summary = play_headless(
+        world(),
+        options(20, random(), Some(&path)),
+        &mut |step| steps.push(step.clone()),
+        &GO_ON,
+    )
+    .unwrap();
+    assert_eq!((summary.frames, summary.interrupted), (20, false));
+    assert_eq!(summary.times.frames, 20);
+    assert_eq!(summary.sessions, std::slice::from_ref(&path));
+    assert_eq!(summary.video(), Some(path.join("video.mp4")));
+
+    let session = Session::open(&path).unwrap();
+    assert!(session.complete);
+    assert_eq!(session.prompt, world().prompts[..1]);
+    assert_eq!(session.manifest.world, "tiny");
+    assert_eq!(session.manifest.world_hash, world().hash);
+    assert_eq!(
+        session.manifest.settings,
+        RolloutSettings::of(&world().manifest, 7)
+    );
+    assert_eq!(session.manifest.actions[1], "right");
+    for (index, (line, step)) in session.lines.iter().zip(&steps).enumerate() {
+        assert_eq!((line.frame, line.code), (index as u64 + 1, step.code));
+        assert_eq!((line.frame, line.device.as_str()), (step.number, "random"));
+        assert_eq!(session.tokens(index).unwrap(), step.tokens);
+    }
+    assert!(
+        session
+            .lines
+            .windows(2)
+            .all(|pair| pair[0].time <= pair[1].time)
+    );
+    assert!(session.lines.iter().any(|line| !line.wish.is_empty()));
+    assert_eq!(session.tokens(20), None);
+
+    // Video: prompt and frames, enlarged, with the frames' own colours; sound: exactly as long.
+    let mut video = media::open(&path.join("video.mp4")).unwrap();
+    let mut pictures = Vec::new();
+    while let Some(picture) = video.next_picture().unwrap() {
+        pictures.push(picture.picture);
+    }
+    assert_eq!(pictures.len(), 21);
+    assert_eq!((pictures[0].width, pictures[0].height), (24 * 16, 16 * 16));
+    for (picture, frame) in pictures[1..]
+        .iter()
+        .zip(steps.iter().map(|step| &step.frame))
+    {
+        let mut error = 0u64;
+        for y in 0..16 {
+            for x in 0..24 {
+                let seen = &picture.row(y * 16 + 8)[(x * 16 + 8) * 3..][..3];
+                let made = &frame.rgb()[(y as usize * 24 + x) * 3..][..3];
+                let pairs = seen.iter().zip(made);
+                error += pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>();
+            }
+        }
+        let mean = error as f64 / (16.0 * 24.0 * 3.0);
+        assert!(mean < 6.0, "mean error {mean}");
+    }
+    let sound = media::read_wav(&path.join("audio.wav")).unwrap();
+    let seconds = sound.samples.len() as f64 / 2.0 / f64::from(sound.sample_rate);
+    assert!((seconds - 21.0 / 15.0).abs() < 1e-3, "{seconds}");
+    assert!(sound.samples.iter().all(|&sample| sample == 0.0));
+    assert!(!path.join("tokens.journal").exists());
+}
+
+#[test]
+fn the_same_seed_plays_the_same_and_recording_changes_nothing() {
+    let tokens = |session: &Session| -> Vec<u32> {
+        let lines = 0..session.frames();
+        lines
+            .flat_map(|line| session.tokens(line).unwrap().to_vec())
+            .collect()
+    };
+    let ((_a, one), (_b, two)) = (recorded(12), recorded(12));
+    assert_eq!(tokens(&one), tokens(&two));
+    let mut unrecorded: Vec<u32> = Vec::new();
+    let options = options(12, random(), None);
+    play_headless(
+        world(),
+        options,
+        &mut |step| unrecorded.extend(&step.tokens),
+        &GO_ON,
+    )
+    .unwrap();
+    assert_eq!(tokens(&one), unrecorded);
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_not_recorded_over() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("mine"), "x").unwrap();
+    let options = options(3, random(), Some(folder.path()));
+    let error = play_headless(world(), options, &mut |_| (), &GO_ON).unwrap_err();
+    assert!(matches!(error, Error::FolderNotEmpty(_)), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn cancelling_keeps_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = AtomicBool::new(false);
+    let mut made = 0;
+    let mut stop_after_five = |_: &worlds::Step| {
+        made += 1;
+        cancel.store(made == 5, Ordering::Relaxed);
+    };
+    let options = options(1000, random(), Some(folder.path()));
+    let summary = play_headless(world(), options, &mut stop_after_five, &cancel).unwrap();
+    assert_eq!((summary.frames, summary.interrupted), (5, true));
+    let session = Session::open(folder.path()).unwrap();
+    assert!(session.complete && session.frames() == 5);
+}
+
+#[test]
+fn verification_finds_all_the_same_or_the_first_difference() {
+    let (folder, session) = recorded(15);
+    let same = verified(&session);
+    assert_eq!(
+        (same.frames, same.difference.clone(), same.complete),
+        (15, None, true)
+    );
+    assert!(same.same_instructions);
+
+    // One token of frame 9, which is line 8.
+    let path = folder.path().join("tokens.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let place = bytes.len() - 15 * 6 * 4 + (8 * 6 + 2) * 4;
+    bytes[place] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let found = verified(&Session::open(folder.path()).unwrap());
+    assert_eq!(found.frames, 9);
+    let difference = Difference {
+        frame: 9,
+        code: None,
+        tokens: 1,
+        tokens_per_frame: 6,
+    };
+    assert_eq!(found.difference, Some(difference));
+}
+
+#[test]
+fn verification_finds_a_code_that_the_wish_does_not_lead_to() {
+    let (folder, session) = recorded(10);
+    let path = folder.path().join("actions.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = &session.lines[3];
+    let other = ActionCode((line.code.0 + 1) % 4);
+    let lines = text.lines().enumerate().map(|(index, text)| match index {
+        3 => {
+            text.replace(
+                &format!("\"code\":{}", line.code),
+                &format!("\"code\":{other}"),
+            ) + "\n"
+        }
+        _ => text.to_owned() + "\n",
+    });
+    fs::write(&path, lines.collect::<String>()).unwrap();
+    let found = verified(&Session::open(folder.path()).unwrap());
+    let difference = found.difference.unwrap();
+    assert_eq!((difference.frame, difference.code), (4, Some(line.code)));
+}
+
+#[test]
+fn recorded_codes_can_be_played_again() {
+    let (folder, session) = recorded(10);
+    let again = tempfile::tempdir().unwrap();
+    let actions = folder.path().join("actions.jsonl");
+    let source = ActionSource::read(&actions, &world().manifest).unwrap();
+    play(options(10, source, Some(again.path())));
+    let second = Session::open(again.path()).unwrap();
+    for line in 0..10 {
+        assert_eq!(second.tokens(line), session.tokens(line));
+        assert_eq!(second.lines[line].code, session.lines[line].code);
+        assert_eq!(second.lines[line].device, "session");
+    }
+    assert_eq!(verified(&second).difference, None);
+}
+
+#[test]
+fn another_world_is_refused() {
+    let (_folder, session) = recorded(2);
+    let other = Arc::new(worlds::tiny_world(2).unwrap());
+    let error = verify(&session, other, &mut |_| (), &GO_ON)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("recorded in world tiny"), "{error}");
+}
+
+#[test]
+fn a_killed_session_replays_up_to_the_last_complete_frame() {
+    // In the middle of a line, in the middle of a frame's tokens, between the two, and before the first frame.
+    for (journal_bytes, lines, more_bytes, frames) in [
+        (8 * 24, 7, 10, 7),
+        (8 * 24 + 5, 8, 0, 8),
+        (9 * 24, 8, 0, 8),
+        (0, 0, 0, 0),
+        (24, 0, 3, 0),
+    ] {
+        let (folder, session) = recorded(12);
+        let text = fs::read_to_string(folder.path().join("actions.jsonl")).unwrap();
+        let whole: usize = text.lines().take(lines).map(|line| line.len() + 1).sum();
+        kill(folder.path(), &session, journal_bytes, whole + more_bytes);
+        let cut = Session::open(folder.path()).unwrap();
+        assert_eq!((cut.frames(), cut.complete), (frames, false));
+        let found = verified(&cut);
+        assert_eq!(
+            (found.frames, found.difference, found.complete),
+            (frames as u64, None, false)
+        );
+    }
+}
+
+#[test]
+fn a_session_is_on_disk_after_every_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let mut seen = 0;
+    let mut look = |_: &worlds::Step| {
+        seen += 1;
+        // Nothing has been finished yet: this is what a kill would leave.
+        let session = Session::open(&path).unwrap();
+        assert_eq!((session.frames(), session.complete), (seen, false));
+        if seen == 20 {
+            assert_eq!(verified(&session).difference, None);
+            let mut video = media::open(&path.join("video.mp4")).unwrap();
+            let mut pictures = 0;
+            while let Ok(Some(_)) = video.next_picture() {
+                pictures += 1;
+            }
+            assert!(pictures >= 10, "{pictures} pictures are on disk");
+            assert!(
+                media::read_wav(&path.join("audio.wav"))
+                    .unwrap()
+                    .samples
+                    .len()
+                    > 16_000
+            );
+        }
+    };
+    let options = options(20, random(), Some(folder.path()));
+    play_headless(world(), options, &mut look, &GO_ON).unwrap();
+}
+
+#[test]
+fn sessions_are_exported_as_video_and_gif() {
+    let (folder, session) = recorded(6);
+    for name in ["play.mp4", "play.gif", "PLAY.GIF"] {
+        let path = folder.path().join(name);
+        let written = export(&session, world(), &path, &mut |_| (), &GO_ON).unwrap();
+        assert_eq!(written, 7);
+        let mut video = media::open(&path).unwrap();
+        let mut count = 0;
+        while let Some(timed) = video.next_picture().unwrap() {
+            assert_eq!((timed.picture.width, timed.picture.height), (384, 256));
+            count += 1;
+        }
+        assert_eq!(count, 7, "{name}");
+    }
+    let path = folder.path().join("play.avi");
+    let error = export(&session, world(), &path, &mut |_| (), &GO_ON).unwrap_err();
+    assert!(matches!(error, Error::ExportFormat(_)), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn preferences_change_the_worlds_settings() {
+    let manifest = &world().manifest;
+    let settings = |preferences: Preferences| preferences.settings(manifest, 3);
+    let plain = settings(Preferences::default()).unwrap();
+    assert_eq!(plain, RolloutSettings::of(manifest, 3));
+    let orders = Preferences {
+        orders: true,
+        strength: Some(2.0),
+        ..Preferences::default()
+    };
+    assert_eq!(settings(orders).unwrap().strength, Strength::Order);
+    let strength = |strength| Preferences {
+        strength: Some(strength),
+        ..Preferences::default()
+    };
+    assert_eq!(
+        settings(strength(0.5)).unwrap().strength,
+        Strength::Wish(0.5)
+    );
+    assert_eq!(
+        settings(strength(f32::INFINITY)).unwrap().strength,
+        Strength::Order
+    );
+    assert!(settings(strength(f32::NAN)).is_err());
+    let quick = Preferences {
+        steps: Some(1),
+        temperature: Some(0.0),
+        ..Preferences::default()
+    };
+    let sampler = settings(quick).unwrap().sampler;
+    assert_eq!((sampler.steps, sampler.temperature), (1, 0.0));
+    let slow = Preferences {
+        steps: Some(60),
+        ..Preferences::default()
+    };
+    assert!(
+        settings(slow)
+            .unwrap_err()
+            .to_string()
+            .contains("60 MaskGIT steps")
+    );
+}
+
+#[test]
+fn orders_in_a_file_are_carried_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wishes.txt");
+    fs::write(&path, "right\n2\nleft\n").unwrap();
+    let actions = ActionSource::read(&path, &world().manifest).unwrap();
+    let mut options = options(5, actions, Some(&folder.path().join("session")));
+    options.settings.strength = Strength::Order;
+    play(options);
+    let session = Session::open(&folder.path().join("session")).unwrap();
+    let codes: Vec<u16> = session.lines.iter().map(|line| line.code.0).collect();
+    assert_eq!(codes[..3], [1, 2, 0]);
+    let devices: Vec<&str> = session
+        .lines
+        .iter()
+        .map(|line| line.device.as_str())
+        .collect();
+    assert_eq!(devices, ["file", "file", "file", "none", "none"]);
+    assert_eq!(verified(&session).difference, None);
+}
+
+#[test]
+fn a_picture_of_any_size_can_be_a_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prompt.png");
+    let large = media::Picture::new(100, 300, [200, 10, 60].repeat(30_000)).unwrap();
+    media::write_png(&path, &large).unwrap();
+    let frame = read_prompt(&path, &world()).unwrap();
+    assert_eq!(frame.size(), world().manifest.frame);
+    assert_eq!(frame.rgb()[..3], [200, 10, 60]);
+    assert!(read_prompt(&folder.path().join("missing.png"), &world()).is_err());
+}
+
+#[test]
+fn what_is_no_session_is_refused_with_file_and_field() {
+    let (folder, session) = recorded(4);
+    let path = folder.path();
+    assert!(refusal(&path.join("missing")).contains("missing"));
+    let empty = tempfile::tempdir().unwrap();
+    assert!(refusal(empty.path()).contains("no session.ron"));
+    let rewrite = |file: &str, from: &str, to: &str| {
+        let file = path.join(file);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&file, text.replacen(from, to, 1)).unwrap();
+        let refused = refusal(path);
+        fs::write(&file, text).unwrap();
+        refused
+    };
+    let version = rewrite("session.ron", "version: 1", "version: 9");
+    assert!(version.contains("session.ron: version: 9"), "{version}");
+    let escape = rewrite("session.ron", "prompt-000.png", "../../prompt-000.png");
+    assert!(escape.contains("no plain file name"), "{escape}");
+    let rate = rewrite(
+        "session.ron",
+        "frames_per_second: 15.0",
+        "frames_per_second: inf",
+    );
+    assert!(rate.contains("frames_per_second"), "{rate}");
+    let tokens = rewrite("session.ron", "tokens_per_frame: 6", "tokens_per_frame: 0");
+    assert!(tokens.contains("tokens_per_frame"), "{tokens}");
+    let width = rewrite("session.ron", "tokens_per_frame: 6", "tokens_per_frame: 7");
+    assert!(width.contains("tokens.safetensors: tokens"), "{width}");
+    let frame = rewrite("actions.jsonl", "\"frame\":2", "\"frame\":3");
+    assert!(frame.contains("actions.jsonl: frame of line 2"), "{frame}");
+    let code = rewrite("actions.jsonl", "\"code\":", "\"code\":1000,\"was\":");
+    assert!(code.contains("actions.jsonl: line 1"), "{code}");
+    let cut = fs::read(path.join("tokens.safetensors")).unwrap();
+    fs::write(path.join("tokens.safetensors"), &cut[..cut.len() - 4]).unwrap();
+    assert!(refusal(path).contains("tokens.safetensors: tokens"));
+    fs::write(path.join("tokens.safetensors"), cut).unwrap();
+    let png = fs::read(path.join("prompt-000.png")).unwrap();
+    fs::write(path.join("prompt-000.png"), &png[..png.len() / 2]).unwrap();
+    assert!(refusal(path).contains("prompt-000.png: picture"));
+    fs::write(path.join("prompt-000.png"), png).unwrap();
+    assert_eq!(Session::open(path).unwrap().lines, session.lines);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn a_session_killed_anywhere_can_be_opened(journal in 0usize..=5 * 24, actions in any::<prop::sample::Index>()) {
+        let (folder, session) = recorded(5);
+        let bytes = fs::metadata(folder.path().join("actions.jsonl")).unwrap().len() as usize;
+        kill(folder.path(), &session, journal, actions.index(bytes + 1));
+        let cut = Session::open(folder.path()).unwrap();
+        prop_assert!(!cut.complete && cut.frames() <= journal / 24);
+        for line in 0..cut.frames() {
+            prop_assert_eq!(cut.tokens(line), session.tokens(line));
+        }
+    }
+
+    #[test]
+    fn a_session_with_any_damage_is_opened_or_refused(
+        file in prop::sample::select(vec!["session.ron", "actions.jsonl", "tokens.safetensors", "prompt-000.png"]),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let (folder, _) = recorded(3);
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        fs::write(&path, bytes).unwrap();
+        if let Ok(session) = Session::open(folder.path()) {
+            // Whatever it says, replaying it gives a verdict or an error.
+            let _ = verify(&session, world(), &mut |_| (), &GO_ON);
+        }
+    }
+}
