@@ -18,6 +18,8 @@ pub struct Resampler {
     interval: f64,
     origin: Option<f64>,
     latest: f64,
+    /// Time between the last two pictures.
+    step: f64,
     emitted: u64,
 }
 
@@ -48,6 +50,7 @@ impl Resampler {
             interval: 1.0 / frames_per_second,
             origin: None,
             latest: 0.0,
+            step: f64::INFINITY,
             emitted: 0,
         })
     }
@@ -66,6 +69,7 @@ impl Resampler {
             let previous = self.finish();
             self.origin = Some(seconds);
             self.latest = 0.0;
+            self.step = f64::INFINITY;
             self.emitted = 0;
             return Repeats {
                 previous,
@@ -77,6 +81,9 @@ impl Resampler {
         } else {
             self.latest
         };
+        if now > self.latest {
+            self.step = now - self.latest;
+        }
         self.latest = now;
         Repeats {
             previous: self.due_before(now),
@@ -84,13 +91,14 @@ impl Resampler {
         }
     }
 
-    /// How often the last announced picture is to be put out.
+    /// How often the last announced picture is to be put out. It is taken to be shown as long as the one before it was,
+    /// but not longer than one output picture.
     pub fn finish(&mut self) -> u64 {
         if self.origin.is_none() {
             return 0;
         }
-        // A picture is shown for some time, if unknown; the output moment that it is nearest to belongs to it.
-        self.due_before(self.latest + self.interval * (0.5 + TOLERANCE))
+        let end = self.latest + self.step.min(self.interval);
+        self.due_before(end + self.interval * (TOLERANCE / 2.0))
     }
 
     fn due_before(&mut self, now: f64) -> u64 {
@@ -149,6 +157,24 @@ mod tests {
             resample(&steady(30.0, 100), 15.0),
             (0..50).map(|i| i * 2).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn the_end_is_not_drawn_out() {
+        for (rate, count, wanted) in [
+            (60.0, 240, 60),
+            (30.0, 90, 45),
+            (30.0, 91, 46),
+            (15.0, 1, 1),
+            (7.5, 10, 19),
+        ] {
+            assert_eq!(
+                resample(&steady(rate, count), 15.0).len(),
+                wanted,
+                "{count} at {rate}"
+            );
+        }
+        assert_eq!(resample(&[0.0, 0.0, 0.0], 15.0), [2]);
     }
 
     #[test]
