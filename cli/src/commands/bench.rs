@@ -64,7 +64,7 @@ pub fn run(arguments: BenchArguments, output: Output) -> Result<ExitCode> {
     }
     let value = json!({
         "world": manifest.name,
-        "instructions": runtime::instructions(),
+        "instructions": format!("{:?}", nn::kernels::dispatch::instruction_set()),
         "matmul_gflops": peak,
         "frame_ms": { "p50": times.p50, "p95": times.p95, "p99": times.p99 },
         "fps": times.frames_per_second(),

@@ -7,6 +7,7 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::find_world;
@@ -30,9 +31,10 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         name: recorded_name(&found),
         world,
     };
+    let cancel = on_interrupt()?;
     let summary = match arguments.headless {
-        true => headless(&arguments, &game, arguments.record.clone(), output)?,
-        false => window_or_not(&arguments, &game, output)?,
+        true => headless(&arguments, &game, arguments.record.clone(), &cancel, output)?,
+        false => window_or_not(&arguments, &game, &cancel, output)?,
     };
     report(&summary, seed, output)?;
     Ok(ExitCode::SUCCESS)
@@ -80,9 +82,14 @@ fn prompt(arguments: &PlayArguments, world: &World) -> Result<Vec<Frame>> {
 }
 
 /// Opens a window where there is a display. Where there is none, says so and lets the world play itself, unless a window was asked for.
-fn window_or_not(arguments: &PlayArguments, game: &Game, output: Output) -> Result<PlaySummary> {
+fn window_or_not(
+    arguments: &PlayArguments,
+    game: &Game,
+    cancel: &AtomicBool,
+    output: Output,
+) -> Result<PlaySummary> {
     let recording = arguments.record.clone().map(|folder| game.recording(folder));
-    let source = match &arguments.actions {
+    let actions = match &arguments.actions {
         Some(path) => Some(ActionSource::read(path, &game.world.manifest)?),
         None if arguments.autoplay => Some(ActionSource::Autoplay),
         None => None,
@@ -90,17 +97,17 @@ fn window_or_not(arguments: &PlayArguments, game: &Game, output: Output) -> Resu
     let window = runtime::WindowOptions {
         prompt: game.prompt.clone(),
         settings: game.settings,
-        source,
+        actions,
         recording,
     };
-    match runtime::play_in_window(game.world.clone(), window) {
+    match runtime::play_in_window(game.world.clone(), window, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => {
             output.say(format!("No window ({reason}), so the world plays {} frames by itself.", arguments.frames));
             let folder = match &arguments.record {
                 Some(folder) => folder.clone(),
                 None => unused_folder(Path::new("djinn-session")),
             };
-            headless(arguments, game, Some(folder), output)
+            headless(arguments, game, Some(folder), cancel, output)
         }
         other => Ok(other?),
     }
@@ -122,6 +129,7 @@ fn headless(
     arguments: &PlayArguments,
     game: &Game,
     record: Option<PathBuf>,
+    cancel: &AtomicBool,
     output: Output,
 ) -> Result<PlaySummary> {
     let actions = match &arguments.actions {
@@ -137,9 +145,8 @@ fn headless(
         actions,
         recording: record.map(|folder| game.recording(folder)),
     };
-    let cancel = on_interrupt()?;
     let bar = output.bar(options.frames, "frames");
-    let summary = play_headless(game.world.clone(), options, &mut |_| bar.inc(1), &cancel)?;
+    let summary = play_headless(game.world.clone(), options, &mut |_| bar.inc(1), cancel)?;
     bar.finish_and_clear();
     Ok(summary)
 }
