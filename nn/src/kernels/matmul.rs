@@ -190,6 +190,8 @@ mod few_rows {
     /// # Safety
     /// As [`columns`]; `row + ROWS <= m` and `column + COLUMNS <= n`.
     #[target_feature(enable = "avx512f")]
+    // The indices run over several arrays at once.
+    #[allow(clippy::needless_range_loop)]
     unsafe fn tile<const ROWS: usize, const COLUMNS: usize>(
         out: SharedMut,
         product: Product,
