@@ -69,7 +69,12 @@ pub fn training_speed(
     let batches = TrainConfig::default();
     Ok(TrainingSpeed {
         tokenizer: tokenizer_speed(tokenizer, batches.tokenizer.batch, steps, peak)?,
-        latent_actions: latent_action_speed(latent_actions, batches.latent_actions.batch, steps, peak)?,
+        latent_actions: latent_action_speed(
+            latent_actions,
+            batches.latent_actions.batch,
+            steps,
+            peak,
+        )?,
         dynamics: dynamics_speed(
             dynamics,
             tokenizer,
@@ -90,7 +95,9 @@ fn speed(
     let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
     let mut step = || -> Result<()> {
         let gradients = gradients(&loss()?, &variables).map_err(nn::Error::from)?;
-        optimizer.step(&gradients, 1e-5, 1.0).map_err(nn::Error::from)?;
+        optimizer
+            .step(&gradients, 1e-5, 1.0)
+            .map_err(nn::Error::from)?;
         Ok(())
     };
     let (first, operations) = count::product_operations(&mut step);
@@ -104,7 +111,11 @@ fn speed(
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     let gflops = operations as f64 / median / 1e9;
-    Ok(StepSpeed { steps_per_s: 1.0 / median, gflops, share_of_peak: gflops / peak })
+    Ok(StepSpeed {
+        steps_per_s: 1.0 / median,
+        gflops,
+        share_of_peak: gflops / peak,
+    })
 }
 
 /// Noise as frames `[B, T, H, W, 3]`.
@@ -113,19 +124,33 @@ fn frames(batch: usize, count: usize, size: nn::FrameSize) -> Result<Tensor> {
     Ok(Tensor::rand(0f32, 1f32, shape, &Device::Cpu).map_err(nn::Error::from)?)
 }
 
-fn tokenizer_speed(config: &TokenizerConfig, batch: usize, steps: usize, peak: f64) -> Result<StepSpeed> {
+fn tokenizer_speed(
+    config: &TokenizerConfig,
+    batch: usize,
+    steps: usize,
+    peak: f64,
+) -> Result<StepSpeed> {
     let parameters = Parameters::seeded(1, &Device::Cpu);
     let model = Tokenizer::new(config, parameters.builder())?;
     let frames = frames(batch, 1, config.frame)?;
-    speed(parameters.variables(), steps, peak, || Ok(model.loss(&frames)?.0))
+    speed(parameters.variables(), steps, peak, || {
+        Ok(model.loss(&frames)?.0)
+    })
 }
 
-fn latent_action_speed(config: &LatentActionConfig, batch: usize, steps: usize, peak: f64) -> Result<StepSpeed> {
+fn latent_action_speed(
+    config: &LatentActionConfig,
+    batch: usize,
+    steps: usize,
+    peak: f64,
+) -> Result<StepSpeed> {
     let parameters = Parameters::seeded(1, &Device::Cpu);
     let model = LatentActionModel::new(config, parameters.builder())?;
     let frames = frames(batch, 3, config.frame)?;
     let mut random = generator(1, 0);
-    speed(parameters.variables(), steps, peak, || Ok(model.loss(&frames, &mut random)?.loss))
+    speed(parameters.variables(), steps, peak, || {
+        Ok(model.loss(&frames, &mut random)?.loss)
+    })
 }
 
 fn dynamics_speed(
@@ -137,7 +162,8 @@ fn dynamics_speed(
 ) -> Result<StepSpeed> {
     let device = Device::Cpu;
     let (tokens, changes) = (config.tokens_per_frame(), count - 1);
-    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::U32, &device).map_err(nn::Error::from);
+    let zeros =
+        |shape: &[usize]| Tensor::zeros(shape, DType::U32, &device).map_err(nn::Error::from);
     let ones = |count: usize| Tensor::ones(count, DType::F32, &device).map_err(nn::Error::from);
     let words = Tokenizer::new(tokenizer, Parameters::seeded(1, &device).builder())?;
     let all = Tensor::arange(0u32, config.vocabulary as u32, &device).map_err(nn::Error::from)?;
@@ -145,8 +171,15 @@ fn dynamics_speed(
     let model = Dynamics::new(config, &words.token_vectors(&all)?, parameters.builder())?;
     let forecast = match config.forecast {
         true => {
-            let latents = Tensor::zeros((batch, changes, tokens, config.latent_width), DType::F32, &device);
-            Some(Forecast { pixels: frames(batch, changes, config.frame)?, latents: latents.map_err(nn::Error::from)? })
+            let latents = Tensor::zeros(
+                (batch, changes, tokens, config.latent_width),
+                DType::F32,
+                &device,
+            );
+            Some(Forecast {
+                pixels: frames(batch, changes, config.frame)?,
+                latents: latents.map_err(nn::Error::from)?,
+            })
         }
         false => None,
     };

@@ -9,6 +9,7 @@ use nn::AdamWConfig;
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
 
+use crate::evaluate::EvaluateOptions;
 use crate::{Error, Result, Stage};
 
 /// How long a stage trains.
@@ -43,6 +44,8 @@ pub struct TrainConfig {
     pub preparation: PreparationConfig,
     /// The dynamics' stage.
     pub dynamics: DynamicsStage,
+    /// How thoroughly the finished world is measured.
+    pub evaluation: EvaluateOptions,
     /// What the finished bundle says about itself.
     pub world: WorldDetails,
 }
@@ -59,6 +62,7 @@ impl Default for TrainConfig {
             latent_actions: LatentActionStage::default(),
             preparation: PreparationConfig::default(),
             dynamics: DynamicsStage::default(),
+            evaluation: EvaluateOptions::default(),
             world: WorldDetails::default(),
         }
     }

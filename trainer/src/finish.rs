@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nn::Parameters;
-use worlds::{BundleContents, WeightFormat, World};
+use worlds::{BundleContents, WeightFormat};
 
-use crate::Result;
 use crate::bundle::Blueprint;
 use crate::clips::{Clip, ClipSampler};
 use crate::dataset::Dataset;
 use crate::evaluate::rollouts::{Continuation, follow};
+use crate::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use crate::measure::median;
 use crate::observer::{Figures, TrainEvent, TrainObserver};
+use crate::report::{play_gif, write_report};
+use crate::{Error, Result};
 
 /// Clips that a milestone's world is played on, the frames that start it, and the frames it makes of each.
 const CLIPS: usize = 24;
@@ -68,16 +70,81 @@ impl<'a> Milestone<'a> {
     }
 }
 
-/// Writes the finished bundle and gives the path of the report; `None` when it was asked to stop first.
+/// Frames of the moving picture in a bundle's README.
+const GIF_FRAMES: usize = 90;
+/// Its name.
+const GIF: &str = "play.gif";
+
+/// Measures the finished world, writes its bundle and its report, and gives the report's path; `None` when it was asked to
+/// stop first (the bundle then holds the world already, without figures).
 pub(crate) fn finish(
-    contents: BundleContents,
-    _dataset: &Dataset,
-    out: &Path,
-    run: &Path,
+    mut contents: BundleContents,
+    dataset: &Dataset,
+    (out, run): (&Path, &Path),
+    options: &EvaluateOptions,
     observer: &mut dyn TrainObserver,
-    _cancel: &AtomicBool,
+    cancel: &AtomicBool,
 ) -> Result<Option<PathBuf>> {
-    let _: World = worlds::save(&contents, WeightFormat::F16, out)?;
-    observer.observe(&TrainEvent::Note(format!("saved {}", out.display())));
-    Ok(Some(run.join("report.html")))
+    let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
+    let evaluation = match evaluate(&world, dataset, options, observer, cancel) {
+        Err(Error::Cancelled) => return Ok(None),
+        evaluation => evaluation?,
+    };
+    contents.manifest.quality = evaluation.figures();
+    contents
+        .manifest
+        .quality
+        .retain(|_, value| value.is_finite());
+    let gif = play_gif(&world, &run.join(GIF), GIF_FRAMES)?;
+    contents.files.insert(GIF.to_owned(), gif);
+    contents.readme = readme(&contents, &evaluation);
+    let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
+    let report = run.join("report.html");
+    match write_report(
+        &report,
+        (&world, dataset),
+        &evaluation,
+        Some(run),
+        observer,
+        cancel,
+    ) {
+        Err(Error::Cancelled) => return Ok(None),
+        written => written?,
+    }
+    observer.observe(&TrainEvent::Note(evaluation.to_table()));
+    Ok(Some(report))
+}
+
+/// The text for people in a bundle.
+fn readme(contents: &BundleContents, evaluation: &Evaluation) -> String {
+    let manifest = &contents.manifest;
+    let actions: String = manifest
+        .actions
+        .iter()
+        .enumerate()
+        .map(|(code, action)| {
+            let keys = match action.bindings.as_slice() {
+                [] => "no key".to_owned(),
+                keys => keys.join(", "),
+            };
+            format!("| {code} | {} | {keys} |\n", action.name)
+        })
+        .collect();
+    format!(
+        "# {name}\n\nA world that Djinn learned from video. Play it with `djinn play {name_quoted}` or `djinn play FOLDER`.\n\n![{name} played by dice]({GIF})\n\n- Trained on: {source} (licence: {source_licence})\n- Author: {author}; licence: {licence}\n- {size} pixels, {fps} frames/s, {codes} latent actions\n\nThe actions were found in the video without labels; their names say how they move the view. Keys are wishes: the world decides what comes of them.\n\n| code | name | keys |\n|---|---|---|\n{actions}\n## Measured\n\n{table}\nPSNRs of rollouts are medians over {clips} clips. Drift is the distance of 1,000-frame rollouts under a random player from real frames, as squared Fréchet distance of picture statistics, in units of the same distance of equally much real video.\n",
+        name = manifest.name,
+        name_quoted = match manifest.name.contains(' ') {
+            true => format!("\"{}\"", manifest.name),
+            false => manifest.name.clone(),
+        },
+        source = manifest.training_video.source,
+        source_licence = manifest.training_video.licence,
+        author = manifest.author,
+        licence = manifest.licence,
+        size = manifest.frame,
+        fps = manifest.frames_per_second,
+        codes = manifest.codes(),
+        table = evaluation.to_table(),
+        clips = evaluation.clips,
+    )
 }

@@ -22,6 +22,7 @@
 //! made of the seed and the step alone, so a resumed run takes the very steps that an uninterrupted one takes.
 
 mod actions;
+pub mod benchmark;
 mod bundle;
 mod checkpoint;
 mod clips;
@@ -38,6 +39,7 @@ mod metrics;
 mod observer;
 mod prepare;
 mod prepared;
+mod report;
 mod schedule;
 mod session;
 mod stage;
@@ -51,7 +53,9 @@ pub use config::{
     TrainConfig, WorldDetails,
 };
 pub use error::{Error, Result};
+pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use metrics::MetricsLine;
 pub use observer::{Figures, TrainEvent, TrainObserver};
+pub use report::write_report;
 pub use stage::Stage;
 pub use train::{TrainOptions, TrainOutcome, run_folder, train};

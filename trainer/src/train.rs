@@ -253,8 +253,8 @@ impl Run<'_> {
         let report = finish::finish(
             contents,
             self.dataset,
-            &self.options.out,
-            &self.folder,
+            (&self.options.out, &self.folder),
+            &self.config.evaluation,
             observer,
             self.cancel,
         )?;

@@ -1,0 +1,377 @@
+//! The figures of an evaluation, and how they are shown.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observer::Figures;
+
+/// Everything that an evaluation found. As JSON, the fields' names are the keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Name of the world.
+    pub world: String,
+    /// Its hash.
+    pub hash: String,
+    /// Whether the video was held out from training; else it is training video, as the dataset has no other.
+    pub held_out: bool,
+    /// Clips that rollouts were measured on.
+    pub clips: usize,
+    /// The tokenizer.
+    pub tokenizer: TokenizerFigures,
+    /// The latent action model.
+    pub latent_actions: LatentActionFigures,
+    /// The action prior.
+    pub prior: PriorFigures,
+    /// Median PSNR in dB over clips, by frames after the prompt.
+    pub rollout: RolloutFigures,
+    /// Mean PSNR in dB, likewise.
+    pub rollout_mean: RolloutTable,
+    /// Median SSIM, likewise.
+    pub rollout_ssim: RolloutTable,
+    /// Distance of long rollouts under the random player from real video, by frame: squared Fréchet distance of features, in
+    /// units of that of equally much real video. 1 is as good as real.
+    pub drift: BTreeMap<u32, f64>,
+    /// Mean edge strength of those rollouts as a share of real video's, by frame.
+    pub sharpness: BTreeMap<u32, f64>,
+}
+
+/// Figures of the tokenizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenizerFigures {
+    /// Mean PSNR in dB of decoded frames.
+    pub psnr: f64,
+    /// Mean SSIM.
+    pub ssim: f64,
+    /// Codes that occur.
+    pub codes_used: usize,
+    /// Codes that there are.
+    pub vocabulary: usize,
+}
+
+/// Figures of the latent action model; PSNRs in dB of predicting the next frame.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatentActionFigures {
+    /// With the inferred code.
+    pub psnr: f64,
+    /// With a random code.
+    pub psnr_random: f64,
+    /// The difference.
+    pub gap: f64,
+    /// With the description before clustering.
+    pub psnr_continuous: f64,
+    /// Of the frame before, unchanged.
+    pub psnr_copy: f64,
+    /// The gap four frames on, the predictor fed back into itself.
+    pub gap4: Option<f64>,
+    /// Normalised mutual information of code and true action, where the dataset has true actions.
+    pub nmi: Option<f64>,
+    /// Codes that occur.
+    pub codes_used: usize,
+    /// Codes that there are.
+    pub codes: usize,
+    /// How often each occurs.
+    pub usage: Vec<u64>,
+}
+
+/// Figures of the action prior, in nats.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PriorFigures {
+    /// Of the next code, under the prior.
+    pub cross_entropy: f64,
+    /// Of the next code, under the codes' frequencies in the same clips.
+    pub entropy_of_frequencies: f64,
+    /// Share of changes whose code the prior thought most likely.
+    pub accuracy: f64,
+}
+
+/// A figure by what continued the clip and by frames after the prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutTable {
+    /// The world with the codes inferred from the true continuation.
+    pub inferred: BTreeMap<u32, f64>,
+    /// The world with random codes.
+    pub random: BTreeMap<u32, f64>,
+    /// The prompt's last frame, repeated.
+    pub copy: BTreeMap<u32, f64>,
+    /// The forecast alone, fed back into itself.
+    pub forecast: BTreeMap<u32, f64>,
+}
+
+/// A [`RolloutTable`] of PSNRs, with the controllability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutFigures {
+    /// The world with the codes inferred from the true continuation.
+    pub inferred: BTreeMap<u32, f64>,
+    /// The world with random codes.
+    pub random: BTreeMap<u32, f64>,
+    /// The prompt's last frame, repeated.
+    pub copy: BTreeMap<u32, f64>,
+    /// The forecast alone, fed back into itself.
+    pub forecast: BTreeMap<u32, f64>,
+    /// Inferred minus random at frame 4, in dB (Genie's controllability).
+    pub gap4: Option<f64>,
+}
+
+impl Evaluation {
+    /// All numbers by dotted name, as they go into a bundle's manifest: `tokenizer.psnr`, `rollout.inferred.4` and so on.
+    pub fn figures(&self) -> Figures {
+        fn collect(prefix: &str, value: &serde_json::Value, figures: &mut Figures) {
+            match value {
+                serde_json::Value::Number(number) => {
+                    if let Some(number) = number.as_f64() {
+                        figures.insert(prefix.to_owned(), number);
+                    }
+                }
+                serde_json::Value::Object(fields) => {
+                    for (name, value) in fields {
+                        let name = match prefix {
+                            "" => name.clone(),
+                            prefix => format!("{prefix}.{name}"),
+                        };
+                        collect(&name, value, figures);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut figures = Figures::new();
+        if let Ok(value) = serde_json::to_value(self) {
+            collect("", &value, &mut figures);
+        }
+        figures
+    }
+
+    /// The figures as a Markdown table.
+    pub fn to_table(&self) -> String {
+        let rows = self.rows();
+        let widest = |column: fn(&(String, String)) -> &str| {
+            rows.iter()
+                .map(|row| column(row).chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let (left, right) = (widest(|row| &row.0), widest(|row| &row.1));
+        let line = |a: &str, b: &str| format!("| {a:<left$} | {b:<right$} |\n");
+        let head = line("measured on held-out video", "figure");
+        let rule = line(&"-".repeat(left), &"-".repeat(right));
+        let body: String = rows.iter().map(|(name, value)| line(name, value)).collect();
+        let head = match self.held_out {
+            true => head,
+            false => line("measured on TRAINING video", "figure"),
+        };
+        head + &rule + &body
+    }
+
+    /// Names and figures for people.
+    pub(crate) fn rows(&self) -> Vec<(String, String)> {
+        let mut rows: Vec<(String, String)> = Vec::new();
+        let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
+        let TokenizerFigures {
+            psnr,
+            ssim,
+            codes_used,
+            vocabulary,
+        } = &self.tokenizer;
+        row("tokenizer: PSNR, SSIM", format!("{psnr:.2} dB, {ssim:.3}"));
+        row(
+            "tokenizer: codes used",
+            format!("{codes_used} of {vocabulary}"),
+        );
+        let actions = &self.latent_actions;
+        row(
+            "latent actions: next frame with inferred / random codes",
+            format!("{:.2} / {:.2} dB", actions.psnr, actions.psnr_random),
+        );
+        row("latent actions: gap", format!("{:.2} dB", actions.gap));
+        if let Some(gap) = actions.gap4 {
+            row("latent actions: gap four frames on", format!("{gap:.2} dB"));
+        }
+        row(
+            "latent actions: before clustering / frame unchanged",
+            format!(
+                "{:.2} / {:.2} dB",
+                actions.psnr_continuous, actions.psnr_copy
+            ),
+        );
+        if let Some(nmi) = actions.nmi {
+            row(
+                "latent actions: NMI with the true action",
+                format!("{nmi:.3}"),
+            );
+        }
+        row(
+            "latent actions: codes used",
+            format!("{} of {}", actions.codes_used, actions.codes),
+        );
+        let prior = &self.prior;
+        row(
+            "action prior: cross-entropy (of frequencies alone)",
+            format!(
+                "{:.3} ({:.3}) nats, right {:.0}%",
+                prior.cross_entropy,
+                prior.entropy_of_frequencies,
+                100.0 * prior.accuracy
+            ),
+        );
+        let frames: Vec<String> = self.rollout.inferred.keys().map(u32::to_string).collect();
+        let frames = frames.join(" / ");
+        let list = |figures: &BTreeMap<u32, f64>, digits: usize| {
+            let values = figures.values().map(|value| format!("{value:.digits$}"));
+            values.collect::<Vec<_>>().join(" / ")
+        };
+        for (name, psnr, mean, ssim) in [
+            (
+                "inferred codes",
+                &self.rollout.inferred,
+                &self.rollout_mean.inferred,
+                &self.rollout_ssim.inferred,
+            ),
+            (
+                "random codes",
+                &self.rollout.random,
+                &self.rollout_mean.random,
+                &self.rollout_ssim.random,
+            ),
+            (
+                "last frame repeated",
+                &self.rollout.copy,
+                &self.rollout_mean.copy,
+                &self.rollout_ssim.copy,
+            ),
+            (
+                "forecast alone",
+                &self.rollout.forecast,
+                &self.rollout_mean.forecast,
+                &self.rollout_ssim.forecast,
+            ),
+        ] {
+            row(
+                &format!("rollout, {name}: PSNR at frames {frames}"),
+                format!(
+                    "{} dB (means {}); SSIM {}",
+                    list(psnr, 1),
+                    list(mean, 1),
+                    list(ssim, 2)
+                ),
+            );
+        }
+        if let Some(gap) = self.rollout.gap4 {
+            row("rollout: gap at frame 4", format!("{gap:.2} dB"));
+        }
+        if !self.drift.is_empty() {
+            let frames: Vec<String> = self.drift.keys().map(u32::to_string).collect();
+            row(
+                &format!("drift at frames {} (1: as real video)", frames.join(" / ")),
+                list(&self.drift, 1),
+            );
+            row(
+                &format!(
+                    "edge strength at frames {} (1: as real video)",
+                    frames.join(" / ")
+                ),
+                list(&self.sharpness, 2),
+            );
+        }
+        rows
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> Evaluation {
+        let table = |base: f64| -> BTreeMap<u32, f64> {
+            [1, 4, 8, 16]
+                .map(|frame| (frame, base - f64::from(frame)))
+                .into()
+        };
+        let rollouts = RolloutTable {
+            inferred: table(25.0),
+            random: table(20.0),
+            copy: table(21.0),
+            forecast: table(23.0),
+        };
+        Evaluation {
+            world: "x".to_owned(),
+            hash: "ff".to_owned(),
+            held_out: true,
+            clips: 3,
+            tokenizer: TokenizerFigures {
+                psnr: 28.5,
+                ssim: 0.9,
+                codes_used: 600,
+                vocabulary: 1000,
+            },
+            latent_actions: LatentActionFigures {
+                psnr: 24.0,
+                psnr_random: 18.0,
+                gap: 6.0,
+                psnr_continuous: 25.0,
+                psnr_copy: 19.0,
+                gap4: Some(5.0),
+                nmi: None,
+                codes_used: 8,
+                codes: 8,
+                usage: vec![1; 8],
+            },
+            prior: PriorFigures {
+                cross_entropy: 0.6,
+                entropy_of_frequencies: 2.0,
+                accuracy: 0.78,
+            },
+            rollout: RolloutFigures {
+                inferred: rollouts.inferred.clone(),
+                random: rollouts.random.clone(),
+                copy: rollouts.copy.clone(),
+                forecast: rollouts.forecast.clone(),
+                gap4: Some(5.0),
+            },
+            rollout_mean: rollouts.clone(),
+            rollout_ssim: rollouts,
+            drift: [(50, 1.5), (1000, 4.0)].into(),
+            sharpness: [(50, 1.0), (1000, 0.9)].into(),
+        }
+    }
+
+    #[test]
+    fn json_has_the_promised_keys() {
+        let value = serde_json::to_value(example()).unwrap();
+        for path in [
+            "/tokenizer/psnr",
+            "/tokenizer/ssim",
+            "/tokenizer/codes_used",
+            "/latent_actions/psnr",
+            "/latent_actions/psnr_random",
+            "/latent_actions/gap",
+            "/latent_actions/codes_used",
+            "/prior/cross_entropy",
+            "/prior/entropy_of_frequencies",
+            "/rollout/inferred/1",
+            "/rollout/random/4",
+            "/rollout/copy/8",
+            "/rollout/forecast/16",
+            "/rollout/gap4",
+            "/drift/50",
+            "/drift/1000",
+        ] {
+            assert!(value.pointer(path).is_some_and(|v| v.is_number()), "{path}");
+        }
+        assert!(value.pointer("/latent_actions/nmi").unwrap().is_null());
+        let back: Evaluation = serde_json::from_value(value).unwrap();
+        assert_eq!(back, example());
+    }
+
+    #[test]
+    fn figures_are_flat_and_the_table_is_aligned() {
+        let figures = example().figures();
+        assert_eq!(figures["rollout.inferred.4"], 21.0);
+        assert_eq!(figures["drift.1000"], 4.0);
+        assert!(!figures.contains_key("world"));
+        let table = example().to_table();
+        let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|&width| width == widths[0]), "{table}");
+        assert!(table.contains("| rollout: gap at frame 4"));
+    }
+}

@@ -1,0 +1,184 @@
+//! The pictures of a report, and the moving one of a bundle's README.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dynamics::Strength;
+use media::{GifWriter, Picture, enlarge};
+use nn::ActionCode;
+use rayon::prelude::*;
+use worlds::{Frame, RandomPlayer, Rollout, RolloutSettings, Wish, World};
+
+use super::html::{Page, strip};
+use crate::clips::ClipSampler;
+use crate::dataset::Dataset;
+use crate::evaluate::rollouts::{Continuation, continue_clip, true_frames};
+use crate::observer::{TrainEvent, TrainObserver};
+use crate::{Error, Result};
+
+/// Reconstructions shown.
+const RECONSTRUCTIONS: usize = 8;
+/// Frames for which an action is held, and those of them that are shown.
+const HELD: usize = 12;
+const SHOWN: [usize; 3] = [2, 6, 12];
+/// Starting frames of the contact sheets.
+const STARTS: usize = 3;
+/// Frames that start a rollout, and follow in its strip.
+const PROMPT: usize = 4;
+const AHEAD: usize = 12;
+
+/// Adds all pictures to a page.
+pub(super) fn add(
+    page: &mut Page,
+    world: &Arc<World>,
+    dataset: &Dataset,
+    observer: &mut dyn TrainObserver,
+    cancel: &AtomicBool,
+) -> Result<()> {
+    let mut report = |done| {
+        observer.observe(&TrainEvent::Work {
+            what: "report",
+            done,
+            total: 4,
+        });
+        match cancel.load(Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    };
+    report(0)?;
+    reconstructions(page, world, dataset)?;
+    report(1)?;
+    page.heading("What each action does, as a wish");
+    page.paragraph(&format!(
+        "Each action wished for over {HELD} frames; frames {SHOWN:?} from {STARTS} starts (left of each row). The action prior decides what comes of a wish: what cannot happen does not."
+    ));
+    contact_sheet(page, world, world.manifest.strength)?;
+    report(2)?;
+    page.heading("What each action does, as an order");
+    page.paragraph("The same with every code carried out, possible or not.");
+    contact_sheet(page, world, Strength::Order)?;
+    report(3)?;
+    continuation(page, world, dataset)?;
+    report(4)
+}
+
+fn reconstructions(page: &mut Page, world: &World, dataset: &Dataset) -> Result<()> {
+    let sampler = ClipSampler::held_out(dataset, 1)?;
+    let (mut originals, mut decoded) = (Vec::new(), Vec::new());
+    for clip in sampler.fixed(RECONSTRUCTIONS) {
+        let frames = true_frames(dataset, &clip)?;
+        let tokens = world
+            .tokenizer
+            .encode(&Frame::clip(&frames, &world.device)?)?;
+        let picture = world.tokenizer.decode(&tokens)?;
+        decoded.push(Frame::from_tensor(&picture, world.manifest.frame)?);
+        originals.extend(frames);
+    }
+    page.heading("Reconstructions");
+    page.paragraph("Held-out frames (above), and the same from their tokens (below).");
+    let rows = [
+        ("original".to_owned(), vec![strip(&originals, 2)?]),
+        ("from tokens".to_owned(), vec![strip(&decoded, 2)?]),
+    ];
+    page.grid(&["", ""], &rows);
+    Ok(())
+}
+
+fn contact_sheet(page: &mut Page, world: &Arc<World>, strength: Strength) -> Result<()> {
+    let starts: Vec<&Frame> = world.prompts.iter().take(STARTS).collect();
+    let codes = world.manifest.codes();
+    let cells: Vec<(usize, usize)> = (0..codes)
+        .flat_map(|code| (0..starts.len()).map(move |start| (code, start)))
+        .collect();
+    let pictures = cells
+        .par_iter()
+        .map(|&(code, start)| {
+            let settings = RolloutSettings {
+                strength,
+                ..RolloutSettings::of(&world.manifest, start as u64)
+            };
+            let prompt = std::slice::from_ref(starts[start]);
+            let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
+            let wish: Wish = [ActionCode(code as u16)].into_iter().collect();
+            let mut shown = vec![starts[start].clone()];
+            for frame in 1..=HELD {
+                let step = rollout.step(&wish)?;
+                if SHOWN.contains(&frame) {
+                    shown.push(step.frame);
+                }
+            }
+            strip(&shown, 1)
+        })
+        .collect::<Result<Vec<String>>>()?;
+    let rows: Vec<(String, Vec<String>)> = pictures
+        .chunks(starts.len().max(1))
+        .enumerate()
+        .map(|(code, cells)| {
+            let name = world.manifest.action_name(ActionCode(code as u16));
+            (format!("{code}: {name}"), cells.to_vec())
+        })
+        .collect();
+    let head: Vec<String> = (0..starts.len())
+        .map(|start| format!("start {start}"))
+        .collect();
+    let head: Vec<&str> = [""]
+        .into_iter()
+        .chain(head.iter().map(String::as_str))
+        .collect();
+    page.grid(&head, &rows);
+    Ok(())
+}
+
+fn continuation(page: &mut Page, world: &Arc<World>, dataset: &Dataset) -> Result<()> {
+    let sampler = ClipSampler::held_out(dataset, PROMPT + AHEAD)
+        .or_else(|_| ClipSampler::held_out(dataset, PROMPT + 1))?;
+    page.heading("Rollouts beside the true continuation");
+    page.paragraph(&format!(
+        "Held-out clips. The first {PROMPT} frames start the world; what follows is its own, with the actions found in the true continuation, with random ones, or the forecast alone."
+    ));
+    for clip in sampler.fixed(2) {
+        let truth = true_frames(dataset, &clip)?;
+        let row = |name: &str, continuation: Continuation| {
+            let guess = continue_clip(world, &truth, PROMPT, continuation, 0)?;
+            let frames: Vec<Frame> = truth[..PROMPT].iter().cloned().chain(guess).collect();
+            Ok::<_, Error>((name.to_owned(), vec![strip(&frames, 1)?]))
+        };
+        let rows = [
+            ("true".to_owned(), vec![strip(&truth, 1)?]),
+            row("its actions", Continuation::Inferred)?,
+            row("random actions", Continuation::Random)?,
+            row("forecast alone", Continuation::Forecast)?,
+        ];
+        let rows: Vec<(String, Vec<String>)> = rows.into_iter().collect();
+        page.grid(&["", ""], &rows);
+    }
+    Ok(())
+}
+
+/// A moving picture of play under the random player, as the bytes of a GIF; `path` is where it is made.
+pub(crate) fn play_gif(world: &Arc<World>, path: &Path, frames: usize) -> Result<Vec<u8>> {
+    const SMALLEST_SIDE: usize = 192;
+    let size = world.manifest.frame;
+    let factor = (SMALLEST_SIDE / size.height.min(size.width).max(1)).max(1) as u32;
+    let refuse = |error: media::Error| Error::damaged(path, "picture", error.to_string());
+    let picture = |frame: &Frame| {
+        Picture::new(size.width as u32, size.height as u32, frame.rgb().to_vec())
+            .map(|picture| enlarge(&picture, factor))
+    };
+    let rate = world.manifest.frames_per_second.min(50.0);
+    let (width, height) = (size.width as u32 * factor, size.height as u32 * factor);
+    let mut gif = GifWriter::create(path, width, height, rate).map_err(refuse)?;
+    let settings = RolloutSettings::of(&world.manifest, 1);
+    let prompt = &world.prompts[..world.prompts.len().min(1)];
+    let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
+    let mut player = RandomPlayer::new(1, world.manifest.codes());
+    for _ in 0..frames {
+        let frame = rollout.step(&player.next_wish())?.frame;
+        gif.write(&picture(&frame).map_err(refuse)?)
+            .map_err(refuse)?;
+    }
+    gif.finish().map_err(refuse)?;
+    std::fs::read(path).map_err(Error::io(path))
+}
