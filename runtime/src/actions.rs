@@ -28,7 +28,7 @@ pub enum ActionSource {
     /// The codes of a recorded session, then no wishes.
     Codes(std::vec::IntoIter<ActionCode>),
     /// A seeded random player with sticky wishes.
-    Random(RandomPlayer),
+    Random(Box<RandomPlayer>),
     /// No wishes: the action prior plays.
     Autoplay,
 }
@@ -36,7 +36,7 @@ pub enum ActionSource {
 impl ActionSource {
     /// A random player for a world.
     pub fn random(seed: u64, manifest: &WorldManifest) -> Self {
-        Self::Random(RandomPlayer::new(seed, manifest.codes()))
+        Self::Random(Box::new(RandomPlayer::new(seed, manifest.codes())))
     }
 
     /// Codes to be carried out one after another.

@@ -152,7 +152,10 @@ impl WorldManifest {
     /// When a field holds what no manifest can.
     pub fn to_text(&self) -> Result<String, Flaw> {
         self.validate()?;
-        let pretty = ron::ser::PrettyConfig::new().depth_limit(3);
+        // Quotes and accents stay readable: texts that need it are written as raw strings.
+        let pretty = ron::ser::PrettyConfig::new()
+            .depth_limit(3)
+            .escape_strings(false);
         match ron::ser::to_string_pretty(self, pretty) {
             Ok(text) => Ok(text + "\n"),
             Err(error) => flaw("manifest", error.to_string()),
@@ -402,8 +405,10 @@ mod tests {
         manifest.quality.insert("rollout.gap4".into(), 3.25);
         manifest.idle = Some(ActionCode(2));
         manifest.strength = Strength::Order;
-        manifest.training_video.source = "two lines\nof \"text\"".into();
+        manifest.author = "Zoë's friend".into();
+        manifest.training_video.source = "two lines\nof \"text\"# \\ é".into();
         let text = manifest.to_text().unwrap();
+        assert!(text.contains("\"Zoë's friend\""), "{text}");
         assert_eq!(WorldManifest::parse(&text).unwrap(), manifest);
     }
 
