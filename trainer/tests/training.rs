@@ -1,0 +1,372 @@
+//! Whole runs on a tiny world whose motion is known.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dynamics::DynamicsConfig;
+use latent_actions::LatentActionConfig;
+use media::Fit;
+use nn::FrameSize;
+use nn::quantizer::QuantizerConfig;
+use rand::Rng;
+use tokenizer::TokenizerConfig;
+use trainer::dataset::{Dataset, DatasetWriter, MAXIMUM_SHARD_BYTES, Split, WriterOptions};
+use trainer::{
+    Budget, DynamicsStage, EvaluateOptions, LatentActionStage, Stage, TokenizerStage, TrainConfig,
+    TrainEvent, TrainOptions, TrainOutcome, evaluate, run_folder, train, write_report,
+};
+
+const SIDE: usize = 16;
+
+/// Episodes of a smooth random landscape, seen through a window that a die moves: left, right or not at all.
+fn landscape(folder: &Path, episodes: usize, frames: usize) -> Dataset {
+    let path = folder.join("dataset");
+    let options = WriterOptions {
+        height: SIDE,
+        width: SIDE,
+        frames_per_second: 10.0,
+        fit: Fit::Crop,
+        crop: None,
+        max_shard_bytes: MAXIMUM_SHARD_BYTES,
+    };
+    let mut writer = DatasetWriter::create(&path, options).unwrap();
+    let mut random = nn::generator(5, 0);
+    for episode in 0..episodes {
+        writer.begin_source(format!("{episode}"), "0".repeat(64), "none".to_owned());
+        let waves: Vec<[f32; 4]> = (0..4)
+            .map(|_| {
+                [
+                    random.random_range(0.2..0.7),
+                    random.random_range(-0.4..0.4),
+                    random.random_range(0.0..6.3),
+                    random.random_range(0.0..3.0),
+                ]
+            })
+            .collect();
+        let mut place = 0i32;
+        for _ in 0..frames {
+            let mut frame = Vec::new();
+            for y in 0..SIDE {
+                for x in 0..SIDE {
+                    for colour in 0..3 {
+                        let value: f32 = waves
+                            .iter()
+                            .map(|[across, down, phase, tint]| {
+                                let x = (x as i32 + place) as f32;
+                                (across * x + down * y as f32 + phase + tint * colour as f32).sin()
+                            })
+                            .sum();
+                        frame.push((128.0 + 30.0 * value) as u8);
+                    }
+                }
+            }
+            let step = random.random_range(-1..=1);
+            let name = ["left", "stay", "right"][(step + 1) as usize];
+            let action = writer.action(name);
+            writer.push_frame(&frame, Some(action)).unwrap();
+            place += 3 * step;
+        }
+        writer.end_episode();
+    }
+    let mut records = writer.episodes().to_vec();
+    let held_out = records.len() / 4;
+    for record in records.iter_mut().rev().take(held_out) {
+        record.split = Split::Validation;
+    }
+    writer.finish(records).unwrap();
+    Dataset::open(&path).unwrap()
+}
+
+fn config() -> TrainConfig {
+    TrainConfig {
+        log_steps: 1,
+        checkpoint_seconds: 1e6,
+        tokenizer: TokenizerStage {
+            model: TokenizerConfig {
+                patch: 8,
+                width: 32,
+                heads: 2,
+                encoder_layers: 1,
+                decoder_layers: 1,
+                quantizer: QuantizerConfig::Fsq {
+                    levels: vec![5, 5, 4],
+                },
+                ..TokenizerConfig::default()
+            },
+            batch: 8,
+            accumulate: 2,
+            budget: Some(Budget::Steps(8)),
+            evaluations: 2,
+            ..TokenizerStage::default()
+        },
+        latent_actions: LatentActionStage {
+            model: LatentActionConfig {
+                patch: 4,
+                width: 32,
+                heads: 2,
+                encoder_layers: 1,
+                predictor_layers: 1,
+                action_width: 4,
+                codes: 3,
+                ..LatentActionConfig::default()
+            },
+            batch: 8,
+            budget: Some(Budget::Steps(12)),
+            evaluations: 3,
+            attempts: 1,
+            codes_fraction: 0.5,
+            ..LatentActionStage::default()
+        },
+        dynamics: DynamicsStage {
+            model: DynamicsConfig {
+                width: 32,
+                heads: 2,
+                layers: 1,
+                window: 3,
+                ..DynamicsConfig::default()
+            },
+            batch: 2,
+            clip_frames: 4,
+            budget: Some(Budget::Steps(8)),
+            evaluations: 1,
+            ..DynamicsStage::default()
+        },
+        evaluation: EvaluateOptions {
+            frames: 8,
+            changes: 8,
+            clips: 2,
+            prompt: 2,
+            drift_rollouts: 2,
+            drift_frames: 50,
+        },
+        ..TrainConfig::default()
+    }
+}
+
+fn options(folder: &Path, name: &str) -> TrainOptions {
+    TrainOptions {
+        out: folder.join(name),
+        config: config(),
+        stage: None,
+        budget: None,
+        resume: false,
+    }
+}
+
+/// Trains to the end, or until one of `stops` (stage and step) is reached; each is used once.
+fn run(
+    dataset: &Dataset,
+    options: &TrainOptions,
+    stops: &mut Vec<(Stage, u64)>,
+) -> trainer::Result<TrainOutcome> {
+    let cancel = AtomicBool::new(false);
+    let mut observer = |event: &TrainEvent| {
+        if let TrainEvent::Step { stage, step, .. } = event
+            && let Some(index) = stops.iter().position(|stop| stop == &(*stage, *step))
+        {
+            stops.remove(index);
+            cancel.store(true, Ordering::Relaxed);
+        }
+    };
+    train(dataset, options, &mut observer, &cancel)
+}
+
+type Line = (Stage, u64, bool, BTreeMap<String, f64>);
+
+fn metrics(out: &Path) -> Vec<Line> {
+    let text = fs::read_to_string(run_folder(out).join("metrics.jsonl")).unwrap();
+    text.lines()
+        .map(|line| {
+            let line: trainer::MetricsLine = serde_json::from_str(line).unwrap();
+            (line.stage, line.step, line.held_out, line.figures)
+        })
+        .collect()
+}
+
+fn weights(out: &Path) -> Vec<Vec<u8>> {
+    ["tokenizer", "latent_actions", "dynamics"]
+        .map(|part| fs::read(out.join(format!("{part}.safetensors"))).unwrap())
+        .into()
+}
+
+#[test]
+fn an_interrupted_run_takes_the_very_steps_of_an_uninterrupted_one_and_ends_in_a_world() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 8, 40);
+    let straight = options(folder.path(), "straight");
+    let outcome = run(&dataset, &straight, &mut Vec::new()).unwrap();
+    let report = run_folder(&straight.out).join("report.html");
+    let world = TrainOutcome::World {
+        path: straight.out.clone(),
+        report: report.clone(),
+    };
+    assert_eq!(outcome, world);
+
+    let mut broken = options(folder.path(), "broken");
+    let mut stops = vec![
+        (Stage::LatentActions, 3),
+        (Stage::LatentActions, 9),
+        (Stage::Tokenizer, 5),
+        (Stage::Dynamics, 1),
+        (Stage::Dynamics, 6),
+    ];
+    let mut rounds = 0;
+    while !stops.is_empty() {
+        let outcome = run(&dataset, &broken, &mut stops).unwrap();
+        assert!(
+            matches!(outcome, TrainOutcome::Interrupted { .. }),
+            "{outcome:?}"
+        );
+        broken.resume = true;
+        rounds += 1;
+    }
+    assert_eq!(rounds, 5);
+    run(&dataset, &broken, &mut stops).unwrap();
+    assert_eq!(metrics(&straight.out), metrics(&broken.out));
+    assert!(metrics(&straight.out).len() >= 8 + 12 + 8);
+    assert_eq!(weights(&straight.out), weights(&broken.out));
+
+    // The bundle is a world, with its figures, and the report needs nothing from elsewhere.
+    let world = Arc::new(worlds::World::load(&straight.out).unwrap());
+    assert!(world.manifest.quality.contains_key("rollout.gap4"));
+    assert!(world.manifest.quality.contains_key("drift.50"));
+    assert_eq!(world.manifest.codes(), 3);
+    assert!(straight.out.join("play.gif").is_file());
+    let readme = fs::read_to_string(straight.out.join("README.md")).unwrap();
+    assert!(readme.contains("play.gif") && readme.contains("rollout: gap at frame 4"));
+    let html = fs::read_to_string(&report).unwrap();
+    assert!(html.contains("data:image/png;base64,") && html.contains("Stage dynamics"));
+    for foreign in ["http://", "https://", "<script", "<link"] {
+        assert!(!html.contains(foreign), "{foreign} in the report");
+    }
+
+    // The same figures come of the same world again.
+    let cancel = AtomicBool::new(false);
+    let measure = || {
+        evaluate(
+            &world,
+            &dataset,
+            &config().evaluation,
+            &mut |_: &TrainEvent| {},
+            &cancel,
+        )
+    };
+    let evaluation = measure().unwrap();
+    assert_eq!(evaluation, measure().unwrap());
+    assert_eq!(
+        evaluation.figures().get("rollout.gap4"),
+        world.manifest.quality.get("rollout.gap4")
+    );
+    let path = folder.path().join("other.html");
+    let observer = &mut |_: &TrainEvent| {};
+    write_report(
+        &path,
+        (&world, &dataset),
+        &evaluation,
+        None,
+        observer,
+        &cancel,
+    )
+    .unwrap();
+    cancel.store(true, Ordering::Relaxed);
+    assert!(matches!(measure(), Err(trainer::Error::Cancelled)));
+
+    // What is there is not trained over.
+    let error = run(&dataset, &straight, &mut Vec::new())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("--resume"), "{error}");
+}
+
+#[test]
+fn single_stages_run_in_any_order_and_the_last_one_waits_for_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let with = |stage| TrainOptions {
+        stage: Some(stage),
+        ..options(folder.path(), "world")
+    };
+    let error = run(&dataset, &with(Stage::Dynamics), &mut Vec::new());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("train latent_actions first"), "{error}");
+    for stage in [Stage::Tokenizer, Stage::LatentActions] {
+        let outcome = run(&dataset, &with(stage), &mut Vec::new()).unwrap();
+        assert_eq!(outcome, TrainOutcome::Stage(stage));
+    }
+    let outcome = run(&dataset, &with(Stage::Dynamics), &mut Vec::new()).unwrap();
+    assert!(matches!(outcome, TrainOutcome::World { .. }));
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_are_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let mut options = TrainOptions {
+        stage: Some(Stage::Tokenizer),
+        resume: true,
+        ..options(folder.path(), "world")
+    };
+    run(&dataset, &options, &mut vec![(Stage::Tokenizer, 3)]).unwrap();
+    options.config.tokenizer.batch = 4;
+    let error = run(&dataset, &options, &mut Vec::new())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("another configuration"), "{error}");
+    options.config.tokenizer.batch = 8;
+    let path: PathBuf = run_folder(&options.out).join("tokenizer.checkpoint.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let error = run(&dataset, &options, &mut Vec::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("tokenizer.checkpoint.safetensors"),
+        "{error}"
+    );
+    fs::write(&path, bytes).unwrap();
+    let outcome = run(&dataset, &options, &mut Vec::new()).unwrap();
+    assert_eq!(outcome, TrainOutcome::Stage(Stage::Tokenizer));
+}
+
+#[test]
+fn too_little_video_is_said_before_anything_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 2);
+    let error = run(&dataset, &options(folder.path(), "world"), &mut Vec::new());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("no training episode of 3 frames"), "{error}");
+    assert_eq!(
+        dataset.frame_size(),
+        FrameSize {
+            height: SIDE,
+            width: SIDE
+        }
+    );
+}
+
+/// The one meaning of an action: what happens between frame i and i + 1, in the dataset as in the codes. Were either off by
+/// one, codes and true actions would have nothing to do with each other, as each action is drawn anew.
+#[test]
+fn codes_learn_known_motion_and_agree_with_the_true_actions() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 24, 60);
+    let mut options = TrainOptions {
+        stage: Some(Stage::LatentActions),
+        ..options(folder.path(), "world")
+    };
+    let stage = &mut options.config.latent_actions;
+    stage.budget = Some(Budget::Steps(700));
+    stage.batch = 16;
+    stage.learning_rate = 2e-3;
+    stage.attempts = 3;
+    stage.evaluations = 7;
+    options.config.log_steps = 100;
+    run(&dataset, &options, &mut Vec::new()).unwrap();
+    let lines = metrics(&options.out);
+    let (.., figures) = lines.iter().rfind(|line| line.2).unwrap();
+    assert!(figures["gap"] > 1.0, "{figures:?}");
+    assert!(figures["nmi"] > 0.5, "{figures:?}");
+}
