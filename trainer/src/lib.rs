@@ -18,7 +18,7 @@
 //!
 //! While the dynamics trains, `OUT` already holds the world as it was at the last evaluation.
 //!
-//! A stage is a [`task::Task`]; the loop around it ([`session`]) is the same for all. Every batch is drawn from a generator
+//! A stage is a `Task`; the loop around it (`session`) is the same for all. Every batch is drawn from a generator
 //! made of the seed and the step alone, so a resumed run takes the very steps that an uninterrupted one takes.
 
 mod actions;

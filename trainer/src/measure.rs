@@ -230,11 +230,9 @@ fn next_frame_quality(
     let random_codes = random_codes(rows, model.config().codes, &mut random)?;
     let random_codes = model.vectors(&random_codes.reshape((rows, 1))?)?;
     let mut sums: [Vec<f64>; 5] = Default::default();
-    for (number, clip) in clips.iter().enumerate().step_by(CHUNK / 2) {
-        let _ = clip;
-        let part = &clips[number..(number + CHUNK / 2).min(clips.len())];
+    for (number, part) in clips.chunks(CHUNK / 2).enumerate() {
         let pictures = frames(dataset, part)?;
-        let (start, count) = (number * per_clip, part.len() * per_clip);
+        let (start, count) = (number * (CHUNK / 2) * per_clip, part.len() * per_clip);
         let flat = |tensor: Tensor| {
             tensor
                 .contiguous()?

@@ -40,13 +40,15 @@ impl Metrics {
     /// after its last checkpoint; they are dropped, as these steps are taken again.
     pub fn open(run: &Path, stage: Stage, step: u64) -> Result<Self> {
         let path = run.join(METRICS_FILE);
-        let mut lines = read(run)?;
-        lines.retain(|line| line.stage != stage || line.step <= step);
-        let mut text = Vec::new();
-        for line in &lines {
-            append(&mut text, line).map_err(Error::io(&path))?;
+        let mut kept = Vec::new();
+        for line in read(run)? {
+            if line.stage != stage || line.step <= step {
+                append(&mut kept, &line).map_err(Error::io(&path))?;
+            }
         }
-        files::write_atomically(&path, &text)?;
+        if std::fs::read(&path).is_ok_and(|bytes| bytes.len() != kept.len()) {
+            files::write_atomically(&path, &kept)?;
+        }
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(Self {
             file: file.map_err(Error::io(&path))?,

@@ -339,3 +339,6 @@ impl Shard {
         files::write_atomically(path, &bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,7 @@ impl PreparedSet {
             .map(|bytes| i64::from_le_bytes(bytes.try_into().unwrap_or_default()) as usize)
             .collect();
         starts.push(frames);
-        if starts.first() != Some(&0) || !starts.is_sorted() {
+        if starts.first() != Some(&0) || starts.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(refuse(
                 "episode_start",
                 "is not a rising list of frame numbers".to_owned(),

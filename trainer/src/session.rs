@@ -219,6 +219,7 @@ impl<'a, T: Task> Session<'a, T> {
 
     fn run(&mut self, loader: Loader<T::Batch>, observer: &mut dyn TrainObserver) -> Result<Event> {
         self.pulse = Pulse::new();
+        let mut evaluated = None;
         loop {
             self.count_time();
             let progress = self.progress();
@@ -226,6 +227,10 @@ impl<'a, T: Task> Session<'a, T> {
                 return Ok(Event::Interrupted);
             }
             if progress >= 1.0 {
+                // Time may run out between a step and the next; the stage's last word is about what it ends with.
+                if self.settings.pace.evaluations > 0 && evaluated != Some(self.position.step) {
+                    self.evaluate(progress, observer)?;
+                }
                 return Ok(Event::Done);
             }
             self.enter_due_phases(progress)?;
@@ -233,8 +238,12 @@ impl<'a, T: Task> Session<'a, T> {
                 return Ok(exploded);
             }
             self.count_time();
-            if let Some(restart) = self.evaluate_if_due(progress, observer)? {
-                return Ok(restart);
+            let (places, now) = (self.settings.pace.evaluations as f64, self.progress());
+            if (now * places).floor() > (progress * places).floor() {
+                evaluated = Some(self.position.step);
+                if let Some(restart) = self.evaluate(now, observer)? {
+                    return Ok(restart);
+                }
             }
             if self.saved.elapsed().as_secs_f64() >= self.settings.checkpoint_seconds {
                 self.save()?;
@@ -365,17 +374,12 @@ impl<'a, T: Task> Session<'a, T> {
         })
     }
 
-    /// Evaluates when the step just taken, begun at progress `before`, has passed one of the evenly spread places.
-    fn evaluate_if_due(
+    /// Looks at held-out video with the averaged weights.
+    fn evaluate(
         &mut self,
-        before: f64,
+        progress: f64,
         observer: &mut dyn TrainObserver,
     ) -> Result<Option<Event>> {
-        let places = self.settings.pace.evaluations as f64;
-        let progress = self.progress();
-        if (progress * places).floor() <= (before * places).floor() && progress < 1.0 {
-            return Ok(None);
-        }
         let averaged = Parameters::from_tensors(self.average.tensors()?, &Device::Cpu);
         let model = self.task.build(&averaged)?;
         let evaluated = self.task.evaluate(&model, &averaged, self.position.phase)?;
@@ -558,3 +562,6 @@ fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,10 +159,10 @@ impl Run<'_> {
                 return Ok(self.interrupted());
             }
         }
-        if wanted(Stage::Dynamics) {
-            return self.dynamics(observer);
+        match self.only {
+            Some(stage) if stage != Stage::Dynamics => Ok(TrainOutcome::Stage(stage)),
+            _ => self.dynamics(observer),
         }
-        self.only.map(TrainOutcome::Stage).ok_or(Error::Cancelled)
     }
 
     fn settings(&self, stage: Stage, share: f64) -> Settings<'_> {

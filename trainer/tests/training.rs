@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dynamics::DynamicsConfig;
 use latent_actions::LatentActionConfig;
@@ -369,4 +370,74 @@ fn codes_learn_known_motion_and_agree_with_the_true_actions() {
     let (.., figures) = lines.iter().rfind(|line| line.2).unwrap();
     assert!(figures["gap"] > 1.0, "{figures:?}");
     assert!(figures["nmi"] > 0.5, "{figures:?}");
+}
+
+#[test]
+fn a_collapsed_model_is_reported_and_tried_again_while_there_is_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let mut options = TrainOptions {
+        stage: Some(Stage::LatentActions),
+        ..options(folder.path(), "world")
+    };
+    let stage = &mut options.config.latent_actions;
+    // No model opens such a gap.
+    stage.breakthrough_gap = 1e3;
+    stage.attempts = 2;
+    stage.evaluations = 12;
+    let mut warnings = Vec::new();
+    let mut observer = |event: &TrainEvent| {
+        if let TrainEvent::Warning(text) = event {
+            warnings.push(text.clone());
+        }
+    };
+    train(&dataset, &options, &mut observer, &false.into()).unwrap();
+    let with = |text: &str| warnings.iter().filter(|w| w.contains(text)).count();
+    assert_eq!(with("attempt 2 of 2"), 1, "{warnings:?}");
+    assert!(
+        with("collapsed: the actions make no difference") >= 1,
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_budget_of_time_is_shared_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 8, 40);
+    let mut options = options(folder.path(), "world");
+    options.budget = Some(Duration::from_secs(4));
+    options.config.tokenizer.budget = None;
+    options.config.latent_actions.budget = None;
+    options.config.dynamics.budget = None;
+    options.config.log_steps = 1000;
+    let mut seconds = BTreeMap::new();
+    let mut observer = |event: &TrainEvent| {
+        if let TrainEvent::StageFinished {
+            stage, seconds: s, ..
+        } = event
+        {
+            seconds.insert(*stage, *s);
+        }
+    };
+    let outcome = train(&dataset, &options, &mut observer, &false.into()).unwrap();
+    assert!(matches!(outcome, TrainOutcome::World { .. }));
+    assert!(seconds[&Stage::LatentActions] >= 0.17 * 4.0);
+    assert!(seconds[&Stage::Tokenizer] >= 0.30 * 4.0);
+    // Generous: other tests run at the same time.
+    assert!(seconds.values().sum::<f64>() < 4.0 * 3.0, "{seconds:?}");
+}
+
+#[test]
+fn a_world_of_another_frame_size_is_not_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let world = Arc::new(worlds::tiny_world(1).unwrap());
+    let observer = &mut |_: &TrainEvent| {};
+    let options = EvaluateOptions::default();
+    let error = evaluate(&world, &dataset, &options, observer, &false.into());
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("24x16") && error.contains("16x16"),
+        "{error}"
+    );
 }

@@ -226,6 +226,7 @@ impl Judge<'_> {
                 over(median, |clip| &clip.ssim),
             ]);
         }
+        self.report("evaluation: rollouts", total, total)?;
         let table = |which: usize| RolloutTable {
             inferred: tables[0][which].clone(),
             random: tables[1][which].clone(),

@@ -215,3 +215,101 @@ impl Task for DynamicsTask<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::dynamics::DynamicsConfig;
+
+    const FRAMES: usize = 5;
+    const TOKENS: usize = 4;
+    const CLIPS: usize = 200;
+
+    fn config(corruption: f64, full_mask_fraction: f64) -> DynamicsStage {
+        let frame = nn::FrameSize {
+            height: 16,
+            width: 16,
+        };
+        DynamicsStage {
+            model: DynamicsConfig {
+                frame,
+                vocabulary: 1000,
+                ..DynamicsConfig::default()
+            },
+            clip_frames: FRAMES,
+            corruption,
+            full_mask_fraction,
+            ..DynamicsStage::default()
+        }
+    }
+
+    fn masked(config: &DynamicsStage) -> (Vec<u32>, [Vec<u32>; 3], Vec<f32>) {
+        let tokens: Vec<u32> = (0..CLIPS * FRAMES * TOKENS)
+            .map(|i| i as u32 % 1000)
+            .collect();
+        let zeros =
+            |dims: &[usize]| Tensor::zeros(dims, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let clips = PreparedClips {
+            tokens: tokens.clone(),
+            codes: vec![1; CLIPS * (FRAMES - 1)],
+            forecast: zeros(&[CLIPS, FRAMES - 1, 16, 16, 3]),
+            latents: zeros(&[CLIPS, FRAMES - 1, TOKENS, 4]),
+        };
+        let batch = mask(clips, config, &mut nn::generator(1, 0)).unwrap();
+        let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+        assert_eq!(batch.clip.actions.dims(), [CLIPS, FRAMES - 1]);
+        (
+            tokens,
+            [
+                flat(&batch.clip.clean),
+                flat(&batch.clip.masked),
+                flat(&batch.targets),
+            ],
+            batch.weights.flatten_all().unwrap().to_vec1().unwrap(),
+        )
+    }
+
+    #[test]
+    fn masked_tokens_count_and_all_others_are_shown_as_they_are() {
+        let (tokens, [clean, masked, targets], weights) = masked(&config(0.0, 0.15));
+        assert_eq!((&clean, &targets), (&tokens, &tokens));
+        for (index, &weight) in weights.iter().enumerate() {
+            let hidden = masked[index] == 1000;
+            assert_eq!(weight == 1.0, hidden);
+            assert!(hidden || masked[index] == tokens[index]);
+        }
+        for (frame, weights) in weights.chunks(TOKENS).enumerate() {
+            let hidden = weights.iter().filter(|&&weight| weight == 1.0).count();
+            let first = frame % FRAMES == 0;
+            assert!(
+                if first { hidden == 0 } else { hidden >= 1 },
+                "frame {frame}"
+            );
+        }
+    }
+
+    #[test]
+    fn frames_are_masked_completely_as_often_as_configured() {
+        let all = |config: &DynamicsStage| masked(config).2.iter().sum::<f32>() as usize;
+        let most = CLIPS * (FRAMES - 1) * TOKENS;
+        assert_eq!(all(&config(0.0, 1.0)), most);
+        let some = all(&config(0.0, 0.0)) as f64 / most as f64;
+        // The mean of a cosine ratio is 2 / pi, rounded up to whole tokens.
+        assert!((0.66..0.85).contains(&some), "{some}");
+    }
+
+    #[test]
+    fn only_the_clean_past_is_corrupted_and_at_most_as_much_as_configured() {
+        let (tokens, [clean, masked, targets], _) = masked(&config(0.1, 0.15));
+        assert_eq!(targets, tokens);
+        assert!(
+            masked
+                .iter()
+                .zip(&tokens)
+                .all(|(m, t)| m == t || *m == 1000)
+        );
+        let changed = clean.iter().zip(&tokens).filter(|(c, t)| c != t).count();
+        let share = changed as f64 / tokens.len() as f64;
+        assert!((0.03..0.07).contains(&share), "{share}");
+    }
+}

@@ -1,0 +1,233 @@
+//! The loop with a task whose trouble is made to order.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::Tensor;
+use candle_nn::Init;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::observer::TrainEvent;
+use crate::task::{Evaluated, Loss};
+use crate::{Stage, metrics};
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum Trouble {
+    Nothing,
+    /// The loss is not a number at the step with this number, the first time.
+    NotANumberOnce(u64),
+    /// The loss is a hundred times too large at the step with this number, the first time.
+    ExplosionOnce(u64),
+    /// Every loss after this many is infinite.
+    Always(u64),
+    /// Every attempt but the third is judged hopeless at the first evaluation.
+    Hopeless,
+}
+
+/// Learns one number to be a half.
+struct Toy {
+    trouble: Trouble,
+    taken: Mutex<u64>,
+    done: Mutex<bool>,
+}
+
+impl Toy {
+    fn new(trouble: Trouble) -> Self {
+        Self {
+            trouble,
+            taken: Mutex::new(0),
+            done: Mutex::new(false),
+        }
+    }
+}
+
+impl Task for Toy {
+    const STAGE: Stage = Stage::Tokenizer;
+    const FIGURE: &'static str = "figure";
+    type Model = Tensor;
+    type Batch = f64;
+
+    fn recipe(&self) -> String {
+        "toy".to_owned()
+    }
+
+    fn build(&self, parameters: &Parameters) -> Result<Tensor> {
+        let init = Init::Randn {
+            mean: 0.0,
+            stdev: 1.0,
+        };
+        Ok(parameters.builder().get_with_hints(1, "number", init)?)
+    }
+
+    fn batch(&self, random: &mut ChaCha8Rng) -> Result<f64> {
+        Ok(random.random_range(0.4..0.6))
+    }
+
+    fn loss(&self, model: &Tensor, _: usize, batch: &f64, _: &mut ChaCha8Rng) -> Result<Loss> {
+        let mut taken = self.taken.lock().unwrap();
+        let mut done = self.done.lock().unwrap();
+        let mut once = |step: u64| *taken == step && !std::mem::replace(&mut *done, true);
+        let factor = match self.trouble {
+            Trouble::NotANumberOnce(step) if once(step) => f64::NAN,
+            Trouble::ExplosionOnce(step) if once(step) => 100.0,
+            Trouble::Always(step) if *taken >= step => f64::INFINITY,
+            _ => 1.0,
+        };
+        *taken += 1;
+        let total = ((((model - *batch)?.sqr()?.sum_all()? + 0.5)?) * factor)?;
+        Ok(Loss {
+            total,
+            figure: *batch,
+            parts: Vec::new(),
+        })
+    }
+
+    fn evaluate(&self, model: &Tensor, _: &Parameters, _: usize) -> Result<Evaluated> {
+        let number = f64::from(model.to_vec1::<f32>()?[0]);
+        Ok(Evaluated {
+            figures: [("number".to_owned(), number)].into(),
+            text: String::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn judge(&self, _: &Figures, standing: &Standing) -> Verdict {
+        match self.trouble == Trouble::Hopeless && standing.attempt < 2 {
+            true => Verdict::Restart("hopeless".to_owned()),
+            false => Verdict::Continue,
+        }
+    }
+}
+
+struct Told {
+    steps: Vec<u64>,
+    warnings: Vec<String>,
+    result: Result<Ending>,
+    position: Option<Position>,
+}
+
+fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = AtomicBool::new(false);
+    let settings = Settings {
+        seed: 1,
+        pace: Pace {
+            batch: 1,
+            accumulate: 1,
+            clip_frames: 1,
+            learning_rate: 1e-2,
+            warmup_steps: 1,
+            evaluations: 4,
+            budget: None,
+        },
+        budget: Budget::Steps(60),
+        optimizer: OptimizerConfig::default(),
+        checkpoint_seconds,
+        log_steps: 1,
+        run: folder.path(),
+        cancel: &cancel,
+    };
+    let (mut steps, mut warnings) = (Vec::new(), Vec::new());
+    let mut observer = |event: &TrainEvent| match event {
+        TrainEvent::Step { step, .. } => steps.push(*step),
+        TrainEvent::Warning(text) => warnings.push(text.clone()),
+        _ => {}
+    };
+    let result = train_stage(&Toy::new(trouble), &settings, &mut observer);
+    let logged = metrics::read(folder.path()).unwrap();
+    if result.is_ok() {
+        let logged: Vec<u64> = logged
+            .iter()
+            .filter(|l| !l.held_out)
+            .map(|l| l.step)
+            .collect();
+        assert_eq!(logged, (1..=60).collect::<Vec<u64>>());
+    }
+    Told {
+        steps,
+        warnings,
+        result,
+        position: trained(folder.path(), Stage::Tokenizer)
+            .unwrap()
+            .map(|t| t.1),
+    }
+}
+
+#[test]
+fn an_undisturbed_stage_takes_its_steps_and_finishes() {
+    let told = train(Trouble::Nothing, 1e6);
+    assert_eq!(told.steps, (1..=60).collect::<Vec<u64>>());
+    assert!(told.warnings.is_empty());
+    let position = told.position.unwrap();
+    assert!(position.finished && position.rollbacks == 0);
+    let number = position.figures["number"];
+    assert!(number.is_finite());
+}
+
+#[test]
+fn a_loss_that_is_no_number_or_explodes_goes_back_to_the_checkpoint_with_a_lower_rate() {
+    for (trouble, step) in [
+        (Trouble::NotANumberOnce(30), 30),
+        (Trouble::ExplosionOnce(40), 40),
+    ] {
+        // A checkpoint after every step: only the bad step is taken again.
+        let told = train(trouble, 0.0);
+        assert_eq!(told.steps, (1..=60).collect::<Vec<u64>>());
+        assert_eq!(told.warnings.len(), 1);
+        assert!(
+            told.warnings[0].contains(&format!("exploded at step {step}")),
+            "{:?}",
+            told.warnings
+        );
+        let position = told.position.unwrap();
+        assert_eq!((position.rollbacks, position.rate), (1, ROLLBACK_RATE));
+    }
+    // No checkpoint yet: from the start.
+    let told = train(Trouble::NotANumberOnce(30), 1e6);
+    let expected: Vec<u64> = (1..=30).chain(1..=60).collect();
+    assert_eq!(told.steps, expected);
+}
+
+#[test]
+fn a_loss_that_keeps_exploding_ends_the_stage_with_advice() {
+    let told = train(Trouble::Always(25), 0.0);
+    assert_eq!(told.warnings.len(), MOST_ROLLBACKS as usize);
+    let error = told.result.err().unwrap().to_string();
+    assert!(
+        error.contains("step 25") && error.contains("tokenizer.learning_rate"),
+        "{error}"
+    );
+    assert!(!told.position.unwrap().finished);
+}
+
+#[test]
+fn hopeless_attempts_start_anew_with_another_seed_and_a_lower_rate() {
+    let told = train(Trouble::Hopeless, 1e6);
+    assert!(told.result.is_ok());
+    assert_eq!(
+        told.warnings,
+        ["tokenizer: hopeless", "tokenizer: hopeless"]
+    );
+    let position = told.position.unwrap();
+    assert_eq!((position.attempt, position.attempt_step), (2, 30));
+    assert!((position.rate - RESTART_RATE.powi(2)).abs() < 1e-12);
+    assert!((position.attempt_progress - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn seeds_differ_by_stage_attempt_and_rollback() {
+    let mut seeds = Vec::new();
+    for stage in Stage::ALL {
+        for attempt in 0..3 {
+            for rollbacks in 0..3 {
+                seeds.push(stage_seed(1, stage, attempt, rollbacks));
+            }
+        }
+    }
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 27);
+}
