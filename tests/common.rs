@@ -46,7 +46,11 @@ pub struct Said {
 impl From<Output> for Said {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+        Self {
+            code: output.status.code(),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
     }
 }
 
@@ -58,14 +62,25 @@ pub fn run(command: &mut Command) -> Said {
 /// Runs to the end, which must be a success.
 pub fn succeed(command: &mut Command) -> Said {
     let said = run(command);
-    assert_eq!(said.code, Some(0), "{command:?}\n{}\n{}", said.out, said.err);
+    assert_eq!(
+        said.code,
+        Some(0),
+        "{command:?}\n{}\n{}",
+        said.out,
+        said.err
+    );
     said
 }
 
 /// Runs to the end, which must be an error that mentions each of `words`.
 pub fn fail(command: &mut Command, words: &[&str]) -> Said {
     let said = run(command);
-    assert!(said.code.is_some_and(|code| code == 1 || code == 2), "{command:?}: {:?}\n{}", said.code, said.err);
+    assert!(
+        said.code.is_some_and(|code| code == 1 || code == 2),
+        "{command:?}: {:?}\n{}",
+        said.code,
+        said.err
+    );
     for word in words {
         assert!(said.err.contains(word), "{word:?} is not in: {}", said.err);
     }
@@ -87,10 +102,24 @@ pub fn tiny() -> &'static Tiny {
     TINY.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = |name: &str| folder.path().join(name);
-        let (dataset, world, config) = (path("clip.dataset"), path("clip.world"), path("train.ron"));
+        let (dataset, world, config) =
+            (path("clip.dataset"), path("clip.world"), path("train.ron"));
         std::fs::write(&config, CONFIG).expect("a file in a temporary folder");
         succeed(djinn().arg("ingest").arg(clip()).arg("--out").arg(&dataset));
-        succeed(djinn().arg("train").arg(&dataset).arg("--out").arg(&world).arg("--config").arg(&config));
-        Tiny { folder, dataset, world, config }
+        succeed(
+            djinn()
+                .arg("train")
+                .arg(&dataset)
+                .arg("--out")
+                .arg(&world)
+                .arg("--config")
+                .arg(&config),
+        );
+        Tiny {
+            folder,
+            dataset,
+            world,
+            config,
+        }
     })
 }

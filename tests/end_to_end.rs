@@ -16,7 +16,10 @@ fn json(text: &str) -> Value {
 fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "{what} did not happen"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -29,14 +32,29 @@ fn lines(path: &Path) -> usize {
 fn the_clip_becomes_a_dataset_with_its_true_actions() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("d");
-    let said = succeed(djinn().args(["ingest", "--json", "--size", "32", "--fps", "7.5"]).arg(clip()).arg("--out").arg(&out));
+    let said = succeed(
+        djinn()
+            .args(["ingest", "--json", "--size", "32", "--fps", "7.5"])
+            .arg(clip())
+            .arg("--out")
+            .arg(&out),
+    );
     let report = json(&said.out);
     assert_eq!(report["sources"], 1);
     let frames = report["frames"].as_u64().unwrap();
     assert!((140..=155).contains(&frames), "{frames} of 150 expected");
     assert!(report["validation_frames"].as_u64().unwrap() > 0);
-    assert!(report["action_names"].as_array().unwrap().iter().any(|name| name == "right+jump"));
-    fail(djinn().arg("ingest").arg(clip()).arg("--out").arg(&out), &["d"]);
+    assert!(
+        report["action_names"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|name| name == "right+jump")
+    );
+    fail(
+        djinn().arg("ingest").arg(clip()).arg("--out").arg(&out),
+        &["d"],
+    );
 }
 
 #[test]
@@ -45,29 +63,64 @@ fn unreadable_files_are_told_and_stop_nothing() {
     let broken = folder.path().join("broken.mp4");
     std::fs::write(&broken, b"this is no video").unwrap();
     let mut command = djinn();
-    command.arg("ingest").arg(&broken).arg(clip()).arg("--out").arg(folder.path().join("d")).env("PATH", "");
+    command
+        .arg("ingest")
+        .arg(&broken)
+        .arg(clip())
+        .arg("--out")
+        .arg(folder.path().join("d"))
+        .env("PATH", "");
     let said = run(&mut command);
     assert_eq!(said.code, Some(3), "{}", said.err);
-    assert!(said.err.contains("skipped") && said.err.contains("broken.mp4"), "{}", said.err);
+    assert!(
+        said.err.contains("skipped") && said.err.contains("broken.mp4"),
+        "{}",
+        said.err
+    );
     assert!(folder.path().join("d/dataset.ron").is_file());
-    fail(djinn().arg("ingest").arg(&broken).arg("--out").arg(folder.path().join("e")).env("PATH", ""), &["broken.mp4"]);
+    fail(
+        djinn()
+            .arg("ingest")
+            .arg(&broken)
+            .arg("--out")
+            .arg(folder.path().join("e"))
+            .env("PATH", ""),
+        &["broken.mp4"],
+    );
     assert!(!folder.path().join("e").exists());
 }
 
 #[test]
 fn training_leaves_a_playable_bundle_and_a_report() {
     let tiny = tiny();
-    for file in ["world.ron", "tokenizer.safetensors", "latent_actions.safetensors", "dynamics.safetensors", "README.md"] {
+    for file in [
+        "world.ron",
+        "tokenizer.safetensors",
+        "latent_actions.safetensors",
+        "dynamics.safetensors",
+        "README.md",
+    ] {
         assert!(tiny.world.join(file).is_file(), "{file} is missing");
     }
-    assert!(std::fs::read_dir(tiny.world.join("prompts")).unwrap().count() > 0);
+    assert!(
+        std::fs::read_dir(tiny.world.join("prompts"))
+            .unwrap()
+            .count()
+            > 0
+    );
     let run_folder = tiny.folder.path().join("clip.world.run");
     assert!(lines(&run_folder.join("metrics.jsonl")) > 5);
     let report = std::fs::read_to_string(run_folder.join("report.html")).unwrap();
     assert!(report.contains("<svg") && report.contains("data:image/png;base64,"));
-    assert!(!report.contains("http://") || !report.contains("src=\"http"), "the report is a single file");
+    assert!(
+        !report.contains("http://") || !report.contains("src=\"http"),
+        "the report is a single file"
+    );
     let described = json(&succeed(djinn().args(["worlds", "--json"]).arg(&tiny.world)).out);
-    assert_eq!(described["manifest"]["actions"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        described["manifest"]["actions"].as_array().unwrap().len(),
+        4
+    );
 }
 
 #[test]
@@ -80,15 +133,28 @@ fn an_interrupted_training_run_is_resumed() {
     std::fs::write(&config, text.replace("Steps(30)", "Steps(150)")).unwrap();
     let train = || {
         let mut command = djinn();
-        command.arg("train").arg(&tiny.dataset).arg("--out").arg(&world).arg("--config").arg(&config);
+        command
+            .arg("train")
+            .arg(&tiny.dataset)
+            .arg("--out")
+            .arg(&world)
+            .arg("--config")
+            .arg(&config);
         command
     };
-    let mut child = train().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = train()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let metrics = folder.path().join("w.run/metrics.jsonl");
     wait_until("training", || lines(&metrics) > 2);
     interrupt(&child);
     child.wait().unwrap();
-    assert!(!world.join("world.ron").exists(), "an unfinished run leaves no finished world");
+    assert!(
+        !world.join("world.ron").exists(),
+        "an unfinished run leaves no finished world"
+    );
     fail(&mut train(), &["--resume"]);
     succeed(train().arg("--resume"));
     assert!(world.join("world.ron").is_file());
@@ -106,17 +172,34 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     let session = folder.path().join("s");
     let play = || {
         let mut command = djinn();
-        command.arg("play").arg(&tiny.world).args(["--headless", "--frames", "20", "--seed", "7", "--record"]);
+        command.arg("play").arg(&tiny.world).args([
+            "--headless",
+            "--frames",
+            "20",
+            "--seed",
+            "7",
+            "--record",
+        ]);
         command
     };
     succeed(play().arg(&session));
-    for file in ["session.ron", "actions.jsonl", "tokens.safetensors", "video.mp4", "audio.wav"] {
+    for file in [
+        "session.ron",
+        "actions.jsonl",
+        "tokens.safetensors",
+        "video.mp4",
+        "audio.wav",
+    ] {
         assert!(session.join(file).is_file(), "{file} is missing");
     }
     assert_eq!(lines(&session.join("actions.jsonl")), 20);
     let replay = || {
         let mut command = djinn();
-        command.arg("replay").arg(&session).arg("--world").arg(&tiny.world);
+        command
+            .arg("replay")
+            .arg(&session)
+            .arg("--world")
+            .arg(&tiny.world);
         command
     };
     succeed(replay().arg("--verify"));
@@ -129,15 +212,35 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     succeed(play().arg(&again));
     let codes = |path: &Path| -> Vec<Value> {
         let text = std::fs::read_to_string(path.join("actions.jsonl")).unwrap();
-        text.lines().map(|line| json(line)["code"].clone()).collect()
+        text.lines()
+            .map(|line| json(line)["code"].clone())
+            .collect()
     };
-    assert_eq!(codes(&session), codes(&again), "the same seed plays the same");
+    assert_eq!(
+        codes(&session),
+        codes(&again),
+        "the same seed plays the same"
+    );
     let repeated = folder.path().join("repeated");
-    succeed(play().arg(&repeated).arg("--actions").arg(session.join("actions.jsonl")));
+    succeed(
+        play()
+            .arg(&repeated)
+            .arg("--actions")
+            .arg(session.join("actions.jsonl")),
+    );
     assert_eq!(codes(&session), codes(&repeated));
 
     let dataset = folder.path().join("d");
-    let report = json(&succeed(djinn().args(["ingest", "--json", "--no-scene-cuts"]).arg(&session).arg("--out").arg(&dataset)).out);
+    let report = json(
+        &succeed(
+            djinn()
+                .args(["ingest", "--json", "--no-scene-cuts"])
+                .arg(&session)
+                .arg("--out")
+                .arg(&dataset),
+        )
+        .out,
+    );
     assert!(!report["action_names"].as_array().unwrap().is_empty());
 
     // One changed token is found, and told by its frame.
@@ -147,7 +250,12 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     std::fs::write(session.join("tokens.safetensors"), tokens).unwrap();
     let said = run(replay().arg("--verify"));
     assert_ne!(said.code, Some(0));
-    assert!(format!("{}{}", said.out, said.err).contains("frame"), "{} {}", said.out, said.err);
+    assert!(
+        format!("{}{}", said.out, said.err).contains("frame"),
+        "{} {}",
+        said.out,
+        said.err
+    );
 }
 
 #[test]
@@ -158,7 +266,14 @@ fn a_killed_player_leaves_a_session_that_replays() {
     let mut child = djinn()
         .arg("play")
         .arg(&tiny.world)
-        .args(["--headless", "--frames", "100000", "--seed", "3", "--record"])
+        .args([
+            "--headless",
+            "--frames",
+            "100000",
+            "--seed",
+            "3",
+            "--record",
+        ])
         .arg(&session)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -167,8 +282,23 @@ fn a_killed_player_leaves_a_session_that_replays() {
     wait_until("play", || lines(&session.join("actions.jsonl")) > 40);
     child.kill().unwrap();
     child.wait().unwrap();
-    succeed(djinn().arg("replay").arg(&session).arg("--world").arg(&tiny.world).arg("--verify"));
-    succeed(djinn().arg("replay").arg(&session).arg("--world").arg(&tiny.world).arg("--export").arg(folder.path().join("s.gif")));
+    succeed(
+        djinn()
+            .arg("replay")
+            .arg(&session)
+            .arg("--world")
+            .arg(&tiny.world)
+            .arg("--verify"),
+    );
+    succeed(
+        djinn()
+            .arg("replay")
+            .arg(&session)
+            .arg("--world")
+            .arg(&tiny.world)
+            .arg("--export")
+            .arg(folder.path().join("s.gif")),
+    );
 }
 
 #[test]
@@ -179,14 +309,24 @@ fn wishes_come_from_a_file_and_orders_are_carried_out() {
     std::fs::write(&wishes, "0\n1\n\n2\n3\n0\n").unwrap();
     let play = |out: &Path| {
         let mut command = djinn();
-        command.arg("play").arg(&tiny.world).args(["--headless", "--frames", "6", "--orders", "--record"]).arg(out);
+        command
+            .arg("play")
+            .arg(&tiny.world)
+            .args(["--headless", "--frames", "6", "--orders", "--record"])
+            .arg(out);
         command.arg("--actions").arg(&wishes);
         command
     };
     succeed(&mut play(&session));
     let text = std::fs::read_to_string(session.join("actions.jsonl")).unwrap();
-    let codes: Vec<Value> = text.lines().map(|line| json(line)["code"].clone()).collect();
-    assert_eq!([&codes[0], &codes[1], &codes[3], &codes[4], &codes[5]], [0, 1, 2, 3, 0].map(Value::from).each_ref());
+    let codes: Vec<Value> = text
+        .lines()
+        .map(|line| json(line)["code"].clone())
+        .collect();
+    assert_eq!(
+        [&codes[0], &codes[1], &codes[3], &codes[4], &codes[5]],
+        [0, 1, 2, 3, 0].map(Value::from).each_ref()
+    );
     std::fs::write(&wishes, "0\nfly\n").unwrap();
     fail(&mut play(&folder.path().join("t")), &["2", "fly"]);
 }
@@ -197,7 +337,11 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
     let folder = tempfile::tempdir().unwrap();
     let html = folder.path().join("r.html");
     let mut eval = djinn();
-    eval.arg("eval").arg(&tiny.world).arg(&tiny.dataset).args(["--json", "--clips", "2", "--drift-frames", "60", "--report"]).arg(&html);
+    eval.arg("eval")
+        .arg(&tiny.world)
+        .arg(&tiny.dataset)
+        .args(["--json", "--clips", "2", "--drift-frames", "60", "--report"])
+        .arg(&html);
     let figures = json(&succeed(&mut eval).out);
     for path in [
         "/tokenizer/psnr",
@@ -217,10 +361,21 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
         "/rollout/gap4",
         "/drift/50",
     ] {
-        assert!(figures.pointer(path).is_some_and(Value::is_number), "{path} in {figures}");
+        assert!(
+            figures.pointer(path).is_some_and(Value::is_number),
+            "{path} in {figures}"
+        );
     }
     assert!(std::fs::read_to_string(&html).unwrap().contains("<html"));
-    let figures = json(&succeed(djinn().arg("bench").arg(&tiny.world).args(["--json", "--frames", "5", "--steps", "1"])).out);
+    let figures = json(
+        &succeed(
+            djinn()
+                .arg("bench")
+                .arg(&tiny.world)
+                .args(["--json", "--frames", "5", "--steps", "1"]),
+        )
+        .out,
+    );
     for path in [
         "/matmul_gflops",
         "/frame_ms/p50",
@@ -231,7 +386,13 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
         "/train/latent_actions/gflops",
         "/train/dynamics/share_of_peak",
     ] {
-        assert!(figures.pointer(path).and_then(Value::as_f64).is_some_and(|value| value > 0.0), "{path} in {figures}");
+        assert!(
+            figures
+                .pointer(path)
+                .and_then(Value::as_f64)
+                .is_some_and(|value| value > 0.0),
+            "{path} in {figures}"
+        );
     }
 }
 
@@ -239,12 +400,21 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
 fn without_a_display_play_says_why_and_leaves_a_session() {
     let tiny = tiny();
     let folder = tempfile::tempdir().unwrap();
-    let said = succeed(djinn().current_dir(folder.path()).arg("play").arg(&tiny.world).args(["--frames", "10"]));
+    let said = succeed(
+        djinn()
+            .current_dir(folder.path())
+            .arg("play")
+            .arg(&tiny.world)
+            .args(["--frames", "10"]),
+    );
     let all = format!("{}{}", said.out, said.err);
     assert!(all.contains("display"), "{all}");
     assert!(all.contains("video.mp4"), "{all}");
     let mut command = djinn();
-    fail(command.arg("play").arg(&tiny.world).arg("--window"), &["display"]);
+    fail(
+        command.arg("play").arg(&tiny.world).arg("--window"),
+        &["display"],
+    );
 }
 
 #[test]
@@ -253,7 +423,12 @@ fn hostile_bundles_are_refused_by_file_and_field() {
     let folder = tempfile::tempdir().unwrap();
     let copy = || {
         let to = tempfile::tempdir_in(folder.path()).unwrap().keep();
-        let status = std::process::Command::new("cp").arg("-r").arg(&tiny.world).arg(to.join("w")).status().unwrap();
+        let status = std::process::Command::new("cp")
+            .arg("-r")
+            .arg(&tiny.world)
+            .arg(to.join("w"))
+            .status()
+            .unwrap();
         assert!(status.success());
         to.join("w")
     };
@@ -264,21 +439,53 @@ fn hostile_bundles_are_refused_by_file_and_field() {
         std::fs::write(world.join("world.ron"), text.replacen(from, to, 1)).unwrap();
         world
     };
-    fail(djinn().arg("worlds").arg(edit("version: 1", "version: 99")), &["world.ron", "version", "99"]);
-    fail(djinn().arg("worlds").arg(edit("width: 32", "width: 4096")), &["safetensors"]);
+    fail(
+        djinn().arg("worlds").arg(edit("version: 1", "version: 99")),
+        &["world.ron", "version", "99"],
+    );
+    fail(
+        djinn().arg("worlds").arg(edit("width: 32", "width: 4096")),
+        &["safetensors"],
+    );
     let truncated = copy();
     let weights = std::fs::read(truncated.join("dynamics.safetensors")).unwrap();
-    std::fs::write(truncated.join("dynamics.safetensors"), &weights[..weights.len() / 2]).unwrap();
-    fail(djinn().arg("worlds").arg(&truncated), &["dynamics.safetensors"]);
+    std::fs::write(
+        truncated.join("dynamics.safetensors"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
+    fail(
+        djinn().arg("worlds").arg(&truncated),
+        &["dynamics.safetensors"],
+    );
 }
 
 #[test]
 fn errors_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    fail(djinn().args(["play", "no-such-world", "--headless"]), &["no-such-world"]);
-    fail(djinn().args(["eval", "coinrun", "no-such-dataset"]), &["no-such-dataset"]);
-    fail(djinn().args(["train", "no-such-dataset", "--out"]).arg(folder.path().join("w")), &["no-such-dataset"]);
-    fail(djinn().args(["replay", "no-such-session"]), &["no-such-session"]);
-    fail(djinn().args(["ingest", "no-such-file.mp4", "--out"]).arg(folder.path().join("d")), &["no-such-file.mp4"]);
+    fail(
+        djinn().args(["play", "no-such-world", "--headless"]),
+        &["no-such-world"],
+    );
+    fail(
+        djinn().args(["eval", "coinrun", "no-such-dataset"]),
+        &["no-such-dataset"],
+    );
+    fail(
+        djinn()
+            .args(["train", "no-such-dataset", "--out"])
+            .arg(folder.path().join("w")),
+        &["no-such-dataset"],
+    );
+    fail(
+        djinn().args(["replay", "no-such-session"]),
+        &["no-such-session"],
+    );
+    fail(
+        djinn()
+            .args(["ingest", "no-such-file.mp4", "--out"])
+            .arg(folder.path().join("d")),
+        &["no-such-file.mp4"],
+    );
     fail(djinn().arg("conjure"), &["conjure"]);
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 /// Turns gameplay video into worlds that you play with keyboard or gamepad, on the machine you have.
 #[derive(Debug, Parser)]
 #[command(name = "djinn", version, about, max_term_width = 100)]
-#[command(after_help = "Examples:\n  djinn                                  play the default world\n  djinn ingest videos/ --out my.dataset  gather video\n  djinn train my.dataset --out my.world  learn a world from it\n  djinn play my.world                    play it")]
+#[command(
+    after_help = "Examples:\n  djinn                                  play the default world\n  djinn ingest videos/ --out my.dataset  gather video\n  djinn train my.dataset --out my.world  learn a world from it\n  djinn play my.world                    play it"
+)]
 pub struct Arguments {
     /// What to do; without it, play the default world.
     #[command(subcommand)]
@@ -52,7 +54,9 @@ pub enum Command {
 
 /// Arguments of `djinn play`.
 #[derive(Args, Debug, Default)]
-#[command(after_help = "Examples:\n  djinn play\n  djinn play coinrun --seed 7 --record my-session\n  djinn play coinrun --headless --frames 300 --actions wishes.txt --record my-session")]
+#[command(
+    after_help = "Examples:\n  djinn play\n  djinn play coinrun --seed 7 --record my-session\n  djinn play coinrun --headless --frames 300 --actions wishes.txt --record my-session"
+)]
 pub struct PlayArguments {
     /// Name or folder of a world [default: the built-in one]
     pub world: Option<String>,
@@ -101,7 +105,10 @@ const DEFAULT_FRAMES: usize = 300;
 impl PlayArguments {
     /// What plain `djinn` means.
     pub fn by_default() -> Self {
-        Self { frames: DEFAULT_FRAMES, ..Self::default() }
+        Self {
+            frames: DEFAULT_FRAMES,
+            ..Self::default()
+        }
     }
 }
 
@@ -118,7 +125,9 @@ pub enum FitArgument {
 
 /// Arguments of `djinn ingest`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  djinn ingest videos/ --out my.dataset\n  djinn ingest a.mp4 b.webm --out my.dataset --size 64 --fps 15 --fit pad\n  djinn ingest my-session --out played.dataset")]
+#[command(
+    after_help = "Examples:\n  djinn ingest videos/ --out my.dataset\n  djinn ingest a.mp4 b.webm --out my.dataset --size 64 --fps 15 --fit pad\n  djinn ingest my-session --out played.dataset"
+)]
 pub struct IngestArguments {
     /// Videos, folders of videos, folders of numbered images, or recorded sessions
     #[arg(required = true, value_name = "FILE|FOLDER")]
@@ -159,7 +168,9 @@ pub enum StageArgument {
 
 /// Arguments of `djinn train`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  djinn train my.dataset --out my.world --budget 60m\n  djinn train my.dataset --out my.world --resume\n  djinn train my.dataset --out my.world --config train.ron --stage tokenizer")]
+#[command(
+    after_help = "Examples:\n  djinn train my.dataset --out my.world --budget 60m\n  djinn train my.dataset --out my.world --resume\n  djinn train my.dataset --out my.world --config train.ron --stage tokenizer"
+)]
 pub struct TrainArguments {
     /// Folder that `djinn ingest` made
     pub dataset: PathBuf,
@@ -197,14 +208,13 @@ pub struct EvalArguments {
     /// Frames of the drift rollouts; points beyond are left out
     #[arg(long, value_name = "N")]
     pub drift_frames: Option<usize>,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
 }
 
 /// Arguments of `djinn replay`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  djinn replay my-session --verify\n  djinn replay my-session --export play.gif")]
+#[command(
+    after_help = "Examples:\n  djinn replay my-session --verify\n  djinn replay my-session --export play.gif"
+)]
 pub struct ReplayArguments {
     /// Folder of a recorded session
     pub session: PathBuf,
@@ -242,7 +252,12 @@ pub struct BenchArguments {
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {
-    let number = |part: &str| part.trim().parse::<u32>().ok().filter(|side| (8..=1024).contains(side));
+    let number = |part: &str| {
+        part.trim()
+            .parse::<u32>()
+            .ok()
+            .filter(|side| (8..=1024).contains(side))
+    };
     let size = match text.split_once('x') {
         Some((width, height)) => number(width).zip(number(height)),
         None => number(text).map(|side| (side, side)),
@@ -251,8 +266,13 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
 }
 
 fn parse_crop(text: &str) -> Result<[u32; 4], String> {
-    let numbers: Option<Vec<u32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
-    let crop = numbers.and_then(|numbers| <[u32; 4]>::try_from(numbers).ok()).filter(|crop| crop[2] > 0 && crop[3] > 0);
+    let numbers: Option<Vec<u32>> = text
+        .split(',')
+        .map(|part| part.trim().parse().ok())
+        .collect();
+    let crop = numbers
+        .and_then(|numbers| <[u32; 4]>::try_from(numbers).ok())
+        .filter(|crop| crop[2] > 0 && crop[3] > 0);
     crop.ok_or_else(|| "expected x,y,width,height in pixels".to_owned())
 }
 
@@ -265,7 +285,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * unit).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
+    Duration::try_from_secs_f64(number * unit)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -280,9 +303,19 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example() {
-        for command in Arguments::command().get_subcommands().filter(|command| command.get_name() != "help") {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("djinn {}", command.get_name())), "{} has no example", command.get_name());
+        for command in Arguments::command()
+            .get_subcommands()
+            .filter(|command| command.get_name() != "help")
+        {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("djinn {}", command.get_name())),
+                "{} has no example",
+                command.get_name()
+            );
         }
     }
 
@@ -290,7 +323,11 @@ mod tests {
     fn sizes_crops_and_times_are_read() {
         assert_eq!(parse_size("64"), Ok((64, 64)));
         assert_eq!(parse_size("96x64"), Ok((96, 64)));
-        assert!(parse_size("0").is_err() && parse_size("64x").is_err() && parse_size("9999999").is_err());
+        assert!(
+            parse_size("0").is_err()
+                && parse_size("64x").is_err()
+                && parse_size("9999999").is_err()
+        );
         assert_eq!(parse_crop("1,2,30,40"), Ok([1, 2, 30, 40]));
         assert!(parse_crop("1,2,0,4").is_err() && parse_crop("1,2,3").is_err());
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));

@@ -21,11 +21,6 @@ impl Output {
         }
     }
 
-    /// Whether results are wanted as JSON.
-    pub fn json(&self) -> bool {
-        self.json
-    }
-
     /// Tells a person something by the way; silent for programs and when told to be quiet.
     pub fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet && !self.json {
@@ -37,7 +32,11 @@ impl Output {
     ///
     /// # Errors
     /// When the result cannot be written as JSON.
-    pub fn result(&self, value: &impl Serialize, text: impl std::fmt::Display) -> anyhow::Result<()> {
+    pub fn result(
+        &self,
+        value: &impl Serialize,
+        text: impl std::fmt::Display,
+    ) -> anyhow::Result<()> {
         if self.json {
             println!("{}", serde_json::to_string_pretty(value)?);
         } else {
@@ -48,7 +47,9 @@ impl Output {
 
     /// A progress bar of `total` things, with rate and time left.
     pub fn bar(&self, total: u64, unit: &str) -> ProgressBar {
-        let template = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{per_sec:>10}} {{eta_precise}} left");
+        let template = format!(
+            "{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{per_sec:>10}} {{eta_precise}} left"
+        );
         self.styled(ProgressBar::new(total), &template)
     }
 

@@ -38,9 +38,13 @@ pub fn run(arguments: BenchArguments, output: Output) -> Result<ExitCode> {
     let manifest = &world.manifest;
     let training = match arguments.steps {
         0 => None,
-        steps => {
-            Some(training_speed(&manifest.tokenizer, &manifest.latent_actions, &manifest.dynamics, steps, peak)?)
-        }
+        steps => Some(training_speed(
+            &manifest.tokenizer,
+            &manifest.latent_actions,
+            &manifest.dynamics,
+            steps,
+            peak,
+        )?),
     };
     let mut lines = vec![
         format!("matrix-multiply peak   {peak:.0} GFLOP/s (f32, all cores)"),

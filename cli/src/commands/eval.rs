@@ -1,5 +1,44 @@
 //! `djinn eval`.
 
+use anyhow::Result;
+use std::process::ExitCode;
+use std::sync::Arc;
+use trainer::dataset::Dataset;
+use trainer::{EvaluateOptions, TrainEvent, evaluate, write_report};
+
+use super::find_world;
 use crate::arguments::EvalArguments;
+use crate::cancel::on_interrupt;
 use crate::output::Output;
-pub fn run(_: EvalArguments, _: Output) -> anyhow::Result<std::process::ExitCode> { anyhow::bail!("not built yet") }
+use crate::progress::Progress;
+
+pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
+    let dataset = Dataset::open(&arguments.dataset)?;
+    let world = Arc::new(find_world(Some(&arguments.world))?.load()?);
+    let usual = EvaluateOptions::default();
+    let options = EvaluateOptions {
+        clips: arguments.clips.unwrap_or(usual.clips),
+        drift_frames: arguments.drift_frames.unwrap_or(usual.drift_frames),
+        ..usual
+    };
+    let cancel = on_interrupt()?;
+    let mut progress = Progress::new(output);
+    let mut observe = |event: &TrainEvent| progress.show(event);
+    let evaluation = evaluate(&world, &dataset, &options, &mut observe, &cancel)?;
+    if let Some(path) = &arguments.report {
+        write_report(
+            path,
+            (&world, &dataset),
+            &evaluation,
+            None,
+            &mut observe,
+            &cancel,
+        )?;
+    }
+    progress.end_bar();
+    output.result(&evaluation, evaluation.to_table())?;
+    if let Some(path) = &arguments.report {
+        output.say(format!("report: {}", path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -20,10 +20,23 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     let mut tell = |progress: IngestProgress| {
         bar.set_position((progress.share() * 1000.0) as u64);
         let rate = progress.frames as f64 / start.elapsed().as_secs_f64().max(1e-3);
-        let name = progress.path.file_name().unwrap_or(progress.path.as_os_str()).to_string_lossy();
-        bar.set_message(format!("{} frames, {rate:.0} frames/s, {name}", progress.frames));
+        let name = progress
+            .path
+            .file_name()
+            .unwrap_or(progress.path.as_os_str())
+            .to_string_lossy();
+        bar.set_message(format!(
+            "{} frames, {rate:.0} frames/s, {name}",
+            progress.frames
+        ));
     };
-    let report = ingest(&arguments.inputs, &arguments.out, &options, &mut tell, &cancel)?;
+    let report = ingest(
+        &arguments.inputs,
+        &arguments.out,
+        &options,
+        &mut tell,
+        &cancel,
+    )?;
     bar.finish_and_clear();
     for skipped in &report.skipped {
         eprintln!("skipped: {skipped}");
@@ -31,7 +44,10 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     for warning in &report.warnings {
         eprintln!("warning: {warning}");
     }
-    output.result(&summary(&report, &arguments), text(&report, &arguments, start.elapsed().as_secs_f64()))?;
+    output.result(
+        &summary(&report, &arguments),
+        text(&report, &arguments, start.elapsed().as_secs_f64()),
+    )?;
     Ok(exit_code(report.skipped.is_empty()))
 }
 
@@ -46,7 +62,12 @@ fn options(arguments: &IngestArguments) -> IngestOptions {
             FitArgument::Pad => Fit::Pad,
             FitArgument::Stretch => Fit::Stretch,
         },
-        crop: arguments.crop.map(|_| CropRect { x, y, width, height }),
+        crop: arguments.crop.map(|_| CropRect {
+            x,
+            y,
+            width,
+            height,
+        }),
         scene_cut: (!arguments.no_scene_cuts).then_some(USUAL_SCENE_CUT),
         validation_fraction: arguments.validation,
         ..IngestOptions::default()
@@ -74,7 +95,10 @@ fn text(report: &IngestReport, arguments: &IngestArguments, seconds: f64) -> Str
     if !report.skipped.is_empty() {
         lines.push(format!("{} sources were skipped", report.skipped.len()));
     }
-    lines.push(format!("next: djinn train {} --out my.world", arguments.out.display()));
+    lines.push(format!(
+        "next: djinn train {} --out my.world",
+        arguments.out.display()
+    ));
     lines.join("\n")
 }
 

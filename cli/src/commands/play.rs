@@ -2,7 +2,9 @@
 
 use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
-use runtime::{ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, play_headless, read_prompt};
+use runtime::{
+    ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, play_headless, read_prompt,
+};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,7 +53,10 @@ struct Game {
 
 impl Game {
     fn recording(&self, folder: PathBuf) -> Recording {
-        Recording { folder, world_name: self.name.clone() }
+        Recording {
+            folder,
+            world_name: self.name.clone(),
+        }
     }
 }
 
@@ -59,7 +64,10 @@ impl Game {
 fn recorded_name(found: &::worlds::FoundWorld) -> String {
     match &found.place {
         ::worlds::Place::Folder(path) if ::worlds::find(&found.name).is_err() => {
-            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            std::path::absolute(path)
+                .unwrap_or_else(|_| path.clone())
+                .display()
+                .to_string()
         }
         _ => found.name.clone(),
     }
@@ -73,7 +81,9 @@ fn seed_from_clock() -> u64 {
 
 fn prompt(arguments: &PlayArguments, world: &World) -> Result<Vec<Frame>> {
     match &arguments.prompt {
-        Some(path) => Ok(vec![read_prompt(path, world).context("the prompt cannot be used")?]),
+        Some(path) => Ok(vec![
+            read_prompt(path, world).context("the prompt cannot be used")?,
+        ]),
         None => match world.prompts.first() {
             Some(prompt) => Ok(vec![prompt.clone()]),
             None => bail!("this world has no prompt of its own; give one with --prompt FILE"),
@@ -88,7 +98,10 @@ fn window_or_not(
     cancel: &AtomicBool,
     output: Output,
 ) -> Result<PlaySummary> {
-    let recording = arguments.record.clone().map(|folder| game.recording(folder));
+    let recording = arguments
+        .record
+        .clone()
+        .map(|folder| game.recording(folder));
     let actions = match &arguments.actions {
         Some(path) => Some(ActionSource::read(path, &game.world.manifest)?),
         None if arguments.autoplay => Some(ActionSource::Autoplay),
@@ -102,7 +115,7 @@ fn window_or_not(
     };
     match runtime::play_in_window(game.world.clone(), window, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => {
-            output.say(format!("No window ({reason}), so the world plays {} frames by itself.", arguments.frames));
+            output.say(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
             let folder = match &arguments.record {
                 Some(folder) => folder.clone(),
                 None => unused_folder(Path::new("djinn-session")),
@@ -122,7 +135,10 @@ fn unused_folder(name: &Path) -> PathBuf {
         }
         PathBuf::from(name)
     };
-    (1..).map(numbered).find(|folder| !folder.exists()).unwrap_or_else(|| name.to_owned())
+    (1..)
+        .map(numbered)
+        .find(|folder| !folder.exists())
+        .unwrap_or_else(|| name.to_owned())
 }
 
 fn headless(
@@ -159,7 +175,11 @@ fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
         summary.times.frames_per_second()
     );
     if let (Some(session), Some(video)) = (session, summary.video()) {
-        text += &format!("\nsession: {}\nvideo:   {}", session.display(), video.display());
+        text += &format!(
+            "\nsession: {}\nvideo:   {}",
+            session.display(),
+            video.display()
+        );
     }
     let value = json!({
         "frames": summary.frames,

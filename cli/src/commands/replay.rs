@@ -18,13 +18,23 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         describe(&session, output)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let name = arguments.world.as_deref().unwrap_or(&session.manifest.world);
-    let found = find_world(Some(name)).context("the session's world is not here; name it with --world WORLD")?;
+    let name = arguments
+        .world
+        .as_deref()
+        .unwrap_or(&session.manifest.world);
+    let found = find_world(Some(name))
+        .context("the session's world is not here; name it with --world WORLD")?;
     let world = Arc::new(found.load()?);
     let cancel = on_interrupt()?;
     if let Some(path) = &arguments.export {
         let bar = output.bar(session.frames() as u64, "frames");
-        let frames = export(&session, world.clone(), path, &mut |done| bar.set_position(done), &cancel)?;
+        let frames = export(
+            &session,
+            world.clone(),
+            path,
+            &mut |done| bar.set_position(done),
+            &cancel,
+        )?;
         bar.finish_and_clear();
         output.say(format!("{}: {frames} pictures", path.display()));
     }
@@ -40,7 +50,10 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
 
 fn text(verification: &Verification) -> String {
     let mut text = match &verification.difference {
-        None => format!("verified: all {} frames come out the same, token by token", verification.frames),
+        None => format!(
+            "verified: all {} frames come out the same, token by token",
+            verification.frames
+        ),
         Some(difference) => {
             let mut text = format!(
                 "frame {} comes out differently: {} of {} tokens differ",
@@ -75,7 +88,11 @@ fn describe(session: &Session, output: Output) -> Result<()> {
         "complete": session.complete,
         "video": video,
     });
-    let state = if session.complete { "complete" } else { "cut short" };
+    let state = if session.complete {
+        "complete"
+    } else {
+        "cut short"
+    };
     let text = format!(
         "{}: {} frames ({:.1} s) in world {}, seed {}, {state}\nvideo: {}",
         shown(&session.folder),

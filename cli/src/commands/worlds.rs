@@ -20,15 +20,26 @@ fn list(output: Output) -> Result<()> {
     let worlds = ::worlds::list();
     let entries: Vec<Value> = worlds.iter().map(entry).collect();
     let lines: Vec<String> = worlds.iter().map(line).collect();
-    let folders: Vec<String> = ::worlds::search_folders().iter().map(|folder| folder.display().to_string()).collect();
-    let text = format!("{}\nmore worlds are looked for in {}", lines.join("\n"), folders.join(" and "));
+    let folders: Vec<String> = ::worlds::search_folders()
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    let text = format!(
+        "{}\nmore worlds are looked for in {}",
+        lines.join("\n"),
+        folders.join(" and ")
+    );
     output.result(&entries, text)
 }
 
 fn entry(world: &FoundWorld) -> Value {
     match world.manifest() {
-        Ok(manifest) => json!({ "name": world.name, "place": world.place.to_string(), "title": manifest.name }),
-        Err(error) => json!({ "name": world.name, "place": world.place.to_string(), "error": error.to_string() }),
+        Ok(manifest) => {
+            json!({ "name": world.name, "place": world.place.to_string(), "title": manifest.name })
+        }
+        Err(error) => {
+            json!({ "name": world.name, "place": world.place.to_string(), "error": error.to_string() })
+        }
     }
 }
 
@@ -63,7 +74,10 @@ fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> Stri
     let mut lines = vec![
         format!("{} ({}, {})", manifest.name, found.name, found.place),
         format!("by {}, {}", manifest.author, manifest.licence),
-        format!("learned from: {} ({})", manifest.training_video.source, manifest.training_video.licence),
+        format!(
+            "learned from: {} ({})",
+            manifest.training_video.source, manifest.training_video.licence
+        ),
         format!(
             "{} at {} frames/s, {} MaskGIT steps, temperature {}, strength of a wish {strength}, hash {}",
             manifest.frame,
@@ -75,11 +89,20 @@ fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> Stri
         "actions:".to_owned(),
     ];
     for (code, action) in manifest.actions.iter().enumerate() {
-        lines.push(format!("  {code}  {:<16} {}", action.name, action.bindings.join(" ")));
+        lines.push(format!(
+            "  {code}  {:<16} {}",
+            action.name,
+            action.bindings.join(" ")
+        ));
     }
     if !manifest.quality.is_empty() {
         lines.push("measured quality:".to_owned());
-        lines.extend(manifest.quality.iter().map(|(name, value)| format!("  {name:<40} {value:.3}")));
+        lines.extend(
+            manifest
+                .quality
+                .iter()
+                .map(|(name, value)| format!("  {name:<40} {value:.3}")),
+        );
     }
     lines.join("\n")
 }
