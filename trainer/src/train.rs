@@ -86,6 +86,7 @@ pub fn train(
     let mut config = options.config.for_frames(dataset.frame_size())?;
     if let Some(budget) = options.budget {
         config.budget_minutes = budget.as_secs_f64() / 60.0;
+        config.evaluation = config.evaluation.within(budget);
     }
     let run = Run {
         dataset,

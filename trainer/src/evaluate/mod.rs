@@ -13,6 +13,7 @@ pub use figures::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use worlds::World;
@@ -56,6 +57,27 @@ impl Default for EvaluateOptions {
             prompt: 4,
             drift_rollouts: 6,
             drift_frames: 1000,
+        }
+    }
+}
+
+/// A training budget whose end leaves time for an evaluation of full size.
+const FULL_EVALUATION_BUDGET: Duration = Duration::from_secs(60 * 60);
+
+impl EvaluateOptions {
+    /// As much of this as suits the end of a training run of that length: a run of minutes is not to be followed by an evaluation that
+    /// takes longer than it did.
+    pub fn within(self, budget: Duration) -> Self {
+        let share = (budget.as_secs_f64() / FULL_EVALUATION_BUDGET.as_secs_f64()).min(1.0);
+        let part =
+            |whole: usize, least: usize| ((whole as f64 * share) as usize).max(least).min(whole);
+        Self {
+            frames: part(self.frames, 64),
+            changes: part(self.changes, 32),
+            clips: part(self.clips, 4),
+            drift_rollouts: part(self.drift_rollouts, 1),
+            drift_frames: part(self.drift_frames, 60),
+            ..self
         }
     }
 }
@@ -271,5 +293,28 @@ impl Judge<'_> {
             self.cancel,
         )?;
         Ok((drift.distance, drift.sharpness))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_runs_are_evaluated_briefly_and_long_ones_in_full() {
+        let usual = EvaluateOptions::default();
+        assert_eq!(usual.clone().within(Duration::from_secs(7200)), usual);
+        let brief = usual.clone().within(Duration::from_secs(40));
+        assert_eq!(
+            (brief.clips, brief.drift_rollouts, brief.drift_frames),
+            (4, 1, 60)
+        );
+        let asked = EvaluateOptions {
+            clips: 2,
+            drift_rollouts: 0,
+            ..usual
+        };
+        let brief = asked.within(Duration::from_secs(40));
+        assert_eq!((brief.clips, brief.drift_rollouts), (2, 0));
     }
 }
