@@ -93,31 +93,49 @@ impl Blueprint {
     }
 }
 
-/// Starting frames from held-out video, from different episodes as far as there are any. Not an episode's first frames:
-/// those are often a menu or all alike.
+/// Starting frames from held-out video, from different episodes as far as there are any. Not an episode's first frames: those are often
+/// a menu or all alike. Of many moments the calmest are taken, since a player wants to start with firm ground under the feet.
 fn prompts(dataset: &Dataset, count: usize) -> Result<Vec<Frame>> {
+    const CANDIDATES: usize = 12;
+    const TRIES: usize = 40;
     let sampler = ClipSampler::held_out(dataset, 2)?;
     let mut random = generator(PROMPT_SEED, 0);
-    let (mut frames, mut places) = (Vec::new(), Vec::new());
-    const TRIES: usize = 20;
+    let (mut moments, mut places) = (Vec::new(), Vec::new());
     for attempt in 0..count * TRIES {
         let clip = sampler.draw(&mut random);
         let place = (clip.episode.shard, clip.episode.start);
         let early = clip.start < 8 && clip.episode.length > 32;
         let last_round = attempt >= count * (TRIES - 1);
-        if (early || places.contains(&place)) && !last_round {
+        if (early || places.contains(&place)) && (!last_round || moments.len() >= count) {
             continue;
         }
         places.push(place);
-        frames.extend(true_frames(dataset, &clip)?.into_iter().take(1));
-        if frames.len() == count {
+        if let [frame, next] = &true_frames(dataset, &clip)?[..] {
+            moments.push((change(frame, next), frame.clone()));
+        }
+        if moments.len() == count * CANDIDATES {
             break;
         }
     }
+    moments.sort_by_key(|(change, _)| *change);
+    let frames: Vec<Frame> = moments
+        .into_iter()
+        .map(|(_, frame)| frame)
+        .take(count)
+        .collect();
     if frames.is_empty() {
         return Err(Error::TooLittleVideo(
             "there is no video to cut prompts from".to_owned(),
         ));
     }
     Ok(frames)
+}
+
+/// Sum of absolute differences between two frames' colours.
+fn change(a: &Frame, b: &Frame) -> u64 {
+    a.rgb()
+        .iter()
+        .zip(b.rgb())
+        .map(|(a, b)| u64::from(a.abs_diff(*b)))
+        .sum()
 }
