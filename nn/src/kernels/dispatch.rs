@@ -1,6 +1,6 @@
 //! Picks, once per process, the widest instruction set that this CPU offers, and compiles kernels for each of them.
 //!
-//! A kernel is written once as plain Rust over slices; [`kernel!`](crate::kernels::kernel) compiles that body three times with different
+//! A kernel is written once as plain Rust over slices; the macro `kernel!` compiles that body three times with different
 //! target features, so that the compiler vectorises it for each, and calls the right one.
 
 use std::sync::OnceLock;
