@@ -62,7 +62,7 @@ pub enum Error {
         reason: String,
     },
     /// There is no display to open a window on.
-    #[error("no window can be opened: {0}")]
+    #[error("there is no display to open a window on: {0}")]
     NoDisplay(String),
     /// The window was open, but its graphics failed.
     #[error("the window's graphics failed: {0}")]
