@@ -35,7 +35,7 @@ pub(crate) fn add_product(m: usize, n: usize, k: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::matmul::{Matrix, multiply};
+    use crate::kernels::product::{Matrix, multiply};
 
     #[test]
     fn products_are_counted_where_they_are_asked_for() {

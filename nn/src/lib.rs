@@ -22,6 +22,7 @@ pub mod kernels;
 pub mod ops;
 mod optimizer;
 mod parameters;
+mod precision;
 mod process;
 pub mod quality;
 pub mod quantizer;
@@ -35,6 +36,7 @@ pub use optimizer::{
     AdamW, AdamWConfig, ExponentialAverage, Gradients, OptimizerState, StepReport, gradients,
 };
 pub use parameters::{Parameters, linear_weight};
+pub use precision::{Precision, precision, with_precision};
 pub use process::{quiet_candle_threads, tune_allocator};
 pub use random::{generator, normal};
 pub use transformer::{KvCache, SpaceTimeConfig, SpaceTimeTransformer};

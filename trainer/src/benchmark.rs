@@ -6,7 +6,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor, Var};
 use dynamics::{Dynamics, DynamicsConfig, Forecast, TrainingClip};
 use latent_actions::{LatentActionConfig, LatentActionModel};
-use nn::kernels::matmul::{Matrix, multiply};
+use nn::kernels::product::{Matrix, multiply};
 use nn::{AdamW, AdamWConfig, Parameters, count, generator, gradients, ops};
 use serde::Serialize;
 use tokenizer::{Tokenizer, TokenizerConfig};

@@ -6,7 +6,7 @@
 //! buffers, so no transposed copy of the whole tensor is ever made.
 
 use super::elementwise::exp;
-use super::matmul::{SMALL_WIDTH_STEP, multiply_small};
+use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::norm::{inverse_root_mean_square, lane_sum};
 use super::parallel::{SharedMut, sum_rows};
 use super::{kernel, multiply_add};

@@ -14,18 +14,21 @@ pub enum InstructionSet {
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// The same, and leave to use the AMX unit where there is one.
+    Amx,
 }
 
 /// The instruction set that kernels run on in this process.
 ///
-/// `DJINN_CPU=scalar|avx2|avx512` asks for a narrower one; what the CPU does not have is never chosen.
+/// `DJINN_CPU=scalar|avx2|avx512|amx` asks for a narrower one; what the CPU does not have is never chosen.
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
         let wanted = match std::env::var("DJINN_CPU").as_deref() {
             Ok("scalar") => InstructionSet::Baseline,
             Ok("avx2") => InstructionSet::Avx2,
-            _ => InstructionSet::Avx512,
+            Ok("avx512") => InstructionSet::Avx512,
+            _ => InstructionSet::Amx,
         };
         wanted.min(widest())
     })
@@ -39,7 +42,7 @@ fn widest() -> InstructionSet {
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl");
     match (avx2, avx512) {
-        (true, true) => InstructionSet::Avx512,
+        (true, true) => InstructionSet::Amx,
         (true, false) => InstructionSet::Avx2,
         _ => InstructionSet::Baseline,
     }
@@ -84,7 +87,7 @@ macro_rules! kernel {
                 fn avx2($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
                 match $crate::kernels::dispatch::instruction_set() {
                     // SAFETY: `instruction_set` returns only what the CPU was found to have.
-                    $crate::kernels::dispatch::InstructionSet::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::kernels::dispatch::InstructionSet::Avx512 | $crate::kernels::dispatch::InstructionSet::Amx => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::kernels::dispatch::InstructionSet::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::kernels::dispatch::InstructionSet::Baseline => {}

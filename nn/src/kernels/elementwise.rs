@@ -60,6 +60,17 @@ pub fn gelu(out: &mut [f32], x: &[f32]) {
     });
 }
 
+kernel! {
+    /// `x = gelu(x)` for `rows` rows of `columns` numbers that are `stride` apart.
+    pub(super) fn gelu_rows(x: &mut [f32], stride: usize, size: [usize; 2]) {
+        for row in x.chunks_mut(stride).take(size[0]) {
+            for x in &mut row[..size[1]] {
+                *x *= gelu_gate::<FUSED>(*x).0;
+            }
+        }
+    }
+}
+
 /// `gradient *= gelu'(x)`.
 pub fn gelu_backward(gradient: &mut [f32], x: &[f32]) {
     for_each_chunk(gradient, CHUNK, |index, chunk| {

@@ -8,9 +8,10 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod dispatch;
 pub mod elementwise;
-pub mod matmul;
 pub mod norm;
 pub mod parallel;
+pub mod product;
+pub mod small_product;
 pub mod warp;
 
 pub(crate) use dispatch::{kernel, multiply_add};

@@ -42,18 +42,23 @@ pub fn sum_rows(parts: &[f32], width: usize) -> Vec<f32> {
     sum
 }
 
-/// A pointer that several threads may write through, each to its own elements.
+/// Memory that several threads may write to, each to its own elements.
 #[derive(Clone, Copy)]
-pub struct SharedMut(*mut f32, usize);
+pub struct Shared<T>(*mut T, usize);
 
-// SAFETY: `SharedMut::row` leaves it to its caller that no two threads touch the same elements.
-unsafe impl Send for SharedMut {}
+/// Numbers that several threads may write to.
+pub type SharedMut = Shared<f32>;
+/// Packed words that several threads may write to.
+pub type SharedWords = Shared<u32>;
+
+// SAFETY: `Shared::row` leaves it to its caller that no two threads touch the same elements.
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl SharedMut {
+impl<T> Shared<T> {
     /// Shares `data` among threads for as long as the borrow that it was made from is not used otherwise.
-    pub fn new(data: &mut [f32]) -> Self {
+    pub fn new(data: &mut [T]) -> Self {
         Self(data.as_mut_ptr(), data.len())
     }
 
@@ -62,7 +67,7 @@ impl SharedMut {
     /// # Safety
     /// The slice that this was made from is still alive, and no other thread uses these elements at the same time.
     #[allow(clippy::mut_from_ref)]
-    pub unsafe fn row<'a>(&self, start: usize, len: usize) -> &'a mut [f32] {
+    pub unsafe fn row<'a>(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(
             start.checked_add(len).is_some_and(|end| end <= self.1),
             "row {start}+{len} of {}",

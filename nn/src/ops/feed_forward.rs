@@ -2,7 +2,7 @@
 
 use super::{composed, fused, leading, output, slice, tensor, values};
 use crate::kernels::elementwise::{gelu, gelu_backward};
-use crate::kernels::matmul::{Matrix, multiply};
+use crate::kernels::product::{Matrix, multiply};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Mutex;
 

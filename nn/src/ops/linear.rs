@@ -1,7 +1,7 @@
 //! Matrix products with a weight.
 
 use super::{composed, fused, leading, output, slice, tensor, values};
-use crate::kernels::matmul::{Matrix, multiply};
+use crate::kernels::product::{Matrix, multiply};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x * weight^T`: `x` is `[.., I]`, `weight` `[O, I]`, the result `[.., O]`.

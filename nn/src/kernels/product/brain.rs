@@ -1,0 +1,63 @@
+//! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: `sum += a0 * b0 + a1 * b1`, sums in f32. Otherwise as in [`super::avx512`].
+
+use super::avx512::{COLUMNS, LANES, store, with_rows};
+use std::arch::x86_64::{__m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps};
+
+/// Whether the CPU has the instruction.
+pub fn usable() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+/// See [`super::Unit`]'s `tile`.
+///
+/// # Safety
+/// As [`super::avx512::tile`], and the CPU has AVX-512 BF16.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub unsafe fn tile(
+    out: *mut f32,
+    stride: usize,
+    [rows, columns]: [usize; 2],
+    left: &[u32],
+    right: &[u32],
+    words: usize,
+    accumulate: bool,
+) {
+    let sides = [left.as_ptr(), right.as_ptr()];
+    // SAFETY: by this function's contract.
+    unsafe { with_rows!(rows, tile_of(out, stride, columns, sides, words, accumulate)) }
+}
+
+/// Sixteen words as pairs of bf16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn as_pairs(words: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes for which every pattern of bits is a value.
+    unsafe { std::mem::transmute(words) }
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn tile_of<const R: usize>(
+    out: *mut f32,
+    stride: usize,
+    columns: usize,
+    [mut left, mut right]: [*const u32; 2],
+    words: usize,
+    accumulate: bool,
+) {
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    for _ in 0..words {
+        // SAFETY: the panels hold `words` lines of `R` and of 32 words, by the contract of `tile`.
+        unsafe {
+            let line = [right, right.add(LANES)].map(|line| as_pairs(_mm512_load_si512(line.cast())));
+            for (row, sum) in sums.iter_mut().enumerate() {
+                let factor = as_pairs(_mm512_set1_epi32(*left.add(row) as i32));
+                sum[0] = _mm512_dpbf16_ps(sum[0], factor, line[0]);
+                sum[1] = _mm512_dpbf16_ps(sum[1], factor, line[1]);
+            }
+            left = left.add(R);
+            right = right.add(COLUMNS);
+        }
+    }
+    // SAFETY: the tile lies in `out`, by the contract of `tile`.
+    unsafe { store(out, stride, columns, &sums, accumulate) }
+}

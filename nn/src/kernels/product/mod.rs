@@ -1,0 +1,159 @@
+//! Matrix products, by packing both sides into the order in which small tiles of the result read them.
+//!
+//! ```text
+//! left [m, k] ──► panels of a few rows ─────┐
+//!                                           ├─► tiles of the result, each summed up in registers
+//! right [k, n] ──► panels of a few columns ─┘
+//! ```
+//!
+//! The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008). What differs between
+//! CPUs and precisions is a [`Unit`]: the shape of a tile, the order of numbers in a panel, and the loop over `k`. In
+//! [`Precision::Bf16`] numbers are rounded to bf16 as they are packed and sums are kept in f32.
+//!
+//! Each number of a result is summed over `k` in one fixed order, whatever tile it falls into and however work is split, so results depend
+//! neither on the number of threads nor on how many rows are computed together.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod brain;
+mod pack;
+mod portable;
+mod unit;
+mod weight;
+
+pub use unit::{Unit, unit};
+pub use weight::{Finish, PackedWeight};
+
+use super::parallel::SharedMut;
+use pack::{Buffer, even_part, with_buffer};
+use rayon::prelude::*;
+
+/// Products with fewer multiplications than this stay on one core.
+const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
+/// Most rows that one task packs: their share of `left` stays in the second cache level.
+const MOST_TASK_ROWS: usize = 128;
+
+/// A matrix in a slice: element (row, column) lies at `row * row_stride + column * column_stride`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major matrix. Panics when `data` is not `rows * columns` long: callers pass buffers that they sized themselves.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "matrix of {rows}x{columns}");
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
+    }
+
+    /// The same numbers read with rows and columns exchanged; nothing is copied.
+    pub fn transposed(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+        }
+    }
+}
+
+/// `out = left * right`, or `out += left * right` when `accumulate`, in the precision of the scope ([`crate::with_precision`]); `out` is
+/// row-major.
+pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
+    multiply_on(unit(crate::precision()), out, left, right, accumulate);
+}
+
+/// [`multiply`] on a unit of one's choice; it must be one that [`unit`] returns on this CPU, or a narrower one.
+pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
+    let (m, n, k) = (left.rows, right.columns, left.columns);
+    assert_eq!(k, right.rows, "inner sizes of a product");
+    assert_eq!(out.len(), m * n, "result of a product");
+    crate::count::add_product(m, n, k);
+    if k == 0 && !accumulate {
+        out.fill(0.0);
+    }
+    let parts = k.div_ceil(unit.most_depth());
+    let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
+    for part in 0..parts {
+        let depth = even_part(k, parts, part, unit.depth_step());
+        let accumulate = accumulate || part > 0;
+        with_buffer(|right_panels| {
+            pack::right(unit, right_panels, right, depth.clone(), shared);
+            let task = Task {
+                unit,
+                left,
+                depth,
+                n,
+                right_panels,
+                accumulate,
+            };
+            task.rows(out, m, shared);
+        });
+    }
+}
+
+/// The part of a product that belongs to one range of `k`, its right side packed.
+struct Task<'a> {
+    unit: Unit,
+    left: Matrix<'a>,
+    depth: std::ops::Range<usize>,
+    n: usize,
+    right_panels: &'a Buffer,
+    accumulate: bool,
+}
+
+impl Task<'_> {
+    /// Computes all `m` rows, on several cores where that pays.
+    fn rows(&self, out: &mut [f32], m: usize, shared: bool) {
+        // At least two pieces a core, so that a core that was interrupted is helped out by the other.
+        let cores = if shared { rayon::current_num_threads() } else { 1 };
+        let wanted = m.div_ceil(MOST_TASK_ROWS).max(if shared { 2 * cores } else { 1 });
+        let pieces = wanted.next_multiple_of(cores).min(m.div_ceil(self.unit.tile_rows())).max(1);
+        let out = SharedMut::new(out);
+        let piece = |index: usize| {
+            let rows = even_part(m, pieces, index, 1);
+            // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
+            let out = unsafe { out.row(rows.start * self.n, rows.len() * self.n) };
+            with_buffer(|left_panels| self.piece(out, rows.clone(), left_panels));
+        };
+        if shared {
+            (0..pieces).into_par_iter().for_each(piece);
+        } else {
+            (0..pieces).for_each(piece);
+        }
+    }
+
+    fn piece(&self, out: &mut [f32], rows: std::ops::Range<usize>, left_panels: &mut Buffer) {
+        let panels = rows.len().div_ceil(self.unit.tile_rows());
+        let count = rows.len();
+        pack::left(self.unit, left_panels, self.left, rows, self.depth.clone());
+        let words = self.unit.words(self.depth.len());
+        for column in (0..self.n).step_by(self.unit.tile_columns()) {
+            let columns = self.unit.tile_columns().min(self.n - column);
+            let right = self.right_panels.panel(column * words);
+            for panel in 0..panels {
+                let rows = even_part(count, panels, panel, 1);
+                let left = left_panels.panel(panel * self.unit.left_panel_words(self.depth.len()));
+                let out = &mut out[rows.start * self.n + column..];
+                self.unit.tile(out, self.n, [rows.len(), columns], [left, right], words, self.accumulate);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

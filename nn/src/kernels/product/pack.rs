@@ -1,0 +1,244 @@
+//! Packing: copies of a side of a product in the order in which tiles read it.
+//!
+//! A panel holds some lanes (rows of the left side, columns of the right side) over all of `k`, in words of 32 bits: `[words, lanes]`.
+
+use super::{Matrix, Unit};
+use crate::kernels::kernel;
+use crate::kernels::parallel::SharedWords;
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// How numbers lie in a panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A word is one f32.
+    Single,
+    /// A word is two neighbours along `k`, rounded to bf16, the first in the lower half.
+    Pairs,
+    /// As [`Layout::Pairs`], but one lane after another, `[lanes, words]`, each a multiple of 16 words long.
+    PairsByRow,
+}
+
+impl Layout {
+    /// What a packed part of `k` is a multiple of, unless it is the last.
+    pub fn depth_step(self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Pairs => 2,
+            Self::PairsByRow => 32,
+        }
+    }
+
+    /// Words along `k`, from the numbers that they hold.
+    pub fn words(self, depth: usize) -> usize {
+        match self {
+            Self::Single => depth,
+            Self::Pairs => depth.div_ceil(2),
+            Self::PairsByRow => depth.div_ceil(32) * 16,
+        }
+    }
+}
+
+/// One cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+/// Words that start on a cache line.
+#[derive(Default)]
+pub struct Buffer {
+    lines: Vec<Line>,
+}
+
+impl Buffer {
+    /// At least `count` words, whatever they hold.
+    pub fn words(&mut self, count: usize) -> &mut [u32] {
+        let lines = count.div_ceil(16);
+        if self.lines.len() < lines {
+            self.lines.resize(lines, Line([0; 16]));
+        }
+        // SAFETY: a line is sixteen words, and `lines` of them are there.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), lines * 16) }
+    }
+
+    /// The words from `start` on.
+    pub fn panel(&self, start: usize) -> &[u32] {
+        // SAFETY: a line is sixteen words.
+        let words: &[u32] =
+            unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) };
+        &words[start..]
+    }
+}
+
+thread_local! {
+    /// Buffers that are not in use. A thread may need several at once: while it waits for others it may be given another product's piece.
+    static IDLE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `work` with a buffer that is kept for the next one who asks.
+pub fn with_buffer<R>(work: impl FnOnce(&mut Buffer) -> R) -> R {
+    let mut buffer = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let result = work(&mut buffer);
+    IDLE.with_borrow_mut(|idle| idle.push(buffer));
+    result
+}
+
+/// Part `index` of `0..total` split into `parts` that differ by at most `step`; all but the last are multiples of `step`.
+pub fn even_part(total: usize, parts: usize, index: usize, step: usize) -> Range<usize> {
+    let steps = total.div_ceil(step);
+    let at = |index: usize| (steps * index / parts * step).min(total);
+    at(index)..at(index + 1)
+}
+
+/// Numbers as a panel reads them: lanes and `k`, each with its stride.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    data: &'a [f32],
+    lane_stride: usize,
+    depth_stride: usize,
+    lanes: usize,
+    depth: usize,
+}
+
+/// Packs `rows` of `left` over `depth` into panels, one after another, each as long as if it had all the rows of a tile.
+pub fn left(unit: Unit, buffer: &mut Buffer, left: Matrix, rows: Range<usize>, depth: Range<usize>) {
+    let panels = rows.len().div_ceil(unit.tile_rows());
+    let panel_words = unit.left_panel_words(depth.len());
+    let words = buffer.words(panels * panel_words);
+    for (panel, out) in words.chunks_exact_mut(panel_words.max(1)).take(panels).enumerate() {
+        let part = even_part(rows.len(), panels, panel, 1);
+        let start = (rows.start + part.start) * left.row_stride + depth.start * left.column_stride;
+        let source = Source {
+            data: left.data.get(start..).unwrap_or_default(),
+            lane_stride: left.row_stride,
+            depth_stride: left.column_stride,
+            lanes: part.len(),
+            depth: depth.len(),
+        };
+        match unit.layout() {
+            Layout::Single => single(out, source, part.len()),
+            Layout::Pairs => pairs(out, source, part.len()),
+            Layout::PairsByRow => pairs_by_row(out, source, unit.words(depth.len())),
+        }
+    }
+}
+
+/// Packs all columns of `right` over `depth` into panels, one after another; the last is filled up with zeros.
+pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>, shared: bool) {
+    let width = unit.tile_columns();
+    let panels = right.columns.div_ceil(width);
+    // Panels of pairs end where the left side's rows end, filled up with zeros.
+    let words = unit.words(depth.len());
+    let out = SharedWords::new(buffer.words(panels * width * words));
+    let pack = |panel: usize| {
+        let column = panel * width;
+        // SAFETY: each panel is written by one task; `buffer` is borrowed for this call.
+        let out = unsafe { out.row(column * words, width * words) };
+        let start = depth.start * right.row_stride + column * right.column_stride;
+        let source = Source {
+            data: right.data.get(start..).unwrap_or_default(),
+            lane_stride: right.column_stride,
+            depth_stride: right.row_stride,
+            lanes: width.min(right.columns - column),
+            depth: depth.len(),
+        };
+        match unit.layout() {
+            Layout::Single => single(out, source, width),
+            Layout::Pairs | Layout::PairsByRow => pairs(out, source, width),
+        }
+    };
+    if shared {
+        (0..panels).into_par_iter().for_each(pack);
+    } else {
+        (0..panels).for_each(pack);
+    }
+}
+
+/// `x` rounded to bf16, to nearest, ties to even; what is not a number stays so.
+#[inline(always)]
+pub fn brain(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+}
+
+#[inline(always)]
+fn pair(first: f32, second: f32) -> u32 {
+    brain(first) | (brain(second) << 16)
+}
+
+kernel! {
+    /// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
+    fn single(out: &mut [u32], source: Source, width: usize) {
+        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
+        if lanes < width {
+            out[..depth * width].fill(0);
+        }
+        if lane_stride == 1 {
+            for (l, out) in out.chunks_exact_mut(width).take(depth).enumerate() {
+                for (out, x) in out.iter_mut().zip(&data[l * depth_stride..][..lanes]) {
+                    *out = x.to_bits();
+                }
+            }
+        } else {
+            for lane in 0..if depth == 0 { 0 } else { lanes } {
+                let line = &data[lane * lane_stride..][..(depth - 1) * depth_stride + 1];
+                for (out, x) in out[lane..].iter_mut().step_by(width).zip(line.iter().step_by(depth_stride)) {
+                    *out = x.to_bits();
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// A panel `[words, width]` of pairs, of as many words as `out` has room for; lanes beyond the source's and numbers beyond `depth` are zeros.
+    fn pairs(out: &mut [u32], source: Source, width: usize) {
+        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
+        let whole = depth / 2;
+        if lanes < width {
+            out.fill(0);
+        } else {
+            out[whole * width..].fill(0);
+        }
+        if lane_stride == 1 {
+            for (l, out) in out.chunks_exact_mut(width).take(whole).enumerate() {
+                let first = &data[2 * l * depth_stride..][..lanes];
+                let second = &data[(2 * l + 1) * depth_stride..][..lanes];
+                for i in 0..lanes {
+                    out[i] = pair(first[i], second[i]);
+                }
+            }
+        } else {
+            for lane in 0..lanes {
+                let line = &data[lane * lane_stride..];
+                for l in 0..whole {
+                    out[l * width + lane] = pair(line[2 * l * depth_stride], line[(2 * l + 1) * depth_stride]);
+                }
+            }
+        }
+        if depth % 2 == 1 {
+            for lane in 0..lanes {
+                out[whole * width + lane] = pair(data[lane * lane_stride + (depth - 1) * depth_stride], 0.0);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Lanes of `words` words of pairs each, one after another; numbers and lanes beyond the source's are zeros.
+    fn pairs_by_row(out: &mut [u32], source: Source, words: usize) {
+        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
+        out.fill(0);
+        for (lane, out) in out.chunks_exact_mut(words.max(1)).take(lanes).enumerate() {
+            let line = &data[lane * lane_stride..];
+            for l in 0..depth / 2 {
+                out[l] = pair(line[2 * l * depth_stride], line[(2 * l + 1) * depth_stride]);
+            }
+            if depth % 2 == 1 {
+                out[depth / 2] = pair(line[(depth - 1) * depth_stride], 0.0);
+            }
+        }
+    }
+}

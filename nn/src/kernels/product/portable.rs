@@ -1,0 +1,95 @@
+//! Tiles in plain Rust, which the compiler vectorises for the instruction set at hand.
+
+use crate::kernels::multiply_add;
+
+/// Columns of a tile.
+pub const COLUMNS: usize = 16;
+/// Most rows of a tile: as many as there are registers for, beside the row of the right side.
+pub const ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 3 };
+/// The same with AVX2's sixteen registers of eight numbers.
+#[cfg(target_arch = "x86_64")]
+pub const AVX2_ROWS: usize = 6;
+
+/// See [`super::Unit`]'s `tile`.
+pub fn tile(
+    out: &mut [f32],
+    stride: usize,
+    size: [usize; 2],
+    left: &[u32],
+    right: &[u32],
+    words: usize,
+    accumulate: bool,
+) {
+    by_rows::<false>(out, stride, size, left, right, words, accumulate);
+}
+
+/// The same, compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub fn tile_avx2(
+    out: &mut [f32],
+    stride: usize,
+    size: [usize; 2],
+    left: &[u32],
+    right: &[u32],
+    words: usize,
+    accumulate: bool,
+) {
+    by_rows::<true>(out, stride, size, left, right, words, accumulate);
+}
+
+#[inline(always)]
+fn by_rows<const FUSED: bool>(
+    out: &mut [f32],
+    stride: usize,
+    [rows, columns]: [usize; 2],
+    left: &[u32],
+    right: &[u32],
+    words: usize,
+    accumulate: bool,
+) {
+    macro_rules! run {
+        ($rows:literal) => {{
+            let sums = sums::<$rows, FUSED>(left, right, words);
+            store(out, stride, columns, &sums, accumulate);
+        }};
+    }
+    match rows {
+        1 => run!(1),
+        2 => run!(2),
+        3 => run!(3),
+        4 => run!(4),
+        5 => run!(5),
+        _ => run!(6),
+    }
+}
+
+#[inline(always)]
+fn sums<const R: usize, const FUSED: bool>(left: &[u32], right: &[u32], words: usize) -> [[f32; COLUMNS]; R] {
+    let mut sums = [[0f32; COLUMNS]; R];
+    for (factors, line) in left.chunks_exact(R).zip(right.chunks_exact(COLUMNS)).take(words) {
+        for (sum, factor) in sums.iter_mut().zip(factors) {
+            let factor = f32::from_bits(*factor);
+            for (total, value) in sum.iter_mut().zip(line) {
+                *total = multiply_add::<FUSED>(factor, f32::from_bits(*value), *total);
+            }
+        }
+    }
+    sums
+}
+
+#[inline(always)]
+fn store<const R: usize>(
+    out: &mut [f32],
+    stride: usize,
+    columns: usize,
+    sums: &[[f32; COLUMNS]; R],
+    accumulate: bool,
+) {
+    for (row, sums) in sums.iter().enumerate() {
+        let out = &mut out[row * stride..][..columns];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = if accumulate { *out + sum } else { *sum };
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What computes tiles: chosen by instruction set and precision.
+
+use super::pack::Layout;
+use super::portable;
+use crate::Precision;
+use crate::kernels::dispatch::{InstructionSet, instruction_set};
+
+/// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Unit(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Plain Rust for every CPU.
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX-512's dot products of bf16 pairs.
+    #[cfg(target_arch = "x86_64")]
+    Brain512,
+    /// The matrix unit of Intel server CPUs.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
+}
+
+/// The fastest unit for products in `precision`. Where the CPU has no instructions for bf16, that is the f32 unit.
+pub fn unit(precision: Precision) -> Unit {
+    Unit(kind(precision))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn kind(precision: Precision) -> Kind {
+    match (precision, instruction_set()) {
+        (Precision::Bf16, InstructionSet::Amx) if super::amx::usable() => Kind::Amx,
+        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx) if super::brain::usable() => Kind::Brain512,
+        (_, InstructionSet::Avx512 | InstructionSet::Amx) => Kind::Avx512,
+        (_, InstructionSet::Avx2) => Kind::Avx2,
+        (_, InstructionSet::Baseline) => Kind::Portable,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn kind(_: Precision) -> Kind {
+    Kind::Portable
+}
+
+impl Unit {
+    /// Everything that this CPU can compute tiles with, within what `DJINN_CPU` allows.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let set = instruction_set();
+            let has = [
+                (Kind::Avx2, set >= InstructionSet::Avx2),
+                (Kind::Avx512, set >= InstructionSet::Avx512),
+                (Kind::Brain512, set >= InstructionSet::Avx512 && super::brain::usable()),
+                (Kind::Amx, set >= InstructionSet::Amx && super::amx::usable()),
+            ];
+            all.extend(has.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)));
+        }
+        all
+    }
+
+    /// Its name, as sessions and benchmarks print it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Brain512 => "avx512-bf16",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => "amx-bf16",
+        }
+    }
+
+    /// What numbers are rounded to before they are multiplied.
+    pub fn precision(self) -> Precision {
+        match self.layout() {
+            Layout::Single => Precision::F32,
+            Layout::Pairs | Layout::PairsByRow => Precision::Bf16,
+        }
+    }
+
+    /// How the left side is packed; the right side is packed alike, but never by row.
+    pub(super) fn layout(self) -> Layout {
+        match self.0 {
+            Kind::Portable => Layout::Single,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 => Layout::Single,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Brain512 => Layout::Pairs,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => Layout::PairsByRow,
+        }
+    }
+
+    /// Most rows of a tile.
+    pub(super) fn tile_rows(self) -> usize {
+        match self.0 {
+            Kind::Portable => portable::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => portable::AVX2_ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 | Kind::Brain512 => super::avx512::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => super::amx::ROWS,
+        }
+    }
+
+    /// Columns of a tile, and of a panel of the right side.
+    pub(super) fn tile_columns(self) -> usize {
+        match self.0 {
+            Kind::Portable => portable::COLUMNS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => portable::COLUMNS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 | Kind::Brain512 | Kind::Amx => super::avx512::COLUMNS,
+        }
+    }
+
+    /// Most of `k` that is packed at once: a panel of the right side then stays in the first two cache levels.
+    pub(super) fn most_depth(self) -> usize {
+        match self.layout() {
+            Layout::Single => 512,
+            Layout::Pairs | Layout::PairsByRow => 1024,
+        }
+    }
+
+    /// What a packed part of `k` is a multiple of, unless it is the last.
+    pub(super) fn depth_step(self) -> usize {
+        self.layout().depth_step()
+    }
+
+    /// Words along `k` in a panel, from the `depth` numbers that they hold.
+    pub(super) fn words(self, depth: usize) -> usize {
+        self.layout().words(depth)
+    }
+
+    /// Words from one panel of the left side to the next.
+    pub(super) fn left_panel_words(self, depth: usize) -> usize {
+        self.tile_rows() * self.words(depth)
+    }
+
+    /// Computes, or adds to, one tile of `[rows, columns]` of `out`, whose rows are `stride` apart. `left` and `right` are packed panels, `words`
+    /// deep.
+    #[inline]
+    pub(super) fn tile(
+        self,
+        out: &mut [f32],
+        stride: usize,
+        [rows, columns]: [usize; 2],
+        [left, right]: [&[u32]; 2],
+        words: usize,
+        accumulate: bool,
+    ) {
+        assert!((1..=self.tile_rows()).contains(&rows) && (1..=self.tile_columns()).contains(&columns));
+        assert!(stride >= columns && out.len() >= (rows - 1) * stride + columns, "tile of {rows}x{columns}");
+        let left_rows = if self.layout() == Layout::PairsByRow { self.tile_rows() } else { rows };
+        assert!(left.len() >= left_rows * words && right.len() >= self.tile_columns() * words);
+        match self.0 {
+            Kind::Portable => portable::tile(out, stride, [rows, columns], left, right, words, accumulate),
+            // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
+            // checks above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { portable::tile_avx2(out, stride, [rows, columns], left, right, words, accumulate) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe {
+                super::avx512::tile(out.as_mut_ptr(), stride, [rows, columns], left, right, words, accumulate);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Brain512 => unsafe {
+                super::brain::tile(out.as_mut_ptr(), stride, [rows, columns], left, right, words, accumulate);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => unsafe { super::amx::tile(out, stride, [rows, columns], left, right, words, accumulate) },
+        }
+    }
+}

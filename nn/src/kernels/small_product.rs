@@ -1,0 +1,100 @@
+//! Products within attention: too small to pack, computed on one core by a register tile.
+
+use super::{kernel, multiply_add};
+
+/// Width that rows of [`multiply_small`]'s right side and result are padded to.
+pub const SMALL_WIDTH_STEP: usize = 16;
+
+kernel! {
+    /// `out[m, n] = left * right[k, n]` on one core, for the products inside attention.
+    ///
+    /// `left` element (i, l) lies at `i * left_rows + l * left_columns`; `right` and `out` are row-major with `n` a multiple of
+    /// [`SMALL_WIDTH_STEP`].
+    pub fn multiply_small(
+        out: &mut [f32], left: &[f32], left_rows: usize, left_columns: usize, right: &[f32], m: usize, n: usize, k: usize,
+    ) {
+        assert!(n.is_multiple_of(SMALL_WIDTH_STEP) && out.len() >= m * n && right.len() >= k * n);
+        assert!(m == 0 || k == 0 || left.len() > (m - 1) * left_rows + (k - 1) * left_columns);
+        let mut column = 0;
+        while column < n {
+            let wide = n - column >= 32;
+            let mut row = 0;
+            while row < m {
+                let full = m - row >= 4;
+                match (wide, full) {
+                    (true, true) => tile::<4, 32, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                    (true, false) => tile::<1, 32, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                    (false, true) => tile::<4, 16, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                    (false, false) => tile::<1, 16, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                }
+                row += if full { 4 } else { 1 };
+            }
+            column += if wide { 32 } else { 16 };
+        }
+    }
+}
+
+/// One tile of [`multiply_small`], kept in registers while it runs over `k`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
+    out: &mut [f32],
+    left: &[f32],
+    left_rows: usize,
+    left_columns: usize,
+    right: &[f32],
+    row: usize,
+    column: usize,
+    n: usize,
+    k: usize,
+) {
+    let mut sums = [[0f32; COLUMNS]; ROWS];
+    for l in 0..k {
+        // SAFETY: `multiply_small` has checked that `right` holds `k` rows of `n` and that its loop stays within them, and that
+        // the last element of `left` that a tile reads lies in it.
+        let line = unsafe { right.get_unchecked(l * n + column..l * n + column + COLUMNS) };
+        for (i, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: as above.
+            let factor = unsafe { *left.get_unchecked((row + i) * left_rows + l * left_columns) };
+            for (total, value) in sum.iter_mut().zip(line) {
+                *total = multiply_add::<FUSED>(factor, *value, *total);
+            }
+        }
+    }
+    for (i, sum) in sums.iter().enumerate() {
+        out[(row + i) * n + column..][..COLUMNS].copy_from_slice(sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| (((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.5) - 1.0)
+            .collect()
+    }
+
+    fn plain(left: &[f32], right: &[f32], m: usize, n: usize, k: usize) -> Vec<f32> {
+        let mut out = vec![0.0; m * n];
+        for i in 0..m {
+            for j in 0..n {
+                out[i * n + j] = (0..k).map(|l| left[i * k + l] * right[l * n + j]).sum();
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn small_products_equal_the_definition(m in 1usize..20, blocks in 1usize..6, k in 1usize..40) {
+            let n = blocks * SMALL_WIDTH_STEP;
+            let (left, right) = (numbers(m * k, 3), numbers(k * n, 4));
+            let mut out = vec![0.0; m * n];
+            multiply_small(&mut out, &left, k, 1, &right, m, n, k);
+            for (a, b) in out.iter().zip(&plain(&left, &right, m, n, k)) { prop_assert!((a - b).abs() < 1e-4); }
+        }
+    }
+}
