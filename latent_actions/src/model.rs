@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 /// Weight of the absolute error beside the squared error in the loss.
 const ABSOLUTE_ERROR_WEIGHT: f64 = 0.1;
 /// Pixels of flow for one unit of the predictor's output: about the usual motion between frames.
-const FLOW_SCALE: f64 = 4.0;
+pub(crate) const FLOW_SCALE: f64 = 4.0;
 
 /// What [`LatentActionModel::loss`] gives.
 pub struct Prediction {
@@ -26,8 +26,8 @@ pub struct LatentActionModel {
     encoder: Encoder,
     bottleneck: Box<dyn Bottleneck>,
     /// `[K, A]`; all zero until [`LatentActionModel::set_codebook`].
-    codebook: Tensor,
-    predictor: Predictor,
+    pub(crate) codebook: Tensor,
+    pub(crate) predictor: Predictor,
 }
 
 struct Encoder {
@@ -38,14 +38,14 @@ struct Encoder {
     output: Tensor,
 }
 
-struct Predictor {
-    input: Tensor,
-    action: Tensor,
-    position: Tensor,
-    transformer: SpaceTimeTransformer,
-    norm: Tensor,
-    flow: Tensor,
-    residual: Tensor,
+pub(crate) struct Predictor {
+    pub(crate) input: Tensor,
+    pub(crate) action: Tensor,
+    pub(crate) position: Tensor,
+    pub(crate) transformer: SpaceTimeTransformer,
+    pub(crate) norm: Tensor,
+    pub(crate) flow: Tensor,
+    pub(crate) residual: Tensor,
 }
 
 impl LatentActionModel {

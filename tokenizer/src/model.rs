@@ -10,13 +10,13 @@ use nn::{KvCache, Result, SpaceTimeTransformer, linear_weight, ops, patches_of, 
 const ABSOLUTE_ERROR_WEIGHT: f64 = 0.1;
 
 /// A transformer between two linear maps, with a learned position.
-struct Coder {
-    input: Tensor,
-    position: Tensor,
-    transformer: SpaceTimeTransformer,
-    norm: Tensor,
-    output: Tensor,
-    output_bias: Tensor,
+pub(crate) struct Coder {
+    pub(crate) input: Tensor,
+    pub(crate) position: Tensor,
+    pub(crate) transformer: SpaceTimeTransformer,
+    pub(crate) norm: Tensor,
+    pub(crate) output: Tensor,
+    pub(crate) output_bias: Tensor,
 }
 
 impl Coder {
@@ -76,16 +76,16 @@ pub struct Reconstruction {
 /// Caches of a tokenizer that codes frame by frame: one for each direction.
 #[derive(Clone)]
 pub struct TokenizerStream {
-    encoder: KvCache,
-    decoder: KvCache,
+    pub(crate) encoder: KvCache,
+    pub(crate) decoder: KvCache,
 }
 
 /// The video tokenizer.
 pub struct Tokenizer {
     config: TokenizerConfig,
-    encoder: Coder,
+    pub(crate) encoder: Coder,
     quantizer: Box<dyn Quantizer>,
-    decoder: Coder,
+    pub(crate) decoder: Coder,
 }
 
 impl Tokenizer {

@@ -15,6 +15,7 @@
 
 mod catalogue;
 mod contents;
+mod engine;
 mod error;
 mod frame;
 mod manifest;

@@ -6,9 +6,9 @@
 //! buffers, so no transposed copy of the whole tensor is ever made.
 
 use super::elementwise::exp;
-use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::norm::{inverse_root_mean_square, lane_sum};
 use super::parallel::{SharedMut, sum_rows};
+use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::{kernel, multiply_add};
 use rayon::prelude::*;
 
@@ -83,6 +83,11 @@ impl RotaryTable {
     fn at(&self, frame: usize) -> (&[f32], &[f32]) {
         self.values[frame * 2 * self.half..][..2 * self.half].split_at(self.half)
     }
+}
+
+/// Cosines, then sines, of one frame's rotary embedding.
+pub(super) fn rotary_angles(frame: u64, head_width: usize) -> Vec<f32> {
+    RotaryTable::new(frame, 1, head_width).values
 }
 
 /// Everything that is the same for all problems of a call.
@@ -221,7 +226,7 @@ fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
 
 kernel! {
     /// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
-    fn prepare(out: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>) {
+    pub(super) fn prepare(out: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>) {
         // Slices of one known length, so that the loop needs no checks and vectorises.
         let width = out.len();
         let (x, scale) = (&x[..width], &scale[..width]);

@@ -2,14 +2,14 @@
 
 use super::elementwise::exp;
 use super::kernel;
-use super::norm::lane_sum;
+use super::norm::{lane_max, lane_sum};
 use super::parallel::for_each_chunk;
 
 kernel! {
     /// Replaces a row of logits by its softmax, after dividing by `temperature`.
     pub fn softmax_row(row: &mut [f32], temperature: f32) {
         let scale = 1.0 / temperature;
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = lane_max(row);
         for value in row.iter_mut() {
             *value = exp::<FUSED>((*value - largest) * scale);
         }
@@ -22,7 +22,7 @@ kernel! {
 
 kernel! {
     fn row_loss(row: &[f32], target: usize) -> f32 {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = lane_max(row);
         let sum = lane_sum(|i| exp::<FUSED>(row[i] - largest), row.len());
         sum.ln() + largest - row[target]
     }

@@ -71,6 +71,12 @@ kernel! {
     }
 }
 
+/// `x = gelu(x)`.
+pub fn gelu_in_place(x: &mut [f32]) {
+    let count = x.len();
+    gelu_rows(x, count.max(1), [1, count]);
+}
+
 /// `gradient *= gelu'(x)`.
 pub fn gelu_backward(gradient: &mut [f32], x: &[f32]) {
     for_each_chunk(gradient, CHUNK, |index, chunk| {

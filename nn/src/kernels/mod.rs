@@ -8,6 +8,7 @@ pub mod attention;
 pub mod cross_entropy;
 pub mod dispatch;
 pub mod elementwise;
+pub mod inference;
 pub mod norm;
 pub mod parallel;
 pub mod product;

@@ -30,6 +30,23 @@ pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
+/// The largest number, found in sixteen lanes.
+#[inline(always)]
+pub(super) fn lane_max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole {
+        for (lane, value) in lanes.iter_mut().zip(values) {
+            *lane = if *value > *lane { *value } else { *lane };
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// `1 / sqrt(mean(x^2) + epsilon)`.
 #[inline(always)]
 pub(super) fn inverse_root_mean_square(x: &[f32]) -> f32 {
@@ -39,7 +56,8 @@ pub(super) fn inverse_root_mean_square(x: &[f32]) -> f32 {
 }
 
 kernel! {
-    fn forward_rows(out: &mut [f32], x: &[f32], weight: &[f32]) {
+    /// `out = x / rms(x) * weight` for each row, on one core.
+    pub(super) fn rms_norm_rows(out: &mut [f32], x: &[f32], weight: &[f32]) {
         let width = weight.len();
         for (y, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
             let (y, x) = (&mut y[..width], &x[..width]);
@@ -71,7 +89,7 @@ kernel! {
 pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32]) {
     let chunk_len = ROWS * weight.len();
     for_each_chunk(out, chunk_len, |index, chunk| {
-        forward_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
+        rms_norm_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
     });
 }
 

@@ -28,7 +28,8 @@ pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};
 
 use super::parallel::SharedMut;
-use pack::{Buffer, even_part, with_buffer};
+pub(super) use pack::even_part;
+use pack::{Buffer, with_buffer};
 use rayon::prelude::*;
 
 /// Products with fewer multiplications than this stay on one core.
@@ -120,9 +121,18 @@ impl Task<'_> {
     /// Computes all `m` rows, on several cores where that pays.
     fn rows(&self, out: &mut [f32], m: usize, shared: bool) {
         // At least two pieces a core, so that a core that was interrupted is helped out by the other.
-        let cores = if shared { rayon::current_num_threads() } else { 1 };
-        let wanted = m.div_ceil(MOST_TASK_ROWS).max(if shared { 2 * cores } else { 1 });
-        let pieces = wanted.next_multiple_of(cores).min(m.div_ceil(self.unit.tile_rows())).max(1);
+        let cores = if shared {
+            rayon::current_num_threads()
+        } else {
+            1
+        };
+        let wanted = m
+            .div_ceil(MOST_TASK_ROWS)
+            .max(if shared { 2 * cores } else { 1 });
+        let pieces = wanted
+            .next_multiple_of(cores)
+            .min(m.div_ceil(self.unit.tile_rows()))
+            .max(1);
         let out = SharedMut::new(out);
         let piece = |index: usize| {
             let rows = even_part(m, pieces, index, 1);
@@ -149,7 +159,14 @@ impl Task<'_> {
                 let rows = even_part(count, panels, panel, 1);
                 let left = left_panels.panel(panel * self.unit.left_panel_words(self.depth.len()));
                 let out = &mut out[rows.start * self.n + column..];
-                self.unit.tile(out, self.n, [rows.len(), columns], [left, right], words, self.accumulate);
+                self.unit.tile(
+                    out,
+                    self.n,
+                    [rows.len(), columns],
+                    [left, right],
+                    words,
+                    self.accumulate,
+                );
             }
         }
     }

@@ -65,8 +65,9 @@ impl Buffer {
     /// The words from `start` on.
     pub fn panel(&self, start: usize) -> &[u32] {
         // SAFETY: a line is sixteen words.
-        let words: &[u32] =
-            unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) };
+        let words: &[u32] = unsafe {
+            std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16)
+        };
         &words[start..]
     }
 }
@@ -102,11 +103,21 @@ struct Source<'a> {
 }
 
 /// Packs `rows` of `left` over `depth` into panels, one after another, each as long as if it had all the rows of a tile.
-pub fn left(unit: Unit, buffer: &mut Buffer, left: Matrix, rows: Range<usize>, depth: Range<usize>) {
+pub fn left(
+    unit: Unit,
+    buffer: &mut Buffer,
+    left: Matrix,
+    rows: Range<usize>,
+    depth: Range<usize>,
+) {
     let panels = rows.len().div_ceil(unit.tile_rows());
     let panel_words = unit.left_panel_words(depth.len());
     let words = buffer.words(panels * panel_words);
-    for (panel, out) in words.chunks_exact_mut(panel_words.max(1)).take(panels).enumerate() {
+    for (panel, out) in words
+        .chunks_exact_mut(panel_words.max(1))
+        .take(panels)
+        .enumerate()
+    {
         let part = even_part(rows.len(), panels, panel, 1);
         let start = (rows.start + part.start) * left.row_stride + depth.start * left.column_stride;
         let source = Source {
@@ -160,7 +171,11 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
 pub fn brain(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
+    if x.is_nan() {
+        (bits >> 16) | 0x40
+    } else {
+        rounded
+    }
 }
 
 #[inline(always)]
