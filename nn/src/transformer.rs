@@ -410,8 +410,8 @@ impl CachedFrame {
     }
 
     /// Keys and values of a layer.
-    pub(crate) fn layer(&self, layer: usize) -> (&[f32], &[f32]) {
-        (&self.layers[layer].keys, &self.layers[layer].values)
+    pub(crate) fn layer(&self, layer: usize) -> [&[f32]; 2] {
+        [&self.layers[layer].keys, &self.layers[layer].values]
     }
 
     /// Keys and values of each layer, to be written.

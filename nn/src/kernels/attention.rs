@@ -9,6 +9,7 @@ use super::elementwise::exp;
 use super::norm::{inverse_root_mean_square, lane_sum};
 use super::parallel::{SharedMut, sum_rows};
 use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
+use super::transpose::{Rows, transpose_numbers};
 use super::{kernel, multiply_add};
 use rayon::prelude::*;
 
@@ -135,6 +136,14 @@ impl Plan {
         self.sizes.rows() / self.length
     }
 
+    /// The angles that row `i` of a problem is turned by.
+    #[inline(always)]
+    fn angles(&self, i: usize) -> Option<(&[f32], &[f32])> {
+        self.rotary
+            .as_ref()
+            .map(|table| table.at(i % self.sizes.frames))
+    }
+
     /// The row of `qkv` that is row `i` of a problem.
     fn row(&self, problem: usize, i: usize) -> usize {
         let Sizes {
@@ -224,38 +233,49 @@ fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
     }
 }
 
-kernel! {
-    /// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
-    pub(super) fn prepare(out: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>) {
-        // Slices of one known length, so that the loop needs no checks and vectorises.
-        let width = out.len();
-        let (x, scale) = (&x[..width], &scale[..width]);
-        let r = inverse_root_mean_square(x) * factor;
-        for i in 0..width {
-            out[i] = x[i] * r * scale[i];
-        }
-        if let Some((cosines, sines)) = angles {
-            rotate(out, cosines, sines, 1.0);
-        }
+/// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
+#[inline(always)]
+pub(super) fn prepare(
+    out: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    // Slices of one known length, so that the loop needs no checks and vectorises.
+    let width = out.len();
+    let (x, scale) = (&x[..width], &scale[..width]);
+    let r = inverse_root_mean_square(x) * factor;
+    for i in 0..width {
+        out[i] = x[i] * r * scale[i];
+    }
+    if let Some((cosines, sines)) = angles {
+        rotate(out, cosines, sines, 1.0);
     }
 }
 
-kernel! {
-    /// Undoes [`prepare`] for gradients: writes `dx`, adds to `dscale`; `gradient` is used up.
-    fn prepare_backward(
-        dx: &mut [f32], dscale: &mut [f32], gradient: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>,
-    ) {
-        if let Some((cosines, sines)) = angles {
-            rotate(gradient, cosines, sines, -1.0);
-        }
-        let width = x.len();
-        let (dx, dscale, gradient, scale) = (&mut dx[..width], &mut dscale[..width], &gradient[..width], &scale[..width]);
-        let r = inverse_root_mean_square(x);
-        let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
-        for i in 0..width {
-            dx[i] = factor * r * (gradient[i] * scale[i] - x[i] * projection);
-            dscale[i] += factor * gradient[i] * x[i] * r;
-        }
+/// Undoes [`prepare`] for gradients: writes `dx`, adds to `dscale`; `gradient` is used up.
+#[inline(always)]
+fn prepare_backward(
+    dx: &mut [f32],
+    dscale: &mut [f32],
+    gradient: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    if let Some((cosines, sines)) = angles {
+        rotate(gradient, cosines, sines, -1.0);
+    }
+    let width = x.len();
+    let (dx, dscale) = (&mut dx[..width], &mut dscale[..width]);
+    let (gradient, scale) = (&gradient[..width], &scale[..width]);
+    let r = inverse_root_mean_square(x);
+    let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
+    for i in 0..width {
+        dx[i] = factor * r * (gradient[i] * scale[i] - x[i] * projection);
+        dscale[i] += factor * gradient[i] * x[i] * r;
     }
 }
 
@@ -296,10 +316,52 @@ kernel! {
     }
 }
 
+/// Dense rows `[length, width]` as columns `[width, padded]`.
 fn flip(out: &mut [f32], x: &[f32], width: usize, padded: usize) {
-    for (row, values) in x.chunks_exact(width).enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            out[column * padded + row] = *value;
+    let rows = Rows {
+        data: x,
+        stride: width,
+        count: x.len() / width,
+        width,
+    };
+    transpose_numbers(out, padded, rows);
+}
+
+kernel! {
+    /// Gathers queries, keys and values of one head of one problem.
+    fn gather(scratch: &mut Scratch, plan: &Plan, qkv: &[f32], scales: [&[f32]; 2], problem: usize, head: usize) {
+        let (width, full) = (plan.sizes.head_width, plan.sizes.width());
+        let factor = (width as f32).sqrt().recip();
+        for i in 0..plan.length {
+            let row = &qkv[plan.row(problem, i) * 3 * full..][..3 * full];
+            let angles = plan.angles(i);
+            let dense = i * width..(i + 1) * width;
+            prepare(&mut scratch.q[dense.clone()], &row[head * width..][..width], scales[0], factor, angles);
+            prepare(&mut scratch.k[dense.clone()], &row[full + head * width..][..width], scales[1], 1.0, angles);
+            scratch.v[dense].copy_from_slice(&row[2 * full + head * width..][..width]);
+        }
+    }
+}
+
+kernel! {
+    /// Takes the gradients of one head's queries, keys and values back to `qkv`'s, and adds to those of the scales.
+    fn scatter(
+        dqkv: SharedMut, dscales: &mut [f32], scratch: &mut Scratch, plan: &Plan, qkv: &[f32], scales: [&[f32]; 2], problem: usize, head: usize,
+    ) {
+        let (width, full) = (plan.sizes.head_width, plan.sizes.width());
+        let factor = (width as f32).sqrt().recip();
+        let (dquery_scale, dkey_scale) = dscales.split_at_mut(width);
+        for i in 0..plan.length {
+            let start = plan.row(problem, i) * 3 * full + head * width;
+            let angles = plan.angles(i);
+            let dense = i * width..(i + 1) * width;
+            // SAFETY: a row belongs to one problem, each head has its own part of it, and the three parts follow one
+            // another; the callers keep `dqkv` alive.
+            let [dq, dk, dv] = [0, full, 2 * full].map(|part| unsafe { dqkv.row(start + part, width) });
+            let (q, k) = (&qkv[start..][..width], &qkv[start + full..][..width]);
+            prepare_backward(dq, dquery_scale, &mut scratch.dq[dense.clone()], q, scales[0], factor, angles);
+            prepare_backward(dk, dkey_scale, &mut scratch.dk[dense.clone()], k, scales[1], 1.0, angles);
+            dv.copy_from_slice(&scratch.dv[dense]);
         }
     }
 }
@@ -313,31 +375,8 @@ fn weights(
     problem: usize,
     head: usize,
 ) {
-    let (width, full) = (plan.sizes.head_width, plan.sizes.width());
-    let factor = (width as f32).sqrt().recip();
-    for i in 0..plan.length {
-        let row = &qkv[plan.row(problem, i) * 3 * full..][..3 * full];
-        let angles = plan
-            .rotary
-            .as_ref()
-            .map(|table| table.at(i % plan.sizes.frames));
-        let dense = i * width..(i + 1) * width;
-        prepare(
-            &mut scratch.q[dense.clone()],
-            &row[head * width..][..width],
-            scales[0],
-            factor,
-            angles,
-        );
-        prepare(
-            &mut scratch.k[dense.clone()],
-            &row[full + head * width..][..width],
-            scales[1],
-            1.0,
-            angles,
-        );
-        scratch.v[dense].copy_from_slice(&row[2 * full + head * width..][..width]);
-    }
+    let width = plan.sizes.head_width;
+    gather(scratch, plan, qkv, scales, problem, head);
     flip(&mut scratch.flipped, &scratch.k, width, plan.padded);
     multiply_small(
         &mut scratch.p,
@@ -402,12 +441,10 @@ pub fn backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let plan = Plan::new(sizes, pattern);
     let (width, full) = (sizes.head_width, sizes.width());
-    let factor = (width as f32).sqrt().recip();
     let mut dqkv = vec![0.0; qkv.len()];
     let mut dscales = vec![0.0; plan.problems() * 2 * width];
     let shared = SharedMut::new(&mut dqkv);
     let run = |scratch: &mut Scratch, (problem, dscales): (usize, &mut [f32])| {
-        let (dquery_scale, dkey_scale) = dscales.split_at_mut(width);
         for head in 0..sizes.heads {
             weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
             for i in 0..plan.length {
@@ -457,36 +494,16 @@ pub fn backward(
                 width,
                 length,
             );
-            for i in 0..length {
-                let start = plan.row(problem, i) * 3 * full + head * width;
-                let angles = plan.rotary.as_ref().map(|table| table.at(i % sizes.frames));
-                let dense = i * width..(i + 1) * width;
-                // SAFETY: a row belongs to one problem, each head has its own part of it, and the three parts follow one
-                // another; `dqkv` outlives the loop.
-                let [dq, dk, dv] =
-                    [0, full, 2 * full].map(|part| unsafe { shared.row(start + part, width) });
-                let q = &qkv[start..][..width];
-                let k = &qkv[start + full..][..width];
-                prepare_backward(
-                    dq,
-                    dquery_scale,
-                    &mut scratch.dq[dense.clone()],
-                    q,
-                    query_scale,
-                    factor,
-                    angles,
-                );
-                prepare_backward(
-                    dk,
-                    dkey_scale,
-                    &mut scratch.dk[dense.clone()],
-                    k,
-                    key_scale,
-                    1.0,
-                    angles,
-                );
-                dv.copy_from_slice(&scratch.dv[dense]);
-            }
+            scatter(
+                shared,
+                dscales,
+                scratch,
+                &plan,
+                qkv,
+                [query_scale, key_scale],
+                problem,
+                head,
+            );
         }
     };
     dscales.par_chunks_mut(2 * width).enumerate().for_each_init(

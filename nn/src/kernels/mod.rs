@@ -13,6 +13,7 @@ pub mod norm;
 pub mod parallel;
 pub mod product;
 pub mod small_product;
+pub mod transpose;
 pub mod warp;
 
 pub(crate) use dispatch::{kernel, multiply_add};

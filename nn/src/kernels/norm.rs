@@ -10,7 +10,7 @@ pub const EPSILON: f32 = 1e-6;
 /// Rows that one task works on; also the size of the pieces that gradients of the weight are summed in.
 const ROWS: usize = 32;
 
-/// A sum in eight lanes, so that it vectorises; the order is fixed.
+/// A sum in sixteen lanes, which are then added pair by pair, so that it vectorises; the order is fixed.
 #[inline(always)]
 pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
     let mut lanes = [0f32; 16];
@@ -27,24 +27,33 @@ pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
         rest += values(i);
         i += 1;
     }
-    lanes.iter().sum::<f32>() + rest
+    fold_lanes(lanes, |a, b| a + b) + rest
 }
 
 /// The largest number, found in sixteen lanes.
 #[inline(always)]
 pub(super) fn lane_max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (whole, rest) = values.as_chunks::<16>();
     for values in whole {
         for (lane, value) in lanes.iter_mut().zip(values) {
-            *lane = if *value > *lane { *value } else { *lane };
+            *lane = larger(*lane, *value);
         }
     }
-    lanes
-        .iter()
-        .chain(rest)
-        .copied()
-        .fold(f32::NEG_INFINITY, f32::max)
+    rest.iter()
+        .fold(fold_lanes(lanes, larger), |a, b| larger(a, *b))
+}
+
+/// Halves the lanes until one is left.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f32; 16], merge: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = merge(lanes[i], lanes[i + half]);
+        }
+    }
+    lanes[0]
 }
 
 /// `1 / sqrt(mean(x^2) + epsilon)`.

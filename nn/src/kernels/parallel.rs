@@ -84,6 +84,15 @@ impl<T> Shared<T> {
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 
+    /// Where element `start` is.
+    ///
+    /// # Safety
+    /// `start` lies within the slice.
+    pub unsafe fn pointer(&self, start: usize) -> *mut T {
+        // SAFETY: by this function's contract.
+        unsafe { self.0.add(start) }
+    }
+
     /// All elements.
     ///
     /// # Safety

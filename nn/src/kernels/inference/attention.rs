@@ -3,7 +3,9 @@
 use super::super::attention::{prepare, rotary_angles};
 use super::super::elementwise::exp;
 use super::super::norm::{lane_max, lane_sum};
+use super::super::parallel::SharedMut;
 use super::super::small_product::{SMALL_WIDTH_STEP, multiply_small};
+use super::super::transpose::{Rows, transpose_to};
 use super::super::{kernel, multiply_add};
 use crate::transformer::CachedFrame;
 use std::collections::VecDeque;
@@ -45,7 +47,7 @@ pub struct MemberBuffers {
 impl MemberBuffers {
     fn fit(&mut self, rows: usize, sizes: HeadSizes) {
         let dense = rows * sizes.head_width;
-        self.query.resize(dense.max(sizes.head_width), 0.0);
+        self.query.resize(dense, 0.0);
         self.result.resize(dense, 0.0);
         self.scores.resize(rows * sizes.padded(), 0.0);
     }
@@ -63,21 +65,8 @@ pub fn attend_space(
     let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
     let rows = out.len() / full;
     buffers.fit(rows, sizes);
-    let factor = (width as f32).sqrt().recip();
     for head in 0..sizes.heads {
-        for (query, qkv) in buffers
-            .query
-            .chunks_exact_mut(width)
-            .zip(qkv.chunks_exact(3 * full))
-        {
-            prepare(
-                query,
-                &qkv[head * width..][..width],
-                query_scale,
-                factor,
-                None,
-            );
-        }
+        head_queries(&mut buffers.query, qkv, query_scale, full, head);
         let keys = &keys[head * width * padded..][..width * padded];
         multiply_small(
             &mut buffers.scores,
@@ -128,93 +117,177 @@ kernel! {
     }
 }
 
-/// Makes a row's key and value of one frame, `[D]` each, from its `qkv` `[3 * D]`; `angles` turn the keys of temporal attention.
-pub fn key_and_value(
-    key: &mut [f32],
-    value: &mut [f32],
-    qkv: &[f32],
-    key_scale: &[f32],
-    angles: Option<(&[f32], &[f32])>,
-) {
-    let (width, full) = (key_scale.len(), key.len());
-    for (key, qkv) in key
-        .chunks_exact_mut(width)
-        .zip(qkv[full..].chunks_exact(width))
-    {
-        prepare(key, qkv, key_scale, 1.0, angles);
-    }
-    value.copy_from_slice(&qkv[2 * full..]);
-}
-
-/// The past of one layer as a position's temporal attention reads it.
+/// The past of one layer as temporal attention reads it.
 #[derive(Clone, Copy)]
 pub struct Past<'a> {
     pub frames: &'a VecDeque<Arc<CachedFrame>>,
     pub layer: usize,
 }
 
-/// Temporal attention of one row, number `row` of its frame, to the same position in the past and to its own `key` and `value`.
+/// Weights of temporal attention, and the angles of the frame at hand.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    pub query_scale: &'a [f32],
+    pub key_scale: &'a [f32],
+    pub angles: (&'a [f32], &'a [f32]),
+}
+
+/// Temporal attention of some rows `qkv` `[rows, 3 * D]`, numbers `first` and on of their frame, to the same positions in the past and to themselves,
+/// into `out` `[rows, D]`. Their own `keys` and `values`, `[rows, D]`, are made here.
 #[allow(clippy::too_many_arguments)]
 pub fn attend_time(
     out: &mut [f32],
     qkv: &[f32],
-    query_scale: &[f32],
-    [key, value]: [&[f32]; 2],
+    [keys, values]: [&mut [f32]; 2],
+    turn: Turn,
     past: Past,
-    row: usize,
-    angles: (&[f32], &[f32]),
+    first: usize,
+    full: usize,
     buffers: &mut MemberBuffers,
 ) {
-    let (width, full) = (query_scale.len(), out.len());
-    let factor = (width as f32).sqrt().recip();
-    buffers.query.resize(buffers.query.len().max(width), 0.0);
-    buffers
-        .scores
-        .resize(buffers.scores.len().max(past.frames.len() + 1), 0.0);
-    let query = &mut buffers.query[..width];
-    let scores = &mut buffers.scores[..past.frames.len() + 1];
-    for (head, out) in out.chunks_exact_mut(width).enumerate() {
-        prepare(
+    let heads = full / turn.query_scale.len();
+    buffers.query.resize(buffers.query.len().max(full), 0.0);
+    buffers.scores.resize(
+        buffers.scores.len().max((past.frames.len() + 1) * heads),
+        0.0,
+    );
+    let own = keys
+        .chunks_exact_mut(full)
+        .zip(values.chunks_exact_mut(full));
+    let sides = out.chunks_exact_mut(full).zip(qkv.chunks_exact(3 * full));
+    for (row, ((key, value), (out, qkv))) in own.zip(sides).enumerate() {
+        let query = &mut buffers.query[..full];
+        turn_row(query, key, value, qkv, turn);
+        attend_row(
+            out,
             query,
-            &qkv[head * width..][..width],
-            query_scale,
-            factor,
-            Some(angles),
+            [key, value],
+            past,
+            first + row,
+            turn.query_scale.len(),
+            &mut buffers.scores,
         );
-        let part = head * width..(head + 1) * width;
-        let own = [&key[part.clone()], &value[part]];
-        attend_position(out, query, past, row * full + head * width, own, scores);
     }
 }
 
 kernel! {
-    /// One query against the keys and values that start at `start` in each past frame, and its own.
-    fn attend_position(out: &mut [f32], query: &[f32], past: Past, start: usize, own: [&[f32]; 2], scores: &mut [f32]) {
-        let width = query.len();
-        let side = |values: bool, frame: usize| match past.frames.get(frame) {
-            Some(frame) => {
-                let (keys, others) = frame.layer(past.layer);
-                &(if values { others } else { keys })[start..start + width]
-            }
-            None => &own[usize::from(values)][..width],
-        };
-        let mut largest = f32::NEG_INFINITY;
-        for (frame, score) in scores.iter_mut().enumerate() {
-            let key = side(false, frame);
-            *score = lane_sum(|i| query[i] * key[i], width);
-            largest = largest.max(*score);
+    /// A row's query, key and value, all heads, from its `qkv`.
+    fn turn_row(query: &mut [f32], key: &mut [f32], value: &mut [f32], qkv: &[f32], turn: Turn) {
+        let (full, width) = (query.len(), turn.query_scale.len());
+        let factor = (width as f32).sqrt().recip();
+        let heads = query.chunks_exact_mut(width).zip(key.chunks_exact_mut(width));
+        for (head, (query, key)) in heads.enumerate() {
+            prepare(query, &qkv[head * width..][..width], turn.query_scale, factor, Some(turn.angles));
+            prepare(key, &qkv[full + head * width..][..width], turn.key_scale, 1.0, Some(turn.angles));
         }
-        let mut sum = 0.0;
-        for score in scores.iter_mut() {
-            *score = exp::<FUSED>(*score - largest);
-            sum += *score;
+        value.copy_from_slice(&qkv[2 * full..][..full]);
+    }
+}
+
+kernel! {
+    /// One row's queries, all heads, against the keys and values of row `row` of each past frame, and its own.
+    fn attend_row(out: &mut [f32], query: &[f32], own: [&[f32]; 2], past: Past, row: usize, width: usize, scores: &mut [f32]) {
+        let full = query.len();
+        let heads = full / width;
+        let frames = past.frames.len() + 1;
+        let side = |values: usize, frame: usize| match past.frames.get(frame) {
+            Some(frame) => &frame.layer(past.layer)[values][row * full..][..full],
+            None => &own[values][..full],
+        };
+        // Scores lie by head, then by frame.
+        for frame in 0..frames {
+            let key = side(0, frame);
+            for head in 0..heads {
+                let (query, key) = (&query[head * width..][..width], &key[head * width..][..width]);
+                scores[head * frames + frame] = lane_sum(|i| query[i] * key[i], width);
+            }
+        }
+        for scores in scores.chunks_exact_mut(frames).take(heads) {
+            let largest = lane_max(scores);
+            for score in scores.iter_mut() {
+                *score = exp::<FUSED>(*score - largest);
+            }
+            let factor = 1.0 / lane_sum(|i| scores[i], frames);
+            for score in scores.iter_mut() {
+                *score *= factor;
+            }
         }
         out.fill(0.0);
-        for (frame, score) in scores.iter().enumerate() {
-            let (weight, value) = (*score / sum, side(true, frame));
-            for i in 0..width {
-                out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
+        for frame in 0..frames {
+            let value = side(1, frame);
+            for head in 0..heads {
+                let (out, value) = (&mut out[head * width..][..width], &value[head * width..][..width]);
+                let weight = scores[head * frames + frame];
+                for i in 0..width {
+                    out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
+                }
             }
+        }
+    }
+}
+
+kernel! {
+    /// Keys of one head of some rows `qkv` `[rows, 3 * D]`, dense.
+    fn head_keys(keys: &mut [f32], qkv: &[f32], key_scale: &[f32], full: usize, head: usize) {
+        let width = key_scale.len();
+        for (key, qkv) in keys.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * full)) {
+            prepare(key, &qkv[full + head * width..][..width], key_scale, 1.0, None);
+        }
+    }
+}
+
+kernel! {
+    /// Queries of one head of some rows `qkv` `[rows, 3 * D]`, dense.
+    fn head_queries(queries: &mut [f32], qkv: &[f32], query_scale: &[f32], full: usize, head: usize) {
+        let width = query_scale.len();
+        let factor = (width as f32).sqrt().recip();
+        for (query, qkv) in queries.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * full)) {
+            prepare(query, &qkv[head * width..][..width], query_scale, factor, None);
+        }
+    }
+}
+
+/// Writes the keys and values of some rows, from number `first` on, where all threads will read them: keys `[H, W, padded]`, values `[H, S, W]`.
+///
+/// # Safety
+/// Both are as long as that, and nobody else uses these rows' columns and lines of them.
+pub unsafe fn lay_out(
+    [keys, values]: [SharedMut; 2],
+    qkv: &[f32],
+    key_scale: &[f32],
+    sizes: HeadSizes,
+    first: usize,
+    buffers: &mut MemberBuffers,
+) {
+    let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
+    let count = qkv.len() / (3 * full);
+    if count == 0 {
+        return;
+    }
+    buffers.key.resize(count * width, 0.0);
+    for head in 0..sizes.heads {
+        head_keys(&mut buffers.key, qkv, key_scale, full, head);
+        let rows = Rows {
+            data: &buffers.key,
+            stride: width,
+            count,
+            width,
+        };
+        // SAFETY: these columns of the head's keys belong to this call by its contract.
+        unsafe {
+            transpose_to(
+                keys.pointer(head * width * padded + first).cast(),
+                padded,
+                rows,
+            )
+        };
+        // SAFETY: so do these lines of the head's values.
+        let values = unsafe { values.row((head * sizes.positions + first) * width, count * width) };
+        for (value, qkv) in values
+            .chunks_exact_mut(width)
+            .zip(qkv.chunks_exact(3 * full))
+        {
+            value.copy_from_slice(&qkv[2 * full + head * width..][..width]);
         }
     }
 }

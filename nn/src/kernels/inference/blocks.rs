@@ -4,7 +4,7 @@ use super::super::norm::rms_norm_rows;
 use super::super::parallel::SharedMut;
 use super::super::product::{Finish, PackedWeight};
 use super::attention::{
-    HeadSizes, MemberBuffers, Past, angles_of, attend_space, attend_time, key_and_value,
+    HeadSizes, MemberBuffers, Past, Turn, angles_of, attend_space, attend_time, lay_out,
 };
 use super::team::{Member, Team};
 use crate::kernels::parallel::Shared;
@@ -234,7 +234,17 @@ impl PackedBlocks {
             block.space.norm.apply(normal, x, pass.condition, buffers);
             block.space.qkv.apply(qkv, normal, Finish::Write);
             let sides = [shared.keys[index % 2], shared.values[index % 2]];
-            self.lay_out(&block.space, qkv, rows.clone(), sides, buffers);
+            // SAFETY: each thread lays out its own rows; nobody reads them before the threads have met.
+            unsafe {
+                lay_out(
+                    sides,
+                    qkv,
+                    &block.space.key_scale,
+                    self.sizes(),
+                    rows.start,
+                    buffers,
+                )
+            };
             member.meet();
             // SAFETY: all threads have written their part of these and write to the other pair until they meet again.
             let all = sides.map(|side| unsafe { side.whole() });
@@ -256,16 +266,12 @@ impl PackedBlocks {
                     frames: pass.cache.frames(),
                     layer: temporal,
                 };
-                self.attend_time(
-                    time,
-                    attended,
-                    qkv,
-                    frame,
-                    past,
-                    rows.clone(),
-                    pass.angles,
-                    buffers,
-                );
+                let turn = Turn {
+                    query_scale: &time.query_scale,
+                    key_scale: &time.key_scale,
+                    angles: pass.angles.split_at(pass.angles.len() / 2),
+                };
+                attend_time(attended, qkv, frame, turn, past, rows.start, width, buffers);
                 time.out.apply(x, attended, Finish::Add);
                 temporal += 1;
             }
@@ -284,67 +290,6 @@ impl PackedBlocks {
             // SAFETY: these are the results of this thread's own rows.
             let out = unsafe { out.row(first, (rows.end - start) * outputs) };
             projection.apply(out, &x[skipped..], &mut normal[skipped..]);
-        }
-    }
-
-    /// Writes the keys and values of some rows where all threads will read them: keys `[H, W, padded]`, values `[H, S, W]`.
-    fn lay_out(
-        &self,
-        layer: &AttentionWeights,
-        qkv: &[f32],
-        rows: Range<usize>,
-        [keys, values]: [SharedMut; 2],
-        buffers: &mut MemberBuffers,
-    ) {
-        let sizes = self.sizes();
-        let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
-        let key = &mut buffers.key;
-        key.resize(width, 0.0);
-        for (row, qkv) in rows.zip(qkv.chunks_exact(3 * full)) {
-            for head in 0..sizes.heads {
-                let part = &qkv[full + head * width..][..width];
-                super::super::attention::prepare(key, part, &layer.key_scale, 1.0, None);
-                for (i, number) in key.iter().enumerate() {
-                    // SAFETY: each row has its own column of the keys; nobody reads them before the threads have met.
-                    unsafe { keys.row((head * width + i) * padded + row, 1)[0] = *number };
-                }
-                // SAFETY: each row has its own part of the values; nobody reads them before the threads have met.
-                let value = unsafe { values.row((head * sizes.positions + row) * width, width) };
-                value.copy_from_slice(&qkv[2 * full + head * width..][..width]);
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn attend_time(
-        &self,
-        layer: &AttentionWeights,
-        out: &mut [f32],
-        qkv: &[f32],
-        [keys, values]: [&mut [f32]; 2],
-        past: Past,
-        rows: Range<usize>,
-        angles: &[f32],
-        buffers: &mut MemberBuffers,
-    ) {
-        let width = self.sizes().width();
-        let angles = angles.split_at(angles.len() / 2);
-        let own = keys
-            .chunks_exact_mut(width)
-            .zip(values.chunks_exact_mut(width));
-        let sides = out.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * width));
-        for ((row, (key, value)), (out, qkv)) in rows.zip(own).zip(sides) {
-            key_and_value(key, value, qkv, &layer.key_scale, Some(angles));
-            attend_time(
-                out,
-                qkv,
-                &layer.query_scale,
-                [key, value],
-                past,
-                row,
-                angles,
-                buffers,
-            );
         }
     }
 }

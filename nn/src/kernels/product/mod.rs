@@ -32,6 +32,12 @@ pub(super) use pack::even_part;
 use pack::{Buffer, with_buffer};
 use rayon::prelude::*;
 
+/// Whether the CPU rounds to bf16 and multiplies pairs of it.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_pairs() -> bool {
+    brain::usable()
+}
+
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
 /// Most rows that one task packs: their share of `left` stays in the second cache level.

@@ -5,6 +5,7 @@
 use super::{Matrix, Unit};
 use crate::kernels::kernel;
 use crate::kernels::parallel::SharedWords;
+use crate::kernels::transpose::{Rows, brain, transpose, transpose_pairs};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -102,6 +103,18 @@ struct Source<'a> {
     depth: usize,
 }
 
+impl<'a> Source<'a> {
+    /// The lanes as rows, where they lie together along `k`.
+    fn rows(&self) -> Rows<'a> {
+        Rows {
+            data: self.data,
+            stride: self.lane_stride,
+            count: self.lanes,
+            width: self.depth,
+        }
+    }
+}
+
 /// Packs `rows` of `left` over `depth` into panels, one after another, each as long as if it had all the rows of a tile.
 pub fn left(
     unit: Unit,
@@ -166,76 +179,78 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     }
 }
 
-/// `x` rounded to bf16, to nearest, ties to even; what is not a number stays so.
-#[inline(always)]
-pub fn brain(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    if x.is_nan() {
-        (bits >> 16) | 0x40
-    } else {
-        rounded
-    }
-}
-
 #[inline(always)]
 fn pair(first: f32, second: f32) -> u32 {
     brain(first) | (brain(second) << 16)
 }
 
+/// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
+fn single(out: &mut [u32], source: Source, width: usize) {
+    let Source {
+        data,
+        lane_stride,
+        depth_stride,
+        lanes,
+        depth,
+    } = source;
+    if lanes < width {
+        out[..depth * width].fill(0);
+    }
+    if depth_stride == 1 {
+        transpose(out, width, source.rows());
+    } else {
+        assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
+        single_lines(out, data, [depth_stride, lanes, depth, width]);
+    }
+}
+
 kernel! {
-    /// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
-    fn single(out: &mut [u32], source: Source, width: usize) {
-        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
-        if lanes < width {
-            out[..depth * width].fill(0);
-        }
-        if lane_stride == 1 {
-            for (l, out) in out.chunks_exact_mut(width).take(depth).enumerate() {
-                for (out, x) in out.iter_mut().zip(&data[l * depth_stride..][..lanes]) {
-                    *out = x.to_bits();
-                }
-            }
-        } else {
-            for lane in 0..if depth == 0 { 0 } else { lanes } {
-                let line = &data[lane * lane_stride..][..(depth - 1) * depth_stride + 1];
-                for (out, x) in out[lane..].iter_mut().step_by(width).zip(line.iter().step_by(depth_stride)) {
-                    *out = x.to_bits();
-                }
+    fn single_lines(out: &mut [u32], data: &[f32], sizes: [usize; 4]) {
+        let [stride, lanes, depth, width] = sizes;
+        for (l, out) in out.chunks_exact_mut(width).take(depth).enumerate() {
+            for (out, x) in out.iter_mut().zip(&data[l * stride..][..lanes]) {
+                *out = x.to_bits();
             }
         }
     }
 }
 
+/// A panel `[words, width]` of pairs, of as many words as `out` has room for; lanes beyond the source's and numbers beyond `depth` are zeros.
+fn pairs(out: &mut [u32], source: Source, width: usize) {
+    let Source {
+        data,
+        lane_stride,
+        depth_stride,
+        lanes,
+        depth,
+    } = source;
+    let whole = depth / 2;
+    if lanes < width {
+        out.fill(0);
+    } else {
+        out[whole * width..].fill(0);
+    }
+    if depth_stride == 1 {
+        transpose_pairs(out, width, source.rows());
+    } else {
+        assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
+        pair_lines(out, data, [depth_stride, lanes, whole, width]);
+    }
+    if depth % 2 == 1 {
+        for lane in 0..lanes {
+            out[whole * width + lane] =
+                pair(data[lane * lane_stride + (depth - 1) * depth_stride], 0.0);
+        }
+    }
+}
+
 kernel! {
-    /// A panel `[words, width]` of pairs, of as many words as `out` has room for; lanes beyond the source's and numbers beyond `depth` are zeros.
-    fn pairs(out: &mut [u32], source: Source, width: usize) {
-        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
-        let whole = depth / 2;
-        if lanes < width {
-            out.fill(0);
-        } else {
-            out[whole * width..].fill(0);
-        }
-        if lane_stride == 1 {
-            for (l, out) in out.chunks_exact_mut(width).take(whole).enumerate() {
-                let first = &data[2 * l * depth_stride..][..lanes];
-                let second = &data[(2 * l + 1) * depth_stride..][..lanes];
-                for i in 0..lanes {
-                    out[i] = pair(first[i], second[i]);
-                }
-            }
-        } else {
-            for lane in 0..lanes {
-                let line = &data[lane * lane_stride..];
-                for l in 0..whole {
-                    out[l * width + lane] = pair(line[2 * l * depth_stride], line[(2 * l + 1) * depth_stride]);
-                }
-            }
-        }
-        if depth % 2 == 1 {
-            for lane in 0..lanes {
-                out[whole * width + lane] = pair(data[lane * lane_stride + (depth - 1) * depth_stride], 0.0);
+    fn pair_lines(out: &mut [u32], data: &[f32], sizes: [usize; 4]) {
+        let [stride, lanes, words, width] = sizes;
+        for (l, out) in out.chunks_exact_mut(width).take(words).enumerate() {
+            let (first, second) = (&data[2 * l * stride..][..lanes], &data[(2 * l + 1) * stride..][..lanes]);
+            for ((out, first), second) in out.iter_mut().zip(first).zip(second) {
+                *out = pair(*first, *second);
             }
         }
     }
