@@ -158,7 +158,10 @@ impl Dynamics {
             .actions
             .index_select(&actions.flatten_all()?, 0)?
             .reshape((batch, frames, 1, width))?;
-        Ok(Tensor::cat(&[&action, &token], 2)?.broadcast_add(&self.position)?)
+        Ok(ops::add_rows(
+            &Tensor::cat(&[&action, &token], 2)?,
+            &self.position,
+        )?)
     }
 
     /// What a forecast adds to its frames' tokens, `[B, C, N, D]`; `None` where the model has no use for one.
@@ -185,7 +188,7 @@ impl Dynamics {
             .narrow(2, 1, self.config.tokens_per_frame())?
             .contiguous()?;
         let logits = ops::linear(&ops::rms_norm(&tokens, &self.norm)?, &self.output)?;
-        Ok(logits.broadcast_add(&self.output_bias)?)
+        Ok(ops::add_rows(&logits, &self.output_bias)?)
     }
 
     /// Logits `[B, T, K]` of the next action from the transformer's output `[B, T, N + 1, D]`: read where the last action stands, which

@@ -24,6 +24,7 @@ mod optimizer;
 mod parameters;
 mod precision;
 mod process;
+pub mod profile;
 pub mod quality;
 pub mod quantizer;
 mod random;

@@ -633,10 +633,16 @@ mod tests {
         let pairs = |frames| {
             count::attention_pairs(|| model.forward(&noise((1, frames, 5, 32), 3), None).unwrap()).1
         };
-        let (eight, sixteen, thirty_two) = (pairs(8), pairs(16), pairs(32));
-        // Layers x heads x (space: frames x 5 x 5, time: 5 x pairs within the window).
-        assert_eq!(eight, 3 * 2 * (8 * 25 + 5 * (1 + 2 + 3 + 4 * 5)));
-        assert_eq!(thirty_two - sixteen, 2 * (sixteen - eight));
+        let paired = |frames| {
+            count::attention_pairs(|| model.forward_paired(&noise((2, frames, 5, 32), 3)).unwrap())
+                .1
+        };
+        // Layers x heads x (space: frames x 5 x 5, time: 5 x pairs of the frames that each segment of four sees).
+        assert_eq!(pairs(16), 3 * 2 * (16 * 25 + 5 * (4 * 4 + 3 * 7 * 7)));
+        for count in [&pairs as &dyn Fn(usize) -> u64, &paired] {
+            assert_eq!(count(48) - count(32), count(32) - count(16));
+            assert!(count(64) < 5 * count(16));
+        }
         Ok(())
     }
 

@@ -95,6 +95,7 @@ pub(super) fn rotary_angles(frame: u64, head_width: usize) -> Vec<f32> {
 struct Plan {
     sizes: Sizes,
     pattern: Pattern,
+    segment: Segment,
     /// Rows of one problem.
     length: usize,
     /// `length` rounded up to what the small products want.
@@ -104,27 +105,67 @@ struct Plan {
     rotary: Option<RotaryTable>,
 }
 
+/// Frames of a clip that are worked on at once: as many as the window holds, and those before them that they see. Long clips so cost in
+/// proportion to their length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    /// The first frame that is seen.
+    first: usize,
+    /// Frames that are seen.
+    frames: usize,
+    /// Frames at the start that are only seen; their own results belong to another segment.
+    only_seen: usize,
+}
+
+impl Segment {
+    /// The segments of a clip.
+    fn all(sizes: Sizes, pattern: Pattern) -> Vec<Self> {
+        let whole = Self {
+            first: 0,
+            frames: sizes.frames,
+            only_seen: 0,
+        };
+        match pattern {
+            Pattern::Time { window } | Pattern::PairedTime { window }
+                if sizes.frames > 2 * window =>
+            {
+                let segment = |start: usize| {
+                    let first = (start + 1).saturating_sub(window);
+                    Self {
+                        first,
+                        frames: (start + window).min(sizes.frames) - first,
+                        only_seen: start - first,
+                    }
+                };
+                (0..sizes.frames).step_by(window).map(segment).collect()
+            }
+            _ => vec![whole],
+        }
+    }
+}
+
 impl Plan {
-    fn new(sizes: Sizes, pattern: Pattern) -> Self {
+    fn new(sizes: Sizes, pattern: Pattern, segment: Segment) -> Self {
         let length = match pattern {
             Pattern::Space => sizes.positions,
-            Pattern::Time { .. } => sizes.frames,
-            Pattern::PairedTime { .. } => 2 * sizes.frames,
+            Pattern::Time { .. } => segment.frames,
+            Pattern::PairedTime { .. } => 2 * segment.frames,
         };
         let padded = length.next_multiple_of(SMALL_WIDTH_STEP);
         let mut mask = vec![f32::NEG_INFINITY; length * padded];
         for i in 0..length {
             for j in 0..length {
-                if allowed(pattern, sizes.frames, i, j) {
+                if allowed(pattern, segment.frames, i, j) {
                     mask[i * padded + j] = 0.0;
                 }
             }
         }
         let rotary = (pattern != Pattern::Space)
-            .then(|| RotaryTable::new(0, sizes.frames, sizes.head_width));
+            .then(|| RotaryTable::new(segment.first as u64, segment.frames, sizes.head_width));
         Self {
             sizes,
             pattern,
+            segment,
             length,
             padded,
             mask,
@@ -133,7 +174,18 @@ impl Plan {
     }
 
     fn problems(&self) -> usize {
-        self.sizes.rows() / self.length
+        let rows = match self.pattern {
+            Pattern::Space => self.sizes.positions,
+            Pattern::Time { .. } => self.sizes.frames,
+            Pattern::PairedTime { .. } => 2 * self.sizes.frames,
+        };
+        self.sizes.rows() / rows
+    }
+
+    /// Whether the results of row `i` of a problem belong to this segment.
+    #[inline(always)]
+    fn owns(&self, i: usize) -> bool {
+        self.pattern == Pattern::Space || i % self.segment.frames >= self.segment.only_seen
     }
 
     /// The angles that row `i` of a problem is turned by.
@@ -141,7 +193,7 @@ impl Plan {
     fn angles(&self, i: usize) -> Option<(&[f32], &[f32])> {
         self.rotary
             .as_ref()
-            .map(|table| table.at(i % self.sizes.frames))
+            .map(|table| table.at(i % self.segment.frames))
     }
 
     /// The row of `qkv` that is row `i` of a problem.
@@ -155,10 +207,16 @@ impl Plan {
         let (clip, position) = (problem / positions, problem % positions);
         match self.pattern {
             Pattern::Space => problem * positions + i,
-            Pattern::Time { .. } => (clip * frames + i) * positions + position,
+            Pattern::Time { .. } => (clip * frames + self.segment.first + i) * positions + position,
             Pattern::PairedTime { .. } => {
-                let clip = clip + if i < frames { 0 } else { batch / 2 };
-                (clip * frames + i % frames) * positions + position
+                let clip = clip
+                    + if i < self.segment.frames {
+                        0
+                    } else {
+                        batch / 2
+                    };
+                let frame = self.segment.first + i % self.segment.frames;
+                (clip * frames + frame) * positions + position
             }
         }
     }
@@ -178,11 +236,13 @@ pub(crate) fn allowed(pattern: Pattern, frames: usize, i: usize, j: usize) -> bo
     }
 }
 
-/// Pairs of rows that attend to each other in one call, over all heads: the cost of attention.
+/// Pairs of rows whose score one call computes, over all heads, the masked ones included: the cost of attention.
 pub fn pair_count(sizes: Sizes, pattern: Pattern) -> u64 {
-    let plan = Plan::new(sizes, pattern);
-    let per_problem = plan.mask.iter().filter(|&&value| value == 0.0).count();
-    (per_problem * plan.problems() * sizes.heads) as u64
+    let plans = Segment::all(sizes, pattern)
+        .into_iter()
+        .map(|segment| Plan::new(sizes, pattern, segment));
+    let pairs = plans.map(|plan| plan.length * plan.length * plan.problems() * sizes.heads);
+    pairs.sum::<usize>() as u64
 }
 
 /// Dense buffers of one problem and head; one set per thread.
@@ -254,7 +314,7 @@ pub(super) fn prepare(
     }
 }
 
-/// Undoes [`prepare`] for gradients: writes `dx`, adds to `dscale`; `gradient` is used up.
+/// Undoes [`prepare`] for gradients: adds to `dx` and `dscale`; `gradient` is used up.
 #[inline(always)]
 fn prepare_backward(
     dx: &mut [f32],
@@ -274,7 +334,7 @@ fn prepare_backward(
     let r = inverse_root_mean_square(x);
     let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
     for i in 0..width {
-        dx[i] = factor * r * (gradient[i] * scale[i] - x[i] * projection);
+        dx[i] += factor * r * (gradient[i] * scale[i] - x[i] * projection);
         dscale[i] += factor * gradient[i] * x[i] * r;
     }
 }
@@ -361,7 +421,9 @@ kernel! {
             let (q, k) = (&qkv[start..][..width], &qkv[start + full..][..width]);
             prepare_backward(dq, dquery_scale, &mut scratch.dq[dense.clone()], q, scales[0], factor, angles);
             prepare_backward(dk, dkey_scale, &mut scratch.dk[dense.clone()], k, scales[1], 1.0, angles);
-            dv.copy_from_slice(&scratch.dv[dense]);
+            for (dv, own) in dv.iter_mut().zip(&scratch.dv[dense]) {
+                *dv += own;
+            }
         }
     }
 }
@@ -399,35 +461,40 @@ pub fn forward(
     sizes: Sizes,
     pattern: Pattern,
 ) -> Vec<f32> {
-    let plan = Plan::new(sizes, pattern);
-    let (width, full) = (sizes.head_width, sizes.width());
-    let mut out = vec![0.0; sizes.rows() * full];
-    let shared = SharedMut::new(&mut out);
-    let run = |scratch: &mut Scratch, problem: usize| {
-        for head in 0..sizes.heads {
-            weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
-            multiply_small(
-                &mut scratch.dout,
-                &scratch.p,
-                plan.padded,
-                1,
-                &scratch.v,
-                plan.length,
-                width,
-                plan.length,
-            );
-            for i in 0..plan.length {
-                // SAFETY: a row belongs to one problem, and each head has its own part of it; `out` outlives the loop.
-                let target =
-                    unsafe { shared.row(plan.row(problem, i) * full + head * width, width) };
-                target.copy_from_slice(&scratch.dout[i * width..][..width]);
+    crate::profile::operation("attention", || {
+        let (width, full) = (sizes.head_width, sizes.width());
+        let mut out = vec![0.0; sizes.rows() * full];
+        let shared = SharedMut::new(&mut out);
+        let run = |plan: &Plan, scratch: &mut Scratch, problem: usize| {
+            for head in 0..sizes.heads {
+                weights(scratch, plan, qkv, [query_scale, key_scale], problem, head);
+                multiply_small(
+                    &mut scratch.dout,
+                    &scratch.p,
+                    plan.padded,
+                    1,
+                    &scratch.v,
+                    plan.length,
+                    width,
+                    plan.length,
+                );
+                for i in (0..plan.length).filter(|&i| plan.owns(i)) {
+                    // SAFETY: a row belongs to one problem, and each head has its own part of it; `out` outlives the loop.
+                    let target =
+                        unsafe { shared.row(plan.row(problem, i) * full + head * width, width) };
+                    target.copy_from_slice(&scratch.dout[i * width..][..width]);
+                }
             }
+        };
+        for segment in Segment::all(sizes, pattern) {
+            let plan = Plan::new(sizes, pattern, segment);
+            (0..plan.problems()).into_par_iter().for_each_init(
+                || Scratch::new(&plan),
+                |scratch, problem| run(&plan, scratch, problem),
+            );
         }
-    };
-    (0..plan.problems())
-        .into_par_iter()
-        .for_each_init(|| Scratch::new(&plan), run);
-    out
+        out
+    })
 }
 
 /// Gradients of [`forward`] with respect to `qkv`, `query_scale` and `key_scale`.
@@ -439,79 +506,92 @@ pub fn backward(
     sizes: Sizes,
     pattern: Pattern,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let plan = Plan::new(sizes, pattern);
-    let (width, full) = (sizes.head_width, sizes.width());
-    let mut dqkv = vec![0.0; qkv.len()];
-    let mut dscales = vec![0.0; plan.problems() * 2 * width];
-    let shared = SharedMut::new(&mut dqkv);
-    let run = |scratch: &mut Scratch, (problem, dscales): (usize, &mut [f32])| {
-        for head in 0..sizes.heads {
-            weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
-            for i in 0..plan.length {
-                let row = &dout[plan.row(problem, i) * full + head * width..][..width];
-                scratch.dout[i * width..][..width].copy_from_slice(row);
+    crate::profile::operation("attention", || {
+        let (width, full) = (sizes.head_width, sizes.width());
+        let mut dqkv = vec![0.0; qkv.len()];
+        let segments = Segment::all(sizes, pattern);
+        let problems = segments
+            .first()
+            .map_or(0, |&segment| Plan::new(sizes, pattern, segment).problems());
+        let mut dscales = vec![0.0; problems * 2 * width];
+        let shared = SharedMut::new(&mut dqkv);
+        let run = |plan: &Plan, scratch: &mut Scratch, problem: usize, dscales: &mut [f32]| {
+            for head in 0..sizes.heads {
+                weights(scratch, plan, qkv, [query_scale, key_scale], problem, head);
+                for i in 0..plan.length {
+                    let own = &mut scratch.dout[i * width..][..width];
+                    match plan.owns(i) {
+                        true => own.copy_from_slice(
+                            &dout[plan.row(problem, i) * full + head * width..][..width],
+                        ),
+                        false => own.fill(0.0),
+                    }
+                }
+                let (length, padded) = (plan.length, plan.padded);
+                multiply_small(
+                    &mut scratch.dv,
+                    &scratch.p,
+                    1,
+                    padded,
+                    &scratch.dout,
+                    length,
+                    width,
+                    length,
+                );
+                flip(&mut scratch.flipped, &scratch.v, width, padded);
+                multiply_small(
+                    &mut scratch.dp,
+                    &scratch.dout,
+                    width,
+                    1,
+                    &scratch.flipped,
+                    length,
+                    padded,
+                    width,
+                );
+                softmax_backward(&mut scratch.dp, &scratch.p, padded);
+                multiply_small(
+                    &mut scratch.dq,
+                    &scratch.dp,
+                    padded,
+                    1,
+                    &scratch.k,
+                    length,
+                    width,
+                    length,
+                );
+                multiply_small(
+                    &mut scratch.dk,
+                    &scratch.dp,
+                    1,
+                    padded,
+                    &scratch.q,
+                    length,
+                    width,
+                    length,
+                );
+                scatter(
+                    shared,
+                    dscales,
+                    scratch,
+                    plan,
+                    qkv,
+                    [query_scale, key_scale],
+                    problem,
+                    head,
+                );
             }
-            let (length, padded) = (plan.length, plan.padded);
-            multiply_small(
-                &mut scratch.dv,
-                &scratch.p,
-                1,
-                padded,
-                &scratch.dout,
-                length,
-                width,
-                length,
-            );
-            flip(&mut scratch.flipped, &scratch.v, width, padded);
-            multiply_small(
-                &mut scratch.dp,
-                &scratch.dout,
-                width,
-                1,
-                &scratch.flipped,
-                length,
-                padded,
-                width,
-            );
-            softmax_backward(&mut scratch.dp, &scratch.p, padded);
-            multiply_small(
-                &mut scratch.dq,
-                &scratch.dp,
-                padded,
-                1,
-                &scratch.k,
-                length,
-                width,
-                length,
-            );
-            multiply_small(
-                &mut scratch.dk,
-                &scratch.dp,
-                1,
-                padded,
-                &scratch.q,
-                length,
-                width,
-                length,
-            );
-            scatter(
-                shared,
-                dscales,
-                scratch,
-                &plan,
-                qkv,
-                [query_scale, key_scale],
-                problem,
-                head,
+        };
+        for segment in segments {
+            let plan = Plan::new(sizes, pattern, segment);
+            dscales.par_chunks_mut(2 * width).enumerate().for_each_init(
+                || Scratch::new(&plan),
+                |scratch, (problem, dscales)| run(&plan, scratch, problem, dscales),
             );
         }
-    };
-    dscales.par_chunks_mut(2 * width).enumerate().for_each_init(
-        || Scratch::new(&plan),
-        |scratch, (problem, dscales)| run(scratch, (problem, dscales)),
-    );
-    let sums = sum_rows(&dscales, 2 * width);
-    (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
+        let sums = sum_rows(&dscales, 2 * width);
+        (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
+    })
 }
 
 /// Keys, ready for the product, and values of one frame: two rows of `D` for each of `rows` positions.

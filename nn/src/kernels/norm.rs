@@ -96,24 +96,28 @@ kernel! {
 
 /// `out = x / rms(x) * weight` for each row; a row is as long as `weight`.
 pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32]) {
-    let chunk_len = ROWS * weight.len();
-    for_each_chunk(out, chunk_len, |index, chunk| {
-        rms_norm_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
-    });
+    crate::profile::operation("norm", || {
+        let chunk_len = ROWS * weight.len();
+        for_each_chunk(out, chunk_len, |index, chunk| {
+            rms_norm_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
+        });
+    })
 }
 
 /// Gradients of [`rms_norm`] with respect to `x` and `weight`.
 pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let width = weight.len();
-    let chunk_len = ROWS * width;
-    let mut dx = vec![0.0; x.len()];
-    let mut partial = vec![0.0; x.len().div_ceil(chunk_len) * width];
-    dx.par_chunks_mut(chunk_len)
-        .zip(partial.par_chunks_mut(width))
-        .enumerate()
-        .for_each(|(index, (dx, dweight))| {
-            let range = index * chunk_len..index * chunk_len + dx.len();
-            backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
-        });
-    (dx, sum_rows(&partial, width))
+    crate::profile::operation("norm", || {
+        let width = weight.len();
+        let chunk_len = ROWS * width;
+        let mut dx = vec![0.0; x.len()];
+        let mut partial = vec![0.0; x.len().div_ceil(chunk_len) * width];
+        dx.par_chunks_mut(chunk_len)
+            .zip(partial.par_chunks_mut(width))
+            .enumerate()
+            .for_each(|(index, (dx, dweight))| {
+                let range = index * chunk_len..index * chunk_len + dx.len();
+                backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
+            });
+        (dx, sum_rows(&partial, width))
+    })
 }

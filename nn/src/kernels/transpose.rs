@@ -123,6 +123,73 @@ kernel! {
     }
 }
 
+/// `out[line * width + i] = lines[line][i]`, as bits, for each of `lines.count` lines; nothing else of `out` changes.
+pub fn copy_lines(out: &mut [u32], width: usize, lines: Rows) {
+    if lines.count == 0 || lines.width == 0 {
+        return;
+    }
+    assert!(
+        lines.data.len() >= lines.end() && width >= lines.width,
+        "copied {}x{}",
+        lines.count,
+        lines.width
+    );
+    assert!(
+        out.len() >= (lines.count - 1) * width + lines.width,
+        "copied {}x{}",
+        lines.count,
+        lines.width
+    );
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set() >= InstructionSet::Avx512 {
+        // SAFETY: the CPU has AVX-512 F, and all elements lie within the slices by the checks above.
+        unsafe { avx512::copy_lines(out.as_mut_ptr(), width, lines) };
+        return;
+    }
+    for (out, line) in out
+        .chunks_mut(width)
+        .zip(lines.data.chunks(lines.stride))
+        .take(lines.count)
+    {
+        for (out, x) in out.iter_mut().zip(&line[..lines.width]) {
+            *out = x.to_bits();
+        }
+    }
+}
+
+/// [`copy_lines`] of pairs of lines, rounded to bf16, the first in the lower half of a word. Of an odd number the last line is left out.
+pub fn copy_line_pairs(out: &mut [u32], width: usize, lines: Rows) {
+    let pairs = lines.count / 2;
+    if pairs == 0 || lines.width == 0 {
+        return;
+    }
+    assert!(
+        lines.data.len() >= lines.end() && width >= lines.width,
+        "copied {}x{}",
+        lines.count,
+        lines.width
+    );
+    assert!(
+        out.len() >= (pairs - 1) * width + lines.width,
+        "copied {}x{}",
+        lines.count,
+        lines.width
+    );
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set() >= InstructionSet::Avx512 && super::product::has_pairs() {
+        // SAFETY: the CPU has AVX-512 F, BW and BF16, and all elements lie within the slices by the checks above.
+        unsafe { avx512::copy_line_pairs(out.as_mut_ptr(), width, lines) };
+        return;
+    }
+    for (pair, out) in out.chunks_mut(width).enumerate().take(pairs) {
+        let [first, second] =
+            [2 * pair, 2 * pair + 1].map(|line| &lines.data[line * lines.stride..][..lines.width]);
+        for ((out, first), second) in out.iter_mut().zip(first).zip(second) {
+            *out = brain(*first) | (brain(*second) << 16);
+        }
+    }
+}
+
 /// `x` rounded to bf16, to nearest, ties to even; what is not a number stays so.
 #[inline(always)]
 pub fn brain(x: f32) -> u32 {
@@ -140,10 +207,10 @@ pub fn brain(x: f32) -> u32 {
 mod avx512 {
     use super::Rows;
     use std::arch::x86_64::{
-        __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_mask_storeu_epi32,
-        _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_setzero_si512,
-        _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-        _mm512_unpacklo_epi64,
+        __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_mask_storeu_epi32,
+        _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
+        _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     };
 
     const LANES: usize = 16;
@@ -221,6 +288,56 @@ mod avx512 {
         }
     }
 
+    /// See [`super::copy_lines`].
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F; all elements of `lines`, and where they go, are there.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn copy_lines(out: *mut u32, width: usize, lines: Rows) {
+        for column in (0..lines.width).step_by(LANES) {
+            let mask = mask(lines.width - column);
+            for line in 0..lines.count {
+                // SAFETY: masked to the elements that are there.
+                unsafe {
+                    let words = _mm512_maskz_loadu_epi32(
+                        mask,
+                        lines.data.as_ptr().add(line * lines.stride + column).cast(),
+                    );
+                    _mm512_mask_storeu_epi32(out.add(line * width + column).cast(), mask, words);
+                }
+            }
+        }
+    }
+
+    /// See [`super::copy_line_pairs`].
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F, BW and BF16; all elements of `lines`, and where they go, are there.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub unsafe fn copy_line_pairs(out: *mut u32, width: usize, lines: Rows) {
+        // Sixteen numbers of the first line, then sixteen of the second: taken in turns.
+        let turns: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * LANES) as u16);
+        // SAFETY: the array is 64 bytes long.
+        let turns = unsafe { _mm512_loadu_si512(turns.as_ptr().cast()) };
+        for column in (0..lines.width).step_by(LANES) {
+            let mask = mask(lines.width - column);
+            for pair in 0..lines.count / 2 {
+                // SAFETY: masked to the elements that are there.
+                unsafe {
+                    let start = lines.data.as_ptr().add(2 * pair * lines.stride + column);
+                    let (first, second) = (
+                        _mm512_maskz_loadu_ps(mask, start),
+                        _mm512_maskz_loadu_ps(mask, start.add(lines.stride)),
+                    );
+                    let both =
+                        std::mem::transmute::<_, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                    let words = _mm512_permutexvar_epi16(turns, both);
+                    _mm512_mask_storeu_epi32(out.add(pair * width + column).cast(), mask, words);
+                }
+            }
+        }
+    }
+
     /// Writes `size[0]` lines of `size[1]` words.
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -289,6 +406,26 @@ mod tests {
                 let number = |column: usize| brain(data[row * stride + column]);
                 let expected = if row < count && width >= 2 { number(2 * pair) | (number(2 * pair + 1) << 16) } else { 7 };
                 prop_assert_eq!(*word, expected);
+            }
+        }
+
+        #[test]
+        fn lines_are_copied(count in 1usize..20, width in 1usize..70, wider in 0usize..5) {
+            let stride = width + wider;
+            let data: Vec<f32> = (0..count * stride).map(|i| (i as f32 * 0.37).sin()).collect();
+            let lines = Rows { data: &data, stride, count, width };
+            let mut out = vec![7u32; count * (width + 2)];
+            copy_lines(&mut out, width + 2, lines);
+            for (i, word) in out.iter().enumerate() {
+                let (line, column) = (i / (width + 2), i % (width + 2));
+                prop_assert_eq!(*word, if column < width { data[line * stride + column].to_bits() } else { 7 });
+            }
+            let mut out = vec![7u32; count / 2 * (width + 2)];
+            copy_line_pairs(&mut out, width + 2, lines);
+            for (i, word) in out.iter().enumerate() {
+                let (pair, column) = (i / (width + 2), i % (width + 2));
+                let number = |line: usize| brain(data[line * stride + column]);
+                prop_assert_eq!(*word, if column < width { number(2 * pair) | (number(2 * pair + 1) << 16) } else { 7 });
             }
         }
     }

@@ -95,16 +95,18 @@ fn flow_at(flow: &[f32], cells: &[(usize, f32); 4]) -> (f32, f32) {
 ///
 /// `pictures` is `[R, H, W, C]`, `flow` is `[R, grid_height, grid_width, 2]` as (x, y) in pixels. Returns `[R, H, W, C]`.
 pub fn forward(pictures: &[f32], flow: &[f32], sizes: Sizes) -> Vec<f32> {
-    let mut out = vec![0.0; pictures.len()];
-    let axes = Axes::new(sizes);
-    out.par_chunks_mut(sizes.picture())
-        .enumerate()
-        .for_each(|(index, out)| {
-            let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
-            let flow = &flow[index * sizes.grid()..][..sizes.grid()];
-            forward_rows(out, picture, flow, sizes, &axes, 0);
-        });
-    out
+    crate::profile::operation("warp", || {
+        let mut out = vec![0.0; pictures.len()];
+        let axes = Axes::new(sizes);
+        out.par_chunks_mut(sizes.picture())
+            .enumerate()
+            .for_each(|(index, out)| {
+                let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
+                let flow = &flow[index * sizes.grid()..][..sizes.grid()];
+                forward_rows(out, picture, flow, sizes, &axes, 0);
+            });
+        out
+    })
 }
 
 /// [`forward`] of one picture, its rows shared out among a team.
@@ -177,52 +179,54 @@ pub fn backward(
     flow: &[f32],
     sizes: Sizes,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (rows, columns) = (
-        grid_axis(sizes.height, sizes.grid_height),
-        grid_axis(sizes.width, sizes.grid_width),
-    );
-    let mut dpictures = vec![0.0; pictures.len()];
-    let mut dflow = vec![0.0; flow.len()];
-    let channels = sizes.channels;
-    let pairs = dpictures
-        .par_chunks_mut(sizes.picture())
-        .zip(dflow.par_chunks_mut(sizes.grid()));
-    pairs.enumerate().for_each(|(index, (dpicture, dflow))| {
-        let offset = index * sizes.picture();
-        let picture = &pictures[offset..][..sizes.picture()];
-        let flow = &flow[index * sizes.grid()..][..sizes.grid()];
-        for (pixel, gradient) in gradient[offset..][..sizes.picture()]
-            .chunks_exact(channels)
-            .enumerate()
-        {
-            let (y, x) = (pixel / sizes.width, pixel % sizes.width);
-            let cells = corners(rows[y], columns[x], sizes.grid_width);
-            let (fx, fy) = flow_at(flow, &cells);
-            let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
-            let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
-            let sources = corners(source_y, source_x, sizes.width);
-            // The gradient's product with each of the four colours around the source position.
-            let mut along = [0f32; 4];
-            for (product, (source, weight)) in along.iter_mut().zip(sources) {
-                let start = source * channels;
-                for (channel, g) in gradient.iter().enumerate() {
-                    *product += g * picture[start + channel];
-                    dpicture[start + channel] += g * weight;
+    crate::profile::operation("warp", || {
+        let (rows, columns) = (
+            grid_axis(sizes.height, sizes.grid_height),
+            grid_axis(sizes.width, sizes.grid_width),
+        );
+        let mut dpictures = vec![0.0; pictures.len()];
+        let mut dflow = vec![0.0; flow.len()];
+        let channels = sizes.channels;
+        let pairs = dpictures
+            .par_chunks_mut(sizes.picture())
+            .zip(dflow.par_chunks_mut(sizes.grid()));
+        pairs.enumerate().for_each(|(index, (dpicture, dflow))| {
+            let offset = index * sizes.picture();
+            let picture = &pictures[offset..][..sizes.picture()];
+            let flow = &flow[index * sizes.grid()..][..sizes.grid()];
+            for (pixel, gradient) in gradient[offset..][..sizes.picture()]
+                .chunks_exact(channels)
+                .enumerate()
+            {
+                let (y, x) = (pixel / sizes.width, pixel % sizes.width);
+                let cells = corners(rows[y], columns[x], sizes.grid_width);
+                let (fx, fy) = flow_at(flow, &cells);
+                let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
+                let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
+                let sources = corners(source_y, source_x, sizes.width);
+                // The gradient's product with each of the four colours around the source position.
+                let mut along = [0f32; 4];
+                for (product, (source, weight)) in along.iter_mut().zip(sources) {
+                    let start = source * channels;
+                    for (channel, g) in gradient.iter().enumerate() {
+                        *product += g * picture[start + channel];
+                        dpicture[start + channel] += g * weight;
+                    }
+                }
+                let [top_left, top_right, bottom_left, bottom_right] = along;
+                let mut dx = (top_right - top_left) * (1.0 - source_y.share)
+                    + (bottom_right - bottom_left) * source_y.share;
+                let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
+                    + (bottom_right - top_right) * source_x.share;
+                // Beyond the edge the colour no longer changes with the flow.
+                dx *= f32::from(u8::from(inside_x));
+                dy *= f32::from(u8::from(inside_y));
+                for (cell, weight) in cells {
+                    dflow[2 * cell] += weight * dx;
+                    dflow[2 * cell + 1] += weight * dy;
                 }
             }
-            let [top_left, top_right, bottom_left, bottom_right] = along;
-            let mut dx = (top_right - top_left) * (1.0 - source_y.share)
-                + (bottom_right - bottom_left) * source_y.share;
-            let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
-                + (bottom_right - top_right) * source_x.share;
-            // Beyond the edge the colour no longer changes with the flow.
-            dx *= f32::from(u8::from(inside_x));
-            dy *= f32::from(u8::from(inside_y));
-            for (cell, weight) in cells {
-                dflow[2 * cell] += weight * dx;
-                dflow[2 * cell + 1] += weight * dy;
-            }
-        }
-    });
-    (dpictures, dflow)
+        });
+        (dpictures, dflow)
+    })
 }

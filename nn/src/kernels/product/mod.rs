@@ -90,27 +90,29 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
     assert_eq!(k, right.rows, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "result of a product");
     crate::count::add_product(m, n, k);
-    if k == 0 && !accumulate {
-        out.fill(0.0);
-    }
-    let parts = k.div_ceil(unit.most_depth());
-    let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
-    for part in 0..parts {
-        let depth = even_part(k, parts, part, unit.depth_step());
-        let accumulate = accumulate || part > 0;
-        with_buffer(|right_panels| {
-            pack::right(unit, right_panels, right, depth.clone(), shared);
-            let task = Task {
-                unit,
-                left,
-                depth,
-                n,
-                right_panels,
-                accumulate,
-            };
-            task.rows(out, m, shared);
-        });
-    }
+    crate::profile::operation("product", || {
+        if k == 0 && !accumulate {
+            out.fill(0.0);
+        }
+        let parts = k.div_ceil(unit.most_depth());
+        let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
+        for part in 0..parts {
+            let depth = even_part(k, parts, part, unit.depth_step());
+            let accumulate = accumulate || part > 0;
+            with_buffer(|right_panels| {
+                pack::right(unit, right_panels, right, depth.clone(), shared);
+                let task = Task {
+                    unit,
+                    left,
+                    depth,
+                    n,
+                    right_panels,
+                    accumulate,
+                };
+                task.rows(out, m, shared);
+            });
+        }
+    });
 }
 
 /// The part of a product that belongs to one range of `k`, its right side packed.

@@ -5,7 +5,9 @@
 use super::{Matrix, Unit};
 use crate::kernels::kernel;
 use crate::kernels::parallel::SharedWords;
-use crate::kernels::transpose::{Rows, brain, transpose, transpose_pairs};
+use crate::kernels::transpose::{
+    Rows, brain, copy_line_pairs, copy_lines, transpose, transpose_pairs,
+};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -113,6 +115,16 @@ impl<'a> Source<'a> {
             width: self.depth,
         }
     }
+
+    /// One line for each number along `k`, where the lanes lie side by side.
+    fn lines(&self) -> Rows<'a> {
+        Rows {
+            data: self.data,
+            stride: self.depth_stride,
+            count: self.depth,
+            width: self.lanes,
+        }
+    }
 }
 
 /// Packs `rows` of `left` over `depth` into panels, one after another, each as long as if it had all the rows of a tile.
@@ -187,11 +199,11 @@ fn pair(first: f32, second: f32) -> u32 {
 /// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
 fn single(out: &mut [u32], source: Source, width: usize) {
     let Source {
-        data,
         lane_stride,
         depth_stride,
         lanes,
         depth,
+        ..
     } = source;
     if lanes < width {
         out[..depth * width].fill(0);
@@ -200,18 +212,7 @@ fn single(out: &mut [u32], source: Source, width: usize) {
         transpose(out, width, source.rows());
     } else {
         assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
-        single_lines(out, data, [depth_stride, lanes, depth, width]);
-    }
-}
-
-kernel! {
-    fn single_lines(out: &mut [u32], data: &[f32], sizes: [usize; 4]) {
-        let [stride, lanes, depth, width] = sizes;
-        for (l, out) in out.chunks_exact_mut(width).take(depth).enumerate() {
-            for (out, x) in out.iter_mut().zip(&data[l * stride..][..lanes]) {
-                *out = x.to_bits();
-            }
-        }
+        copy_lines(out, width, source.lines());
     }
 }
 
@@ -234,24 +235,12 @@ fn pairs(out: &mut [u32], source: Source, width: usize) {
         transpose_pairs(out, width, source.rows());
     } else {
         assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
-        pair_lines(out, data, [depth_stride, lanes, whole, width]);
+        copy_line_pairs(out, width, source.lines());
     }
     if depth % 2 == 1 {
         for lane in 0..lanes {
             out[whole * width + lane] =
                 pair(data[lane * lane_stride + (depth - 1) * depth_stride], 0.0);
-        }
-    }
-}
-
-kernel! {
-    fn pair_lines(out: &mut [u32], data: &[f32], sizes: [usize; 4]) {
-        let [stride, lanes, words, width] = sizes;
-        for (l, out) in out.chunks_exact_mut(width).take(words).enumerate() {
-            let (first, second) = (&data[2 * l * stride..][..lanes], &data[(2 * l + 1) * stride..][..lanes]);
-            for ((out, first), second) in out.iter_mut().zip(first).zip(second) {
-                *out = pair(*first, *second);
-            }
         }
     }
 }
