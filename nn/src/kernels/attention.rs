@@ -5,6 +5,7 @@
 //! frame ([`Pattern::Space`]) or one position across frames ([`Pattern::Time`]). Problems are gathered into small dense
 //! buffers, so no transposed copy of the whole tensor is ever made.
 
+use super::buffer::zeros;
 use super::elementwise::exp;
 use super::norm::{inverse_root_mean_square, lane_sum};
 use super::parallel::{SharedMut, sum_rows};
@@ -293,6 +294,18 @@ fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
     }
 }
 
+/// Calls `$function::<W>` with the head width `W`, so that the usual ones are unrolled; 0 stands for one that is known at run time only.
+macro_rules! by_head_width {
+    ($width:expr, $function:ident $arguments:tt) => {
+        match $width {
+            16 => $function::<16> $arguments,
+            32 => $function::<32> $arguments,
+            64 => $function::<64> $arguments,
+            _ => $function::<0> $arguments,
+        }
+    };
+}
+
 /// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
 #[inline(always)]
 pub(super) fn prepare(
@@ -302,15 +315,26 @@ pub(super) fn prepare(
     factor: f32,
     angles: Option<(&[f32], &[f32])>,
 ) {
+    by_head_width!(out.len(), prepare_of(out, x, scale, factor, angles));
+}
+
+#[inline(always)]
+fn prepare_of<const W: usize>(
+    out: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
     // Slices of one known length, so that the loop needs no checks and vectorises.
-    let width = out.len();
-    let (x, scale) = (&x[..width], &scale[..width]);
+    let width = if W > 0 { W } else { out.len() };
+    let (out, x, scale) = (&mut out[..width], &x[..width], &scale[..width]);
     let r = inverse_root_mean_square(x) * factor;
     for i in 0..width {
         out[i] = x[i] * r * scale[i];
     }
     if let Some((cosines, sines)) = angles {
-        rotate(out, cosines, sines, 1.0);
+        rotate(out, &cosines[..width / 2], &sines[..width / 2], 1.0);
     }
 }
 
@@ -325,12 +349,33 @@ fn prepare_backward(
     factor: f32,
     angles: Option<(&[f32], &[f32])>,
 ) {
+    by_head_width!(
+        x.len(),
+        prepare_backward_of(dx, dscale, gradient, x, scale, factor, angles)
+    );
+}
+
+#[inline(always)]
+fn prepare_backward_of<const W: usize>(
+    dx: &mut [f32],
+    dscale: &mut [f32],
+    gradient: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    let width = if W > 0 { W } else { x.len() };
     if let Some((cosines, sines)) = angles {
-        rotate(gradient, cosines, sines, -1.0);
+        rotate(
+            &mut gradient[..width],
+            &cosines[..width / 2],
+            &sines[..width / 2],
+            -1.0,
+        );
     }
-    let width = x.len();
     let (dx, dscale) = (&mut dx[..width], &mut dscale[..width]);
-    let (gradient, scale) = (&gradient[..width], &scale[..width]);
+    let (gradient, x, scale) = (&gradient[..width], &x[..width], &scale[..width]);
     let r = inverse_root_mean_square(x);
     let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
     for i in 0..width {
@@ -463,7 +508,7 @@ pub fn forward(
 ) -> Vec<f32> {
     crate::profile::operation("attention", || {
         let (width, full) = (sizes.head_width, sizes.width());
-        let mut out = vec![0.0; sizes.rows() * full];
+        let mut out = zeros(sizes.rows() * full);
         let shared = SharedMut::new(&mut out);
         let run = |plan: &Plan, scratch: &mut Scratch, problem: usize| {
             for head in 0..sizes.heads {
@@ -508,7 +553,7 @@ pub fn backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     crate::profile::operation("attention", || {
         let (width, full) = (sizes.head_width, sizes.width());
-        let mut dqkv = vec![0.0; qkv.len()];
+        let mut dqkv = zeros(qkv.len());
         let segments = Segment::all(sizes, pattern);
         let problems = segments
             .first()

@@ -1,5 +1,6 @@
 //! Functions applied to each number on its own, and the activation of the feed-forward layer.
 
+use super::buffer::filled;
 use super::norm::lane_sum;
 use super::parallel::{SharedMut, for_each_chunk, for_each_index, sum_rows};
 use super::{kernel, multiply_add};
@@ -54,12 +55,17 @@ kernel! {
     }
 }
 
-/// `out = gelu(x)`.
-pub fn gelu(out: &mut [f32], x: &[f32]) {
+/// `gelu(x)`.
+pub fn gelu(x: &[f32]) -> Vec<f32> {
     crate::profile::operation("gelu", || {
-        for_each_chunk(out, CHUNK, |index, chunk| {
-            gelu_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
-        });
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                for_each_chunk(out, CHUNK, |index, chunk| {
+                    gelu_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
+                });
+            })
+        }
     })
 }
 
@@ -89,34 +95,46 @@ pub fn gelu_backward(gradient: &mut [f32], x: &[f32]) {
     })
 }
 
-/// `out = a + b`.
-pub fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
+/// `a + b`.
+pub fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
+    assert_eq!(a.len(), b.len(), "terms of a sum");
     crate::profile::operation("add", || {
-        for_each_chunk(out, CHUNK, |index, chunk| {
-            let start = index * CHUNK;
-            for ((y, a), b) in chunk.iter_mut().zip(&a[start..]).zip(&b[start..]) {
-                *y = a + b;
-            }
-        });
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(a.len(), |out| {
+                for_each_chunk(out, CHUNK, |index, chunk| {
+                    let start = index * CHUNK;
+                    for ((y, a), b) in chunk.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+                        *y = a + b;
+                    }
+                });
+            })
+        }
     })
 }
 
-/// Feature-wise linear modulation (arXiv 1709.07871): `out = x * (1 + scale) + shift`, where `scale` and `shift` have one row of
+/// Feature-wise linear modulation (arXiv 1709.07871): `x * (1 + scale) + shift`, where `scale` and `shift` have one row of
 /// `width` for each `group` rows of `x`.
-pub fn film(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize) {
+pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize) -> Vec<f32> {
+    assert!(x.len().is_multiple_of(width), "rows of {width} numbers");
     crate::profile::operation("modulation", || {
-        for_each_chunk(out, group * width, |index, chunk| {
-            let (scale, shift) = (
-                &scale[index * width..][..width],
-                &shift[index * width..][..width],
-            );
-            let x = &x[index * group * width..][..chunk.len()];
-            for (y, x) in chunk.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                for i in 0..width {
-                    y[i] = x[i] * (1.0 + scale[i]) + shift[i];
-                }
-            }
-        });
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                for_each_chunk(out, group * width, |index, chunk| {
+                    let (scale, shift) = (
+                        &scale[index * width..][..width],
+                        &shift[index * width..][..width],
+                    );
+                    let x = &x[index * group * width..][..chunk.len()];
+                    for (y, x) in chunk.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        for i in 0..width {
+                            y[i] = x[i] * (1.0 + scale[i]) + shift[i];
+                        }
+                    }
+                });
+            })
+        }
     })
 }
 
@@ -156,22 +174,32 @@ pub fn film_shift_gradient(gradient: &[f32], group: usize, width: usize) -> Vec<
     })
 }
 
-/// `out = x + rows`, `rows` being repeated along `x`.
-pub fn add_repeated(out: &mut [f32], x: &[f32], rows: &[f32]) {
+/// `x + rows`, `rows` being repeated along `x`.
+pub fn add_repeated(x: &[f32], rows: &[f32]) -> Vec<f32> {
+    assert!(
+        x.len().is_multiple_of(rows.len()),
+        "repetitions of {} numbers",
+        rows.len()
+    );
     crate::profile::operation("add", || {
-        let chunk = CHUNK.div_ceil(rows.len()) * rows.len();
-        for_each_chunk(out, chunk, |index, out| {
-            let x = &x[index * chunk..][..out.len()];
-            for (out, x) in out
-                .chunks_exact_mut(rows.len())
-                .zip(x.chunks_exact(rows.len()))
-            {
-                for ((out, x), row) in out.iter_mut().zip(x).zip(rows) {
-                    *out = x + row;
-                }
-            }
-        });
-    });
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                let chunk = CHUNK.div_ceil(rows.len()) * rows.len();
+                for_each_chunk(out, chunk, |index, out| {
+                    let x = &x[index * chunk..][..out.len()];
+                    for (out, x) in out
+                        .chunks_exact_mut(rows.len())
+                        .zip(x.chunks_exact(rows.len()))
+                    {
+                        for ((out, x), row) in out.iter_mut().zip(x).zip(rows) {
+                            *out = x + row;
+                        }
+                    }
+                });
+            })
+        }
+    })
 }
 
 /// Repetitions whose sum one task of [`sum_repeated`] makes.
@@ -226,18 +254,22 @@ pub fn picture_error(a: &[f32], b: &[f32], weight: f32) -> f32 {
 
 /// `scale` times the gradient of [`picture_error`] with respect to `a`; at equal numbers that of the absolute error is 0.
 pub fn picture_error_gradient(a: &[f32], b: &[f32], weight: f32, scale: f32) -> Vec<f32> {
+    assert_eq!(a.len(), b.len(), "pictures");
     crate::profile::operation("picture error", || {
-        let (mut out, factor) = (vec![0.0; a.len()], scale / a.len() as f32);
-        for_each_chunk(&mut out, CHUNK, |index, out| {
-            let start = index * CHUNK;
-            for ((out, a), b) in out.iter_mut().zip(&a[start..]).zip(&b[start..]) {
-                let difference = a - b;
-                let sign =
-                    f32::from(u8::from(difference > 0.0)) - f32::from(u8::from(difference < 0.0));
-                *out = factor * (2.0 * difference + weight * sign);
-            }
-        });
-        out
+        let factor = scale / a.len() as f32;
+        let write = |out: &mut [f32]| {
+            for_each_chunk(out, CHUNK, |index, out| {
+                let start = index * CHUNK;
+                for ((out, a), b) in out.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+                    let difference = a - b;
+                    let sign = f32::from(u8::from(difference > 0.0))
+                        - f32::from(u8::from(difference < 0.0));
+                    *out = factor * (2.0 * difference + weight * sign);
+                }
+            })
+        };
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe { filled(a.len(), write) }
     })
 }
 
@@ -263,8 +295,7 @@ mod tests {
     #[test]
     fn gelu_has_the_published_values_and_slope() {
         let x: Vec<f32> = (-400..400).map(|i| i as f32 / 80.0).collect();
-        let mut y = vec![0.0; x.len()];
-        gelu(&mut y, &x);
+        let y = gelu(&x);
         let mut slope = vec![1.0; x.len()];
         gelu_backward(&mut slope, &x);
         let f = |x: f64| {

@@ -1,5 +1,6 @@
 //! Root-mean-square normalisation (arXiv 1910.07467), forward and backward.
 
+use super::buffer::filled;
 use super::kernel;
 use super::parallel::{for_each_chunk, sum_rows};
 use rayon::prelude::*;
@@ -94,30 +95,48 @@ kernel! {
     }
 }
 
-/// `out = x / rms(x) * weight` for each row; a row is as long as `weight`.
-pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32]) {
+/// `x / rms(x) * weight` for each row; a row is as long as `weight`.
+pub fn rms_norm(x: &[f32], weight: &[f32]) -> Vec<f32> {
+    assert!(
+        x.len().is_multiple_of(weight.len()),
+        "rows of {} numbers",
+        weight.len()
+    );
     crate::profile::operation("norm", || {
-        let chunk_len = ROWS * weight.len();
-        for_each_chunk(out, chunk_len, |index, chunk| {
-            rms_norm_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
-        });
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                let chunk_len = ROWS * weight.len();
+                for_each_chunk(out, chunk_len, |index, chunk| {
+                    rms_norm_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
+                });
+            })
+        }
     })
 }
 
 /// Gradients of [`rms_norm`] with respect to `x` and `weight`.
 pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    assert!(
+        x.len().is_multiple_of(weight.len()) && dy.len() == x.len(),
+        "rows of {} numbers",
+        weight.len()
+    );
     crate::profile::operation("norm", || {
         let width = weight.len();
         let chunk_len = ROWS * width;
-        let mut dx = vec![0.0; x.len()];
         let mut partial = vec![0.0; x.len().div_ceil(chunk_len) * width];
-        dx.par_chunks_mut(chunk_len)
-            .zip(partial.par_chunks_mut(width))
-            .enumerate()
-            .for_each(|(index, (dx, dweight))| {
+        let write = |dx: &mut [f32]| {
+            let pieces = dx
+                .par_chunks_mut(chunk_len)
+                .zip(partial.par_chunks_mut(width));
+            pieces.enumerate().for_each(|(index, (dx, dweight))| {
                 let range = index * chunk_len..index * chunk_len + dx.len();
                 backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
             });
+        };
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        let dx = unsafe { filled(x.len(), write) };
         (dx, sum_rows(&partial, width))
     })
 }

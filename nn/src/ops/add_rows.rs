@@ -35,9 +35,7 @@ impl CustomOp2 for AddRows {
         lr: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         period(lx.shape(), lr.shape())?;
-        let x = slice(x, lx)?;
-        let mut out = vec![0.0; x.len()];
-        elementwise::add_repeated(&mut out, x, slice(rows, lr)?);
+        let out = elementwise::add_repeated(slice(x, lx)?, slice(rows, lr)?);
         Ok(output(out, lx.shape().clone()))
     }
 

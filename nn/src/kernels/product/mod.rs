@@ -27,6 +27,7 @@ mod weight;
 pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};
 
+use super::buffer::{copied, filled};
 use super::parallel::SharedMut;
 pub(super) use pack::even_part;
 use pack::{Buffer, with_buffer};
@@ -82,6 +83,23 @@ impl<'a> Matrix<'a> {
 /// row-major.
 pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
     multiply_on(unit(crate::precision()), out, left, right, accumulate);
+}
+
+/// `left * right` as [`multiply`] computes it.
+pub fn product(left: Matrix, right: Matrix) -> Vec<f32> {
+    // SAFETY: a product that does not accumulate writes each number of its result, and reads none.
+    unsafe {
+        filled(left.rows * right.columns, |out| {
+            multiply(out, left, right, false)
+        })
+    }
+}
+
+/// `onto + left * right`.
+pub fn product_onto(onto: &[f32], left: Matrix, right: Matrix) -> Vec<f32> {
+    let mut out = copied(onto);
+    multiply(&mut out, left, right, true);
+    out
 }
 
 /// [`multiply`] on a unit of one's choice; it must be one that [`unit`] returns on this CPU, or a narrower one.
