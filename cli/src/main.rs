@@ -1,7 +1,7 @@
 //! The `djinn` program: arguments, messages and exit codes. All else is in the libraries.
 //!
-//! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or a session did not
-//! verify; 130 interrupted twice, or an ingest that was interrupted once.
+//! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or damaged, or a
+//! session did not verify; 130 interrupted twice, or an ingest that was interrupted once.
 
 use anyhow::Result;
 use clap::Parser;

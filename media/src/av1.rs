@@ -54,7 +54,7 @@ impl Av1Decoder {
                     out.push_back(Decoded { packet, picture });
                 }
                 Err(Error::Again) => return Ok(()),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(broken(error)),
             }
         }
     }
@@ -90,7 +90,7 @@ impl PacketDecoder for Av1Decoder {
                 return Err("rav1d takes no more data and gives no picture".to_owned());
             }
         }
-        sent.map_err(|error| error.to_string())?;
+        sent.map_err(broken)?;
         self.collect(out)
     }
 
@@ -110,6 +110,14 @@ impl PacketDecoder for Av1Decoder {
     fn reorder_depth(&self) -> usize {
         // Packets of AV1 are whole moments of the presentation, in order.
         0
+    }
+}
+
+/// An error of rav1d in words: of a broken stream it says that an argument is invalid.
+fn broken(error: Error) -> String {
+    match error {
+        Error::InvalidArgument => "the bit stream is broken".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -108,13 +108,16 @@ fn text(report: &IngestReport, arguments: &IngestArguments, seconds: f64) -> Str
         lines.push("stopped early: the dataset holds what was read until then".to_owned());
     }
     if !report.skipped.is_empty() {
-        lines.push(format!("{} sources were skipped", report.skipped.len()));
+        lines.push(match report.skipped.len() {
+            1 => "1 source was skipped".to_owned(),
+            count => format!("{count} sources were skipped"),
+        });
     }
     if !report.damaged.is_empty() {
-        lines.push(format!(
-            "{} sources are damaged and were used in part",
-            report.damaged.len()
-        ));
+        lines.push(match report.damaged.len() {
+            1 => "1 source is damaged and was used in part".to_owned(),
+            count => format!("{count} sources are damaged and were used in part"),
+        });
     }
     lines.push(format!(
         "next: djinn train {} --out my.world",
