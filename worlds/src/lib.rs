@@ -31,7 +31,9 @@ mod world;
 #[cfg(test)]
 mod bundle_tests;
 
-pub use catalogue::{DEFAULT_WORLD, FoundWorld, Place, find, find_default, list, search_folders};
+pub use catalogue::{
+    DEFAULT_WORLD, FoundWorld, Place, find, find_default, find_named, list, search_folders,
+};
 pub use contents::{BundleContents, save};
 pub use dynamics::{SamplerConfig, Strength};
 pub use error::{Error, Result};

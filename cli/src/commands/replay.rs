@@ -1,6 +1,6 @@
 //! `djinn replay`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use runtime::{Session, Verification, export, verify};
 use serde_json::json;
 use std::path::Path;
@@ -18,15 +18,21 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         describe(&session, output)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let name = arguments
-        .world
-        .as_deref()
-        .unwrap_or(&session.manifest.world);
-    let found = find_world(Some(name))
-        .context("the session's world is not here; name it with --world WORLD")?;
+    let found = match &arguments.world {
+        Some(name) => find_world(Some(name)),
+        None => recorded_world(&session.manifest.world),
+    };
+    let found = found.context("the session's world is not here; name it with --world WORLD")?;
     let world = Arc::new(found.load()?);
     let cancel = on_interrupt()?;
+    let mut exported = None;
     if let Some(path) = &arguments.export {
+        if path.exists() && !arguments.force {
+            bail!(
+                "{} is there already; choose another name, or write over it with --force",
+                path.display()
+            );
+        }
         let bar = output.bar(session.frames() as u64, "frames");
         let frames = export(
             &session,
@@ -36,16 +42,36 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
             &cancel,
         )?;
         bar.finish_and_clear();
-        output.say(format!("{}: {frames} pictures", path.display()));
-    }
-    if !arguments.verify {
-        return Ok(ExitCode::SUCCESS);
+        let text = format!("{}: {frames} pictures", path.display());
+        let value = json!({ "path": path, "pictures": frames });
+        if !arguments.verify {
+            output.result(&value, text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        output.say(text);
+        exported = Some(value);
     }
     let bar = output.bar(session.frames() as u64, "frames");
     let verification = verify(&session, world, &mut |done| bar.set_position(done), &cancel)?;
     bar.finish_and_clear();
-    output.result(&verification, text(&verification))?;
+    let mut value = serde_json::to_value(&verification)?;
+    if let (Some(fields), Some(exported)) = (value.as_object_mut(), exported) {
+        fields.insert("export".to_owned(), exported);
+    }
+    output.result(&value, text(&verification))?;
     Ok(exit_code(verification.difference.is_none()))
+}
+
+/// The world that a session names: a whole path, or a name. A folder that is here by chance under that name is looked at last.
+fn recorded_world(name: &str) -> Result<::worlds::FoundWorld> {
+    let named = match Path::new(name).is_absolute() {
+        true => None,
+        false => ::worlds::find_named(name).ok(),
+    };
+    match named {
+        Some(found) => Ok(found),
+        None => find_world(Some(name)),
+    }
 }
 
 fn text(verification: &Verification) -> String {

@@ -49,15 +49,28 @@ impl Files<'_> {
         }
     }
 
+    /// The reader of folders is made for worlds, and speaks of one where it refuses a file.
+    fn as_session<T>(&self, result: worlds::Result<T>) -> Result<T> {
+        result.map_err(|error| match error {
+            worlds::Error::Refused {
+                file,
+                field,
+                reason,
+                ..
+            } => self.refuse(&file, field, reason),
+            other => other.into(),
+        })
+    }
+
     /// The file's bytes; `None` when there is no such file.
     fn find(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        match self.source.size(file)? {
+        match self.as_session(self.source.size(file))? {
             None => Ok(None),
             Some(size) if size > limit => {
                 let reason = format!("{size} bytes, at most {limit} are allowed");
                 Err(self.refuse(file, "size", reason))
             }
-            Some(size) => Ok(Some(self.source.read(file, size)?)),
+            Some(size) => Ok(Some(self.as_session(self.source.read(file, size))?)),
         }
     }
 
