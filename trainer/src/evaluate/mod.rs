@@ -5,6 +5,7 @@ mod figures;
 mod frechet;
 mod prior;
 pub(crate) mod rollouts;
+pub(crate) mod stored;
 
 pub use figures::{
     DriftMeasure, Evaluation, LatentActionFigures, PriorFigures, RolloutFigures, RolloutTable,
