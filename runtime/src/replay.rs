@@ -16,6 +16,8 @@ use worlds::{Rollout, Wish, World};
 pub struct Verification {
     /// Frames that were made again and compared.
     pub frames: u64,
+    /// Frames that the session's actions speak of: more than were compared where their tokens are lost or the comparison ended early.
+    pub recorded: u64,
     /// The first frame that came out differently; `None` when all are the same.
     pub difference: Option<Difference>,
     /// Whether the session was played to its end; otherwise the frames that were complete when it was cut short were compared.
@@ -39,7 +41,7 @@ pub struct Difference {
 }
 
 /// Makes every frame of a session again and compares it with the recording, token by token, and the code that comes of each wish with the
-/// recorded one. Stops at the first difference. `on_frame` is called with the number of frames done.
+/// recorded one. Stops at the first difference, or when `cancel` becomes true. `on_frame` is called with the number of frames done.
 ///
 /// # Errors
 /// When the session is of another world or cannot be run in it.
@@ -53,13 +55,13 @@ pub fn verify(
     let mut rollout = Rollout::start(world, &session.prompt, session.manifest.settings)?;
     let mut verification = Verification {
         frames: 0,
+        recorded: session.recorded as u64,
         difference: None,
         complete: session.complete,
         same_instructions: session.manifest.instructions == instructions(),
     };
     for (index, line) in session.lines.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
-            verification.complete = false;
             break;
         }
         let recorded = session.tokens(index).unwrap_or_default();
@@ -85,6 +87,13 @@ pub fn verify(
         }
     }
     Ok(verification)
+}
+
+impl Verification {
+    /// Whether every frame that was recorded came out the same.
+    pub fn is_whole(&self) -> bool {
+        self.difference.is_none() && self.frames == self.recorded
+    }
 }
 
 /// Writes a session as an `.mp4` or `.gif`, made again from its codes and enlarged by a whole factor. `on_frame` is called with the number of

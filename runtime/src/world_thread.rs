@@ -3,6 +3,7 @@
 use crate::actions::{ActionSource, Asked};
 use crate::error::{Error, Result};
 use crate::play::{Play, PlaySummary};
+use nn::ActionCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -26,16 +27,25 @@ pub enum Player {
 }
 
 impl Player {
-    /// What is asked of the next frame and from which device; `None` at the end.
-    fn next_asked(&mut self) -> Option<(Asked, &'static str)> {
+    /// What is asked of the next frame and from which device; `None` at the end. `idle` is the world's code for nothing pressed.
+    fn next_asked(&mut self, idle: Option<ActionCode>) -> Option<(Asked, &'static str)> {
         match self {
-            Self::Person { device, wish } => Some((Asked::Wish(wish()), device)),
+            Self::Person { device, wish } => Some((Asked::Wish(or_idle(wish(), idle)), device)),
             Self::Source(source) if source.remaining() == Some(0) => None,
             Self::Source(source) => {
                 let device = source.device();
                 Some((source.next_asked(), device))
             }
         }
+    }
+}
+
+/// A person who presses nothing wishes for what the world calls idle: without a wish, the action prior would play on as whoever played in the
+/// training video. Lists and programs are taken at their word.
+fn or_idle(wish: Wish, idle: Option<ActionCode>) -> Wish {
+    match wish.is_none() {
+        true => idle.into_iter().collect(),
+        false => wish,
     }
 }
 
@@ -132,6 +142,7 @@ fn run(
     notify: &impl Fn(),
 ) -> Result<PlaySummary> {
     let interval = Duration::from_secs_f64(1.0 / play.world().manifest.frames_per_second);
+    let idle = play.world().manifest.idle;
     let mut due = Instant::now() + interval;
     loop {
         let Orders { stop, restart } = wait_until(due, shared);
@@ -141,7 +152,7 @@ fn run(
         if restart {
             play.restart()?;
         }
-        let Some((asked, device)) = player.next_asked() else {
+        let Some((asked, device)) = player.next_asked(idle) else {
             return play.finish(false);
         };
         let step = play.advance(&asked, device)?;
@@ -168,7 +179,6 @@ fn wait_until(due: Instant, shared: &Shared) -> Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nn::ActionCode;
     use std::sync::mpsc;
     use worlds::RolloutSettings;
 
@@ -216,6 +226,27 @@ mod tests {
         assert!(!thread.has_ended());
         let summary = thread.finish().unwrap();
         assert!(summary.interrupted && summary.frames >= 5, "{summary:?}");
+    }
+
+    #[test]
+    fn a_person_who_presses_nothing_wishes_to_idle_and_nobody_else_does() {
+        let wish = |codes: &[u16]| -> Wish { codes.iter().map(|&code| ActionCode(code)).collect() };
+        let mut pressed = vec![wish(&[]), wish(&[0, 2]), wish(&[])].into_iter();
+        let mut person = Player::Person {
+            device: "keyboard",
+            wish: Box::new(move || pressed.next().unwrap()),
+        };
+        let asked = |codes: &[u16], device| Some((Asked::Wish(wish(codes)), device));
+        let idle = Some(ActionCode(3));
+        assert_eq!(person.next_asked(idle), asked(&[3], "keyboard"));
+        assert_eq!(person.next_asked(idle), asked(&[0, 2], "keyboard"));
+        assert_eq!(person.next_asked(None), asked(&[], "keyboard"));
+        let mut autoplay = Player::Source(ActionSource::Autoplay);
+        assert_eq!(autoplay.next_asked(idle), asked(&[], "autoplay"));
+        let empty_line = ActionSource::Wishes(vec![wish(&[])].into_iter());
+        let mut list = Player::Source(empty_line);
+        assert_eq!(list.next_asked(idle), asked(&[], "file"));
+        assert_eq!(list.next_asked(idle), None);
     }
 
     #[test]

@@ -50,8 +50,9 @@ impl<'a> ClipSampler<'a> {
                 Split::Validation => "validation",
             };
             return Err(Error::TooLittleVideo(format!(
-                "the dataset {} has no {name} episode of {length} frames or more; ingest more or longer video",
-                dataset.path().display()
+                "the dataset {} has no {name} episode of {length} frames or more (the longest has {}); ingest more or longer video",
+                dataset.path().display(),
+                longest_episode(dataset, split)
             )));
         }
         Ok(Self {
@@ -62,13 +63,12 @@ impl<'a> ClipSampler<'a> {
         })
     }
 
-    /// Clips of held-out video; of training video where none is held out that is long enough.
+    /// Clips of the video that models are measured on ([`measured_split`]).
     ///
     /// # Errors
-    /// When no episode at all is long enough.
+    /// When no episode of it is long enough.
     pub fn held_out(dataset: &'a Dataset, length: usize) -> Result<Self> {
-        Self::new(dataset, Split::Validation, length)
-            .or_else(|_| Self::new(dataset, Split::Train, length))
+        Self::new(dataset, measured_split(dataset), length)
     }
 
     /// A clip.
@@ -109,6 +109,21 @@ impl<'a> ClipSampler<'a> {
     }
 }
 
+/// The video that models are measured on: what is held out, and training video only where nothing at all is held out. It does not depend on
+/// how long clips must be, or figures of training video would go by the name of held-out ones.
+pub(crate) fn measured_split(dataset: &Dataset) -> Split {
+    match dataset.episodes(Split::Validation) {
+        [] => Split::Train,
+        _ => Split::Validation,
+    }
+}
+
+/// Frames in the longest episode of a split.
+pub(crate) fn longest_episode(dataset: &Dataset, split: Split) -> usize {
+    let lengths = dataset.episodes(split).iter().map(|e| e.length);
+    lengths.max().unwrap_or(0)
+}
+
 /// The frames of equally long clips, `[B, T, H, W, 3]`, values 0..1.
 pub(crate) fn frames(dataset: &Dataset, clips: &[Clip]) -> Result<Tensor> {
     let size = dataset.frame_size();
@@ -135,4 +150,59 @@ pub(crate) fn true_actions(dataset: &Dataset, clip: &Clip) -> Option<Vec<u32>> {
         .iter()
         .all(|&action| action != crate::dataset::UNKNOWN_ACTION);
     known.then(|| actions.iter().map(|&action| u32::from(action)).collect())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::dataset::{DatasetWriter, MAXIMUM_SHARD_BYTES, WriterOptions};
+    use std::path::Path;
+
+    /// A dataset of noise of the tiny world's size, in episodes of these lengths.
+    pub(crate) fn noise(path: &Path, rate: f64, lengths: &[(usize, Split)]) -> Dataset {
+        let (height, width) = (16, 24);
+        let options = WriterOptions {
+            height,
+            width,
+            frames_per_second: rate,
+            fit: media::Fit::Crop,
+            crop: None,
+            max_shard_bytes: MAXIMUM_SHARD_BYTES,
+        };
+        let mut writer = DatasetWriter::create(path, options).unwrap();
+        let mut random = generator(5, 0);
+        for (length, _) in lengths {
+            writer.begin_source("x".into(), "0".repeat(64), "test".into());
+            for _ in 0..*length {
+                let frame: Vec<u8> = (0..height * width * 3).map(|_| random.random()).collect();
+                writer.push_frame(&frame, None).unwrap();
+            }
+            writer.end_episode();
+        }
+        let mut records = writer.episodes().to_vec();
+        for (record, (_, split)) in records.iter_mut().zip(lengths) {
+            record.split = *split;
+        }
+        writer.finish(records).unwrap();
+        Dataset::open(path).unwrap()
+    }
+
+    #[test]
+    fn training_video_is_measured_on_only_where_nothing_is_held_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let none = noise(&folder.path().join("none"), 15.0, &[(30, Split::Train)]);
+        let sampler = ClipSampler::held_out(&none, 20).unwrap();
+        assert_eq!(sampler.fixed(3)[0].episode.split, Split::Train);
+
+        let lengths = [(30, Split::Train), (6, Split::Validation)];
+        let short = noise(&folder.path().join("short"), 15.0, &lengths);
+        let fits = ClipSampler::held_out(&short, 6).unwrap();
+        let validation = |clip: &Clip| clip.episode.split == Split::Validation;
+        assert!(fits.fixed(5).iter().all(validation));
+        let error = ClipSampler::held_out(&short, 7).err().unwrap().to_string();
+        assert!(
+            error.contains("no validation episode of 7 frames") && error.contains("longest has 6"),
+            "{error}"
+        );
+    }
 }

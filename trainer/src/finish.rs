@@ -11,6 +11,7 @@ use crate::bundle::Blueprint;
 use crate::clips::{Clip, ClipSampler};
 use crate::dataset::Dataset;
 use crate::evaluate::rollouts::{Continuation, follow};
+use crate::evaluate::stored::StoredWeights;
 use crate::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use crate::measure::median;
 use crate::observer::{Figures, TrainEvent, TrainObserver};
@@ -90,7 +91,11 @@ pub(crate) fn finish(
         Err(Error::Cancelled) => return Ok(None),
         evaluation => evaluation?,
     };
+    let trained = Arc::new(contents.world(WeightFormat::F32)?);
+    let weights = StoredWeights::compare(&trained, &world, dataset)?;
+    drop(trained);
     contents.manifest.quality = evaluation.figures();
+    contents.manifest.quality.extend(weights.figures());
     contents
         .manifest
         .quality
@@ -98,6 +103,7 @@ pub(crate) fn finish(
     let gif = play_gif(&world, &run.join(GIF), GIF_FRAMES)?;
     contents.files.insert(GIF.to_owned(), gif);
     contents.readme = readme(&contents, &evaluation);
+    contents.readme += &format!("\n{}\n", weights.to_text());
     let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
     let report = run.join("report.html");
     match write_report(
@@ -111,7 +117,7 @@ pub(crate) fn finish(
         Err(Error::Cancelled) => return Ok(None),
         written => written?,
     }
-    observer.observe(&TrainEvent::Note(evaluation.to_table()));
+    observer.observe(&TrainEvent::Note(evaluation.to_text()));
     Ok(Some(report))
 }
 

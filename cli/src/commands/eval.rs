@@ -36,7 +36,7 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
         )?;
     }
     progress.end_bar();
-    output.result(&evaluation, evaluation.to_table())?;
+    output.result(&evaluation, evaluation.to_text())?;
     if let Some(path) = &arguments.report {
         output.say(format!("report: {}", path.display()));
     }

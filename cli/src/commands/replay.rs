@@ -1,11 +1,13 @@
 //! `djinn replay`.
 
+use ::worlds::World;
 use anyhow::{Context, Result, bail};
 use runtime::{Session, Verification, export, verify};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::{exit_code, find_world};
 use crate::arguments::ReplayArguments;
@@ -14,17 +16,11 @@ use crate::output::Output;
 
 pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     let session = Session::open(&arguments.session)?;
-    if !arguments.verify && arguments.export.is_none() {
-        describe(&session, output)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let found = match &arguments.world {
-        Some(name) => find_world(Some(name)),
-        None => recorded_world(&session.manifest.world),
-    };
-    let found = found.context("the session's world is not here; name it with --world WORLD")?;
-    let world = Arc::new(found.load()?);
     let cancel = on_interrupt()?;
+    if !arguments.verify && arguments.export.is_none() {
+        return show(&session, &arguments, output, &cancel);
+    }
+    let world = world_of(&session, &arguments)?;
     let mut exported = None;
     if let Some(path) = &arguments.export {
         if path.exists() && !arguments.force {
@@ -51,15 +47,13 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         output.say(text);
         exported = Some(value);
     }
-    let bar = output.bar(session.frames() as u64, "frames");
-    let verification = verify(&session, world, &mut |done| bar.set_position(done), &cancel)?;
-    bar.finish_and_clear();
+    let verification = verified(&session, world, output, &cancel)?;
     let mut value = serde_json::to_value(&verification)?;
     if let (Some(fields), Some(exported)) = (value.as_object_mut(), exported) {
         fields.insert("export".to_owned(), exported);
     }
-    output.result(&value, text(&verification))?;
-    Ok(exit_code(verification.difference.is_none()))
+    output.result(&value, text(&verification, &session))?;
+    Ok(exit_code(verification.is_whole()))
 }
 
 /// The world that a session names: a whole path, or a name. A folder that is here by chance under that name is looked at last.
@@ -74,12 +68,45 @@ fn recorded_world(name: &str) -> Result<::worlds::FoundWorld> {
     }
 }
 
-fn text(verification: &Verification) -> String {
+fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>> {
+    let found = match &arguments.world {
+        Some(name) => find_world(Some(name)),
+        None => recorded_world(&session.manifest.world),
+    };
+    let found = found.context("the session's world is not here; name it with --world WORLD")?;
+    Ok(Arc::new(found.load()?))
+}
+
+fn verified(
+    session: &Session,
+    world: Arc<World>,
+    output: Output,
+    cancel: &AtomicBool,
+) -> Result<Verification> {
+    let bar = output.bar(session.frames() as u64, "frames");
+    let verification = verify(session, world, &mut |done| bar.set_position(done), cancel)?;
+    bar.finish_and_clear();
+    Ok(verification)
+}
+
+fn text(verification: &Verification, session: &Session) -> String {
+    let Verification {
+        frames, recorded, ..
+    } = *verification;
     let mut text = match &verification.difference {
-        None => format!(
-            "verified: all {} frames come out the same, token by token",
-            verification.frames
-        ),
+        None if recorded == 0 => "there is no complete frame to verify".to_owned(),
+        None if frames == recorded => {
+            format!("verified: all {frames} frames come out the same, token by token")
+        }
+        None => {
+            let why = match session.frames() as u64 == frames {
+                true => "the tokens of the others are missing",
+                false => "stopped before the others",
+            };
+            format!(
+                "verified: {frames} of {recorded} frames come out the same, token by token; {why}"
+            )
+        }
         Some(difference) => {
             let mut text = format!(
                 "frame {} comes out differently: {} of {} tokens differ",
@@ -100,11 +127,21 @@ fn text(verification: &Verification) -> String {
     text
 }
 
-/// What a session is, for those who ask nothing else of it.
-fn describe(session: &Session, output: Output) -> Result<()> {
+/// What a session is, whether it comes out the same again, and how to see it: for those who ask nothing else of it.
+fn show(
+    session: &Session,
+    arguments: &ReplayArguments,
+    output: Output,
+    cancel: &AtomicBool,
+) -> Result<ExitCode> {
+    let world = world_of(session, arguments);
+    let verification = world.and_then(|world| verified(session, world, output, cancel));
     let manifest = &session.manifest;
     let video = session.folder.join("video.mp4");
-    let shown = |path: &Path| path.display().to_string();
+    let verdict = match &verification {
+        Ok(verification) => text(verification, session),
+        Err(error) => format!("not verified: {error:#}"),
+    };
     let value = json!({
         "session": session.folder,
         "world": manifest.world,
@@ -113,20 +150,29 @@ fn describe(session: &Session, output: Output) -> Result<()> {
         "seed": manifest.settings.seed,
         "complete": session.complete,
         "video": video,
+        "verification": verification.as_ref().ok(),
+        "not_verified": verification.as_ref().err().map(|error| format!("{error:#}")),
     });
     let state = if session.complete {
         "complete"
     } else {
         "cut short"
     };
-    let text = format!(
-        "{}: {} frames ({:.1} s) in world {}, seed {}, {state}\nvideo: {}",
-        shown(&session.folder),
+    let folder = session.folder.display();
+    let description = format!(
+        "{folder}: {} frames ({:.1} s) in world {}, seed {}, {state}",
         session.frames(),
         session.frames() as f64 / manifest.frames_per_second,
         manifest.world,
         manifest.settings.seed,
-        shown(&video),
     );
-    output.result(&value, text)
+    let watch = match video.is_file() {
+        true => format!("watch:  {} in any video player", video.display()),
+        false => "watch:  the video is gone; an export makes it again".to_owned(),
+    };
+    let ways = format!("{watch}\nexport: djinn replay {folder} --export play.gif (or .mp4)");
+    output.result(&value, format!("{description}\n{verdict}\n{ways}"))?;
+    Ok(exit_code(
+        verification.is_ok_and(|verification| verification.is_whole()),
+    ))
 }

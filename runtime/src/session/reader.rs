@@ -30,6 +30,8 @@ pub struct Session {
     pub lines: Vec<ActionLine>,
     /// Whether play came to its end; otherwise the session holds what was complete when it was cut short.
     pub complete: bool,
+    /// Frames that the actions speak of; more than there are [`Self::lines`] where the tokens of the last ones are lost.
+    pub recorded: usize,
     tokens: Vec<u32>,
 }
 
@@ -41,17 +43,12 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn refuse(&self, file: &str, field: impl Into<String>, reason: impl ToString) -> Error {
-        Error::Refused {
-            folder: self.folder.to_owned(),
-            file: file.to_owned(),
-            field: field.into(),
-            reason: reason.to_string(),
-        }
+        refuse(self.folder, file, field, reason)
     }
 
-    /// The reader of folders is made for worlds, and speaks of one where it refuses a file.
-    fn as_session<T>(&self, result: worlds::Result<T>) -> Result<T> {
-        result.map_err(|error| match error {
+    /// Folders are read as those of worlds are; what is wrong here is a session, though.
+    fn of_session(&self, error: worlds::Error) -> Error {
+        match error {
             worlds::Error::Refused {
                 file,
                 field,
@@ -59,18 +56,26 @@ impl Files<'_> {
                 ..
             } => self.refuse(&file, field, reason),
             other => other.into(),
-        })
+        }
+    }
+
+    fn size(&self, file: &str) -> Result<Option<u64>> {
+        let size = self.source.size(file);
+        size.map_err(|error| self.of_session(error))
     }
 
     /// The file's bytes; `None` when there is no such file.
     fn find(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        match self.as_session(self.source.size(file))? {
+        match self.size(file)? {
             None => Ok(None),
             Some(size) if size > limit => {
                 let reason = format!("{size} bytes, at most {limit} are allowed");
                 Err(self.refuse(file, "size", reason))
             }
-            Some(size) => Ok(Some(self.as_session(self.source.read(file, size))?)),
+            Some(size) => {
+                let bytes = self.source.read(file, size);
+                bytes.map(Some).map_err(|error| self.of_session(error))
+            }
         }
     }
 
@@ -85,6 +90,15 @@ impl Files<'_> {
     }
 }
 
+fn refuse(folder: &Path, file: &str, field: impl Into<String>, reason: impl ToString) -> Error {
+    Error::Refused {
+        folder: folder.to_owned(),
+        file: file.to_owned(),
+        field: field.into(),
+        reason: reason.to_string(),
+    }
+}
+
 impl Session {
     /// Opens the session in `folder`.
     ///
@@ -92,10 +106,10 @@ impl Session {
     /// When there is none, or what is there cannot be replayed; the message names file and field.
     pub fn open(folder: &Path) -> Result<Self> {
         let source = FolderSource::new(folder)?;
-        if source.size(MANIFEST_FILE)?.is_none() {
+        let files = Files { folder, source };
+        if files.size(MANIFEST_FILE)?.is_none() {
             return Err(Error::NotASession(folder.to_owned()));
         }
-        let files = Files { folder, source };
         let manifest = read_manifest(&files)?;
         let mut prompt = Vec::new();
         for name in &manifest.prompt {
@@ -134,6 +148,7 @@ impl Session {
             );
             return Err(files.refuse(TOKENS_FILE, "tokens", reason));
         }
+        let recorded = lines.len();
         lines.truncate(frames);
         tokens.truncate(frames * per_frame);
         Ok(Self {
@@ -142,6 +157,7 @@ impl Session {
             prompt,
             lines,
             complete: finished && whole,
+            recorded,
             tokens,
         })
     }
@@ -158,13 +174,14 @@ impl Session {
             .nth(line)
     }
 
-    /// Checks that the session was recorded in `world`; `name` is what the message calls it.
+    /// Checks that the session was recorded in `world` and can be made again there; `name` is what the message calls it.
     ///
     /// # Errors
-    /// When it was another one.
+    /// When it was another one, or the world does not allow the session's settings.
     pub fn check_world(&self, world: &World, name: &str) -> Result<()> {
         if self.manifest.world_hash == world.hash {
-            return Ok(());
+            let allowed = self.manifest.settings.validate(&world.manifest);
+            return allowed.map_err(|error| refuse(&self.folder, MANIFEST_FILE, "settings", error));
         }
         Err(Error::AnotherWorld {
             recorded: self.manifest.world.clone(),
@@ -210,6 +227,11 @@ fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
     if manifest.actions.len() > 1024 {
         return Err(refuse("actions", "more than 1024 codes".into()));
     }
+    let settings = &manifest.settings;
+    let sound = settings.sampler.validate();
+    if let Err(error) = sound.and_then(|()| settings.strength.validate()) {
+        return Err(refuse("settings", error.to_string()));
+    }
     let one_line = |text: &str| text.len() <= LONGEST_LINE && !text.chars().any(char::is_control);
     for (field, text) in [
         ("world", &manifest.world),
@@ -240,8 +262,12 @@ fn read_tokens(files: &Files<'_>, per_frame: usize) -> Result<(Vec<u32>, bool)> 
             .collect()
     };
     let Some(bytes) = files.find(TOKENS_FILE, LARGEST_FILE)? else {
-        let journal = files.find(JOURNAL_FILE, LARGEST_FILE)?;
-        return Ok((numbers(&journal.unwrap_or_default()), false));
+        // The recorder removes the journal only when the tokens are in their own file.
+        let Some(journal) = files.find(JOURNAL_FILE, LARGEST_FILE)? else {
+            let reason = format!("is missing, and so is {JOURNAL_FILE}");
+            return Err(files.refuse(TOKENS_FILE, "file", reason));
+        };
+        return Ok((numbers(&journal), false));
     };
     let refuse = |reason: String| files.refuse(TOKENS_FILE, "tokens", reason);
     let stored = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;

@@ -6,6 +6,9 @@
 //! cells. The distance is the squared Fréchet distance of Gaussians over the 16 leading principal axes of the reference's
 //! features (each scaled to unit variance), *divided by the same distance of equally much real video* in equally long
 //! stretches. So 1 means: no further from the average of real video than so little real video usually is.
+//!
+//! That unit means something only where so much real video is a small part of all there is. Where there is little, stretches are shorter and
+//! rollouts fewer; where there is next to none, drift is not given at all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use worlds::{Frame, RandomPlayer, Rollout, RolloutSettings, World};
 
+use super::figures::DriftMeasure;
 use super::frechet::Yardstick;
 use super::rollouts::{true_frames, unit};
 use crate::clips::{Clip, ClipSampler};
@@ -26,8 +30,13 @@ use crate::{Error, Result};
 
 /// Frames at which drift is measured.
 pub(crate) const POINTS: [u32; 4] = [50, 200, 500, 1000];
-/// Frames up to a point that stand for it.
+/// Frames up to a point that stand for it; fewer, down to the shortest, where there is little real video.
 const STRETCH: usize = 50;
+const SHORTEST_STRETCH: usize = 10;
+/// Disjoint stretches that real video must have for each rollout.
+const SPARE: usize = 2;
+/// Real video whose draws are closer than this to all of it does not change enough to measure anything with.
+const LEAST_UNIT: f64 = 1e-3;
 /// Principal axes that are compared.
 const AXES: usize = 16;
 /// Real stretches that the reference is made of, and draws of real video that make the unit.
@@ -43,77 +52,126 @@ pub(crate) struct Drift {
     pub distance: BTreeMap<u32, f64>,
     /// Mean edge strength as a share of real frames', by frame: falls when pictures blur, rises when they break up.
     pub sharpness: BTreeMap<u32, f64>,
+    /// What was compared with what.
+    pub measure: DriftMeasure,
 }
 
-/// Runs `rollouts` rollouts of `frames` frames and measures them.
+/// Runs up to `rollouts` rollouts of `frames` frames and measures them.
+///
+/// # Errors
+/// [`Error::TooLittleVideo`] when the real video is not enough to compare with.
 pub(crate) fn drift(
     world: &Arc<World>,
-    dataset: &Dataset,
+    (dataset, split): (&Dataset, Split),
     (rollouts, frames, prompt): (usize, usize, usize),
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<Drift> {
-    let size = dataset.frame_size();
-    let features =
-        generated_features(world, dataset, (rollouts, frames, prompt), observer, cancel)?;
-    let stretch = STRETCH
-        .min(longest_episode(dataset).saturating_sub(1))
-        .max(1);
-    let sampler = ClipSampler::held_out(dataset, stretch + 1)?;
-    let real = |clip: &Clip| -> Result<Vec<Vec<f64>>> {
-        let frames = true_frames(dataset, clip)?;
-        Ok(frames
-            .windows(2)
-            .map(|pair| features_of(&pair[0], &pair[1], size))
-            .collect())
+    let lengths: Vec<usize> = dataset.episodes(split).iter().map(|e| e.length).collect();
+    let Some(measure) = measure(&lengths, rollouts) else {
+        return Err(Error::TooLittleVideo(format!(
+            "there is too little real video to compare with ({SPARE} stretches of {SHORTEST_STRETCH} frames are needed at least)"
+        )));
     };
-    let reference = sampler
-        .fixed(REFERENCE_STRETCHES)
-        .par_iter()
-        .map(real)
-        .collect::<Result<Vec<_>>>()?
-        .concat();
-    let yardstick = Yardstick::new(&reference, AXES);
-    let mut random = generator(0xd21f7, 0);
-    let units = (0..DRAWS).map(|_| {
-        let clips: Vec<Clip> = (0..rollouts).map(|_| sampler.draw(&mut random)).collect();
-        let drawn = clips.par_iter().map(real).collect::<Result<Vec<_>>>()?;
-        Ok(yardstick.distance(&drawn.concat()))
-    });
-    let unit = mean(&units.collect::<Result<Vec<_>>>()?).max(1e-9);
-    let edges =
-        |features: &[Vec<f64>]| mean(&features.iter().map(|f| sharpness(f)).collect::<Vec<_>>());
-    let real_edges = edges(&reference).max(1e-9);
+    let reference = Reference::new((dataset, split), measure)?;
+    if reference.unit < LEAST_UNIT {
+        return Err(Error::TooLittleVideo(
+            "the real video hardly changes, so that there is no unit to measure in".to_owned(),
+        ));
+    }
+    let start = ClipSampler::new(dataset, split, prompt)?;
+    let amount = (measure.rollouts, frames);
+    let features = generated_features(world, dataset, &start, amount, observer, cancel)?;
     let mut drift = Drift {
         distance: BTreeMap::new(),
         sharpness: BTreeMap::new(),
+        measure,
     };
     for point in POINTS.into_iter().filter(|&point| point as usize <= frames) {
         let end = point as usize;
         let cloud: Vec<Vec<f64>> = features
             .iter()
-            .flat_map(|rollout| rollout[end.saturating_sub(stretch)..end].iter().cloned())
+            .flat_map(|rollout| rollout[end.saturating_sub(measure.stretch)..end].iter())
+            .cloned()
             .collect();
+        let distance = reference.yardstick.distance(&cloud) / reference.unit;
+        drift.distance.insert(point, distance);
         drift
-            .distance
-            .insert(point, yardstick.distance(&cloud) / unit);
-        drift.sharpness.insert(point, edges(&cloud) / real_edges);
+            .sharpness
+            .insert(point, edges(&cloud) / reference.edges);
     }
     Ok(drift)
 }
 
-fn longest_episode(dataset: &Dataset) -> usize {
-    let longest = |split| dataset.episodes(split).iter().map(|e| e.length).max();
-    longest(Split::Validation)
-        .or_else(|| longest(Split::Train))
-        .unwrap_or(0)
+/// How much can be compared with real episodes of these lengths, where `rollouts` rollouts were asked for; `None` if nothing can.
+fn measure(lengths: &[usize], rollouts: usize) -> Option<DriftMeasure> {
+    // The first frame of an episode has no features: there is none before it.
+    let disjoint = |stretch: usize| -> usize {
+        let changes = lengths.iter().map(|length| length.saturating_sub(1));
+        changes.map(|changes| changes / stretch).sum()
+    };
+    let stretch = (SHORTEST_STRETCH..=STRETCH)
+        .rev()
+        .find(|&stretch| disjoint(stretch) >= SPARE)?;
+    Some(DriftMeasure {
+        rollouts: rollouts.min(disjoint(stretch) / SPARE),
+        stretch,
+        real_frames: lengths.iter().sum(),
+    })
 }
 
-/// Features of every generated frame, by rollout.
+/// Real video to compare with.
+struct Reference {
+    yardstick: Yardstick,
+    /// Distance of as much real video as is compared with it.
+    unit: f64,
+    /// Mean edge strength.
+    edges: f64,
+}
+
+impl Reference {
+    fn new((dataset, split): (&Dataset, Split), measure: DriftMeasure) -> Result<Self> {
+        let size = dataset.frame_size();
+        let sampler = ClipSampler::new(dataset, split, measure.stretch + 1)?;
+        let features = |clips: &[Clip]| -> Result<Vec<Vec<f64>>> {
+            let of_clip = |clip: &Clip| {
+                let frames = true_frames(dataset, clip)?;
+                let pairs = frames.windows(2);
+                Ok(pairs
+                    .map(|pair| features_of(&pair[0], &pair[1], size))
+                    .collect::<Vec<_>>())
+            };
+            let features = clips.par_iter().map(of_clip).collect::<Result<Vec<_>>>()?;
+            Ok(features.concat())
+        };
+        let all = features(&sampler.fixed(REFERENCE_STRETCHES))?;
+        let yardstick = Yardstick::new(&all, AXES);
+        let mut random = generator(0xd21f7, 0);
+        let units = (0..DRAWS).map(|_| {
+            let drawn: Vec<Clip> = (0..measure.rollouts)
+                .map(|_| sampler.draw(&mut random))
+                .collect();
+            Ok(yardstick.distance(&features(&drawn)?))
+        });
+        Ok(Self {
+            unit: mean(&units.collect::<Result<Vec<_>>>()?),
+            edges: edges(&all).max(1e-9),
+            yardstick,
+        })
+    }
+}
+
+/// Mean edge strength of frames, from their features.
+fn edges(features: &[Vec<f64>]) -> f64 {
+    mean(&features.iter().map(|f| sharpness(f)).collect::<Vec<_>>())
+}
+
+/// Features of every generated frame, by rollout; each starts from a clip of `start`.
 fn generated_features(
     world: &Arc<World>,
     dataset: &Dataset,
-    (rollouts, frames, prompt): (usize, usize, usize),
+    start: &ClipSampler<'_>,
+    (rollouts, frames): (usize, usize),
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<Vec<Vec<Vec<f64>>>> {
@@ -125,11 +183,10 @@ fn generated_features(
         last: Frame,
         features: Vec<Vec<f64>>,
     }
-    let sampler = ClipSampler::held_out(dataset, prompt)?;
     let mut random = generator(0xd21f7, 1);
     let mut running = (0..rollouts)
         .map(|number| {
-            let clip = sampler.draw(&mut random);
+            let clip = start.draw(&mut random);
             let seed = random.random();
             let settings = RolloutSettings::of(&world.manifest, seed);
             let rollout = Rollout::start(world.clone(), &true_frames(dataset, &clip)?, settings)?;
@@ -225,6 +282,22 @@ mod tests {
     fn frame(value: impl Fn(usize, usize) -> u8) -> Frame {
         let pixels = (0..SIZE.height).flat_map(|y| (0..SIZE.width).map(move |x| (y, x)));
         Frame::new(SIZE, pixels.flat_map(|(y, x)| [value(y, x); 3]).collect()).unwrap()
+    }
+
+    #[test]
+    fn little_real_video_is_compared_with_fewer_and_shorter_rollouts_and_next_to_none_with_nothing()
+    {
+        let compared = |lengths: &[usize], rollouts| {
+            measure(lengths, rollouts).map(|m| (m.rollouts, m.stretch, m.real_frames))
+        };
+        assert_eq!(compared(&[200; 20], 6), Some((6, 50, 4000)));
+        assert_eq!(compared(&[101, 101, 60], 6), Some((2, 50, 262)));
+        assert_eq!(compared(&[40, 40], 2), Some((1, 39, 80)));
+        assert_eq!(compared(&[75], 6), Some((1, 37, 75)));
+        // One stretch only: every draw would be all that there is, and its distance from itself nothing.
+        assert_eq!(compared(&[20], 6), None);
+        assert_eq!(compared(&[10, 10, 10], 6), None);
+        assert_eq!(compared(&[], 6), None);
     }
 
     #[test]

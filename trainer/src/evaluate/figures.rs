@@ -17,6 +17,8 @@ pub struct Evaluation {
     pub held_out: bool,
     /// Clips that rollouts were measured on.
     pub clips: usize,
+    /// Frames that started each.
+    pub prompt: usize,
     /// The tokenizer.
     pub tokenizer: TokenizerFigures,
     /// The latent action model.
@@ -34,6 +36,21 @@ pub struct Evaluation {
     pub drift: BTreeMap<u32, f64>,
     /// Mean edge strength of those rollouts as a share of real video's, by frame.
     pub sharpness: BTreeMap<u32, f64>,
+    /// How much drift was measured on; `None` where it was not measured.
+    pub drift_measure: Option<DriftMeasure>,
+    /// What makes these figures mean less than they should, in plain words.
+    pub warnings: Vec<String>,
+}
+
+/// How much drift was measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftMeasure {
+    /// Long rollouts.
+    pub rollouts: usize,
+    /// Frames up to each point that stand for it, in each rollout.
+    pub stretch: usize,
+    /// Frames of real video that there are to compare with.
+    pub real_frames: usize,
 }
 
 /// Figures of the tokenizer.
@@ -83,6 +100,8 @@ pub struct PriorFigures {
     pub entropy_of_frequencies: f64,
     /// Share of changes whose code the prior thought most likely.
     pub accuracy: f64,
+    /// Changes that were judged: those that follow a prompt.
+    pub changes: usize,
 }
 
 /// A figure by what continued the clip and by frames after the prompt.
@@ -142,9 +161,36 @@ impl Evaluation {
         figures
     }
 
+    /// The table, what its figures are, and warnings.
+    pub fn to_text(&self) -> String {
+        let warnings = self.warnings.iter().map(|text| format!("warning: {text}"));
+        let below: Vec<String> = self.explanations().into_iter().chain(warnings).collect();
+        format!("{}\n{}", self.to_table(), below.join("\n"))
+    }
+
+    /// What the figures are that a name in a table does not explain, a sentence each.
+    pub fn explanations(&self) -> Vec<String> {
+        let mut explanations = vec![format!(
+            "Rollouts go on from {} true frames; their figures are medians over {} clips, with the means beside them. The action prior is judged on the {} changes that follow such prompts.",
+            self.prompt, self.clips, self.prior.changes
+        )];
+        if let Some(DriftMeasure {
+            rollouts,
+            stretch,
+            real_frames,
+        }) = self.drift_measure
+        {
+            explanations.push(format!(
+                "Drift is how far long rollouts stray from real video: the squared Fréchet distance of the statistics of pictures (colours, edges and change in a coarse grid, along the 16 main axes of real video), between the last {stretch} frames up to a point of {} under a random player and {real_frames} real frames, in units of the same distance of equally much real video.",
+                counted(rollouts, "rollout")
+            ));
+        }
+        explanations
+    }
+
     /// The figures as a Markdown table.
     pub fn to_table(&self) -> String {
-        let rows = self.rows();
+        let rows = self.figure_rows();
         let widest = |column: fn(&(String, String)) -> &str| {
             rows.iter()
                 .map(|row| column(row).chars().count())
@@ -163,8 +209,20 @@ impl Evaluation {
         head + &rule + &body
     }
 
-    /// Names and figures for people.
+    /// Names and figures for people, then what they are, and warnings.
     pub(crate) fn rows(&self) -> Vec<(String, String)> {
+        let mut rows = self.figure_rows();
+        let notes = self.explanations().into_iter().map(|text| ("note", text));
+        let warnings = self.warnings.iter().map(|text| ("WARNING", text.clone()));
+        rows.extend(
+            notes
+                .chain(warnings)
+                .map(|(name, text)| (name.to_owned(), text)),
+        );
+        rows
+    }
+
+    fn figure_rows(&self) -> Vec<(String, String)> {
         let mut rows: Vec<(String, String)> = Vec::new();
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         let TokenizerFigures {
@@ -277,6 +335,14 @@ impl Evaluation {
     }
 }
 
+/// A number of things.
+fn counted(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -298,6 +364,7 @@ pub(crate) mod tests {
             hash: "ff".to_owned(),
             held_out: true,
             clips: 3,
+            prompt: 4,
             tokenizer: TokenizerFigures {
                 psnr: 28.5,
                 ssim: 0.9,
@@ -320,6 +387,7 @@ pub(crate) mod tests {
                 cross_entropy: 0.6,
                 entropy_of_frequencies: 2.0,
                 accuracy: 0.78,
+                changes: 192,
             },
             rollout: RolloutFigures {
                 inferred: rollouts.inferred.clone(),
@@ -332,6 +400,12 @@ pub(crate) mod tests {
             rollout_ssim: rollouts,
             drift: [(50, 1.5), (1000, 4.0)].into(),
             sharpness: [(50, 1.0), (1000, 0.9)].into(),
+            drift_measure: Some(DriftMeasure {
+                rollouts: 6,
+                stretch: 50,
+                real_frames: 9000,
+            }),
+            warnings: Vec::new(),
         }
     }
 
@@ -373,5 +447,30 @@ pub(crate) mod tests {
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{table}");
         assert!(table.contains("| rollout: gap at frame 4"));
+    }
+
+    #[test]
+    fn figures_are_explained_and_what_spoils_them_is_told() {
+        let text = example().to_text();
+        assert!(text.starts_with(&example().to_table()));
+        for part in [
+            "medians over 3 clips",
+            "squared Fréchet distance",
+            "last 50 frames up to a point of 6 rollouts under a random player and 9000 real frames",
+            "in units of the same distance of equally much real video",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("warning"));
+        let mut without = example();
+        (without.drift, without.drift_measure) = (BTreeMap::new(), None);
+        without.warnings = vec!["drift is left out: why".to_owned()];
+        let text = without.to_text();
+        assert!(!text.contains("Fréchet") && text.ends_with("\nwarning: drift is left out: why"));
+        let rows = without.rows();
+        let last = rows
+            .last()
+            .map(|(name, text)| (name.as_str(), text.as_str()));
+        assert_eq!(last, Some(("WARNING", "drift is left out: why")));
     }
 }

@@ -147,6 +147,9 @@ impl Gaussian {
     }
 }
 
+/// Least variance along an axis that is compared, where each feature has variance 1.
+const LEAST_VARIANCE: f64 = 1e-2;
+
 /// A measure of distance from reference features: they are scaled to unit variance and turned to their leading principal
 /// axes, so that few samples suffice for the Gaussians.
 pub(crate) struct Yardstick {
@@ -157,7 +160,7 @@ pub(crate) struct Yardstick {
 }
 
 impl Yardstick {
-    /// A yardstick with `axes` axes.
+    /// A yardstick with `axes` axes, or with as many as the reference varies along.
     pub fn new(reference: &[Vec<f64>], axes: usize) -> Self {
         let whole = Gaussian::of(reference);
         let side = whole.mean.len();
@@ -171,8 +174,10 @@ impl Yardstick {
             reference: Gaussian::of(&[]),
         };
         let scaled: Vec<_> = reference.iter().map(|f| yardstick.scaled(f)).collect();
-        let (_, vectors) = Gaussian::of(&scaled).covariance.eigen();
-        yardstick.axes = vectors.into_iter().take(axes).collect();
+        let (values, vectors) = Gaussian::of(&scaled).covariance.eigen();
+        // Along an axis without variance, the least deviation would outweigh everything else.
+        let varied = values.iter().take_while(|&&v| v > LEAST_VARIANCE).count();
+        yardstick.axes = vectors.into_iter().take(axes.min(varied)).collect();
         let turned: Vec<_> = reference.iter().map(|f| yardstick.turned(f)).collect();
         yardstick.reference = Gaussian::of(&turned);
         yardstick
@@ -251,5 +256,8 @@ mod tests {
         let reference: Vec<Vec<f64>> = (0..50).map(|i| vec![1.0, f64::from(i)]).collect();
         let yardstick = Yardstick::new(&reference, 2);
         assert!(yardstick.distance(&reference[..25]).is_finite());
+        // A deviation where the reference has none is not the only thing that counts.
+        let other: Vec<_> = reference.iter().map(|f| vec![1.5, f[1]]).collect();
+        assert!(yardstick.distance(&other) < 1.0);
     }
 }

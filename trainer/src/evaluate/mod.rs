@@ -5,9 +5,11 @@ mod figures;
 mod frechet;
 mod prior;
 pub(crate) mod rollouts;
+pub(crate) mod stored;
 
 pub use figures::{
-    Evaluation, LatentActionFigures, PriorFigures, RolloutFigures, RolloutTable, TokenizerFigures,
+    DriftMeasure, Evaluation, LatentActionFigures, PriorFigures, RolloutFigures, RolloutTable,
+    TokenizerFigures,
 };
 
 use std::collections::BTreeMap;
@@ -18,17 +20,22 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use worlds::World;
 
-use crate::clips::{Clip, ClipSampler};
+use crate::clips::{Clip, ClipSampler, longest_episode, measured_split};
 use crate::dataset::{Dataset, Split};
 use crate::measure::{LATENT_ACTION_CLIP, latent_action_quality, mean, median, tokenizer_quality};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::{Error, Result};
+use drift::Drift;
 use rollouts::{Continuation, Followed, check_size, follow};
 
 /// Frames after the prompt at which rollouts are compared with what really followed.
 const AHEAD: [u32; 4] = [1, 4, 8, 16];
 /// Clips that run at a time, between reports of progress.
 const ROUND: usize = 8;
+/// Clips that the action prior is judged on for each one that rollouts are measured on: it costs far less there.
+const PRIOR_CLIPS: usize = 4;
+/// Largest relative difference of frame rates that is no difference.
+const SAME_RATE: f64 = 0.01;
 
 /// How thoroughly a world is evaluated. The defaults take some minutes on two cores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +45,7 @@ pub struct EvaluateOptions {
     pub frames: usize,
     /// Clips that the latent action model is measured on.
     pub changes: usize,
-    /// Clips that rollouts and the action prior are measured on.
+    /// Clips that rollouts are measured on; the action prior, which costs less, is judged on four times as many.
     pub clips: usize,
     /// Frames that start a rollout.
     pub prompt: usize,
@@ -82,11 +89,11 @@ impl EvaluateOptions {
     }
 }
 
-/// Measures a world on a dataset's held-out video (on its training video where nothing is held out; `held_out` of the
-/// result says which).
+/// Measures a world on a dataset's held-out video, and on nothing else where there is any; on its training video where nothing at all is
+/// held out (`held_out` of the result says which). Where the episodes are short, rollouts are compared with what followed over fewer frames.
 ///
 /// # Errors
-/// When the frames' sizes differ, there is too little video, the world fails, or `cancel` became true.
+/// When the frames' sizes differ, the episodes are shorter than a prompt and one frame, the world fails, or `cancel` became true.
 pub fn evaluate(
     world: &Arc<World>,
     dataset: &Dataset,
@@ -100,24 +107,55 @@ pub fn evaluate(
             "an evaluation needs at least one frame, change, clip and prompt frame",
         ));
     }
+    let rate = rate_warning(world, dataset);
+    if let Some(text) = &rate {
+        // At once: the figures take minutes.
+        observer.observe(&TrainEvent::Warning(text.clone()));
+    }
+    let split = measured_split(dataset);
+    let ahead = horizon(longest_episode(dataset, split), options.prompt);
+    // Refuses what is too short before anything has been computed.
+    let sampler = ClipSampler::new(dataset, split, options.prompt + longest(&ahead))?;
+    let clips = sampler.fixed(options.clips);
     let mut judge = Judge {
         world,
         dataset,
+        split,
         options,
         observer,
         cancel,
     };
     let tokenizer = judge.tokenizer()?;
     let latent_actions = judge.latent_actions()?;
-    let (clips, ahead) = judge.clips()?;
-    let prior = judge.prior(&clips)?;
-    let rollout = judge.rollouts(&clips, ahead)?;
-    let (drift, sharpness) = judge.drift()?;
+    let prior = judge.prior(&sampler.fixed(options.clips * PRIOR_CLIPS))?;
+    let rollout = judge.rollouts(&clips, &ahead)?;
+    let drift = judge.drift();
+    let mut warnings = Vec::from_iter(rate);
+    if ahead.len() < AHEAD.len() {
+        warnings.push(format!(
+            "rollouts are followed for {} frames only: the longest episode has {} frames, and {} start a rollout",
+            longest(&ahead),
+            longest_episode(dataset, split),
+            options.prompt
+        ));
+    }
+    let drift = match drift {
+        Err(Error::TooLittleVideo(reason)) => {
+            warnings.push(format!("drift is left out: {reason}"));
+            None
+        }
+        drift => drift?,
+    };
+    let (drift, sharpness, drift_measure) = match drift {
+        Some(drift) => (drift.distance, drift.sharpness, Some(drift.measure)),
+        None => Default::default(),
+    };
     Ok(Evaluation {
         world: world.manifest.name.clone(),
         hash: world.hash.clone(),
-        held_out: !dataset.episodes(Split::Validation).is_empty(),
+        held_out: split == Split::Validation,
         clips: clips.len(),
+        prompt: options.prompt,
         tokenizer,
         latent_actions,
         prior,
@@ -126,12 +164,38 @@ pub fn evaluate(
         rollout_ssim: rollout.ssim,
         drift,
         sharpness,
+        drift_measure,
+        warnings,
+    })
+}
+
+/// Frames ahead at which rollouts from `prompt` frames can be compared in an episode of `length`; at least the first.
+fn horizon(length: usize, prompt: usize) -> Vec<u32> {
+    let fits = |&ahead: &u32| ahead == AHEAD[0] || prompt + ahead as usize <= length;
+    AHEAD.into_iter().filter(fits).collect()
+}
+
+fn longest(ahead: &[u32]) -> usize {
+    ahead.iter().copied().max().unwrap_or(1) as usize
+}
+
+/// What to think of a dataset whose frames follow one another faster or slower than the world's.
+fn rate_warning(world: &World, dataset: &Dataset) -> Option<String> {
+    let (ours, theirs) = (
+        world.manifest.frames_per_second,
+        dataset.frames_per_second(),
+    );
+    ((ours / theirs - 1.0).abs() > SAME_RATE).then(|| {
+        format!(
+            "the world runs at {ours} frames/s and the dataset's video at {theirs}: changes from frame to frame are not of the size that the world knows; ingest the video with --fps {ours}"
+        )
     })
 }
 
 struct Judge<'a> {
     world: &'a Arc<World>,
     dataset: &'a Dataset,
+    split: Split,
     options: &'a EvaluateOptions,
     observer: &'a mut dyn TrainObserver,
     cancel: &'a AtomicBool,
@@ -144,6 +208,11 @@ struct Rollouts {
 }
 
 impl Judge<'_> {
+    /// Clips of the one split that all figures come from.
+    fn sampler(&self, length: usize) -> Result<ClipSampler<'_>> {
+        ClipSampler::new(self.dataset, self.split, length)
+    }
+
     fn report(&mut self, what: &'static str, done: usize, total: usize) -> Result<()> {
         self.observer.observe(&TrainEvent::Work {
             what,
@@ -162,8 +231,8 @@ impl Judge<'_> {
             Some(_) => self.options.prompt.max(2),
             None => 1,
         };
-        let sampler = ClipSampler::held_out(self.dataset, length)?;
-        let clips = sampler.fixed(self.options.frames.div_ceil(length));
+        let clips = self.sampler(length)?;
+        let clips = clips.fixed(self.options.frames.div_ceil(length));
         let quality = tokenizer_quality(&self.world.tokenizer, self.dataset, &clips)?;
         Ok(TokenizerFigures {
             psnr: quality.psnr,
@@ -175,8 +244,9 @@ impl Judge<'_> {
 
     fn latent_actions(&mut self) -> Result<LatentActionFigures> {
         self.report("evaluation: latent actions", 0, 1)?;
-        let sampler = ClipSampler::held_out(self.dataset, LATENT_ACTION_CLIP)
-            .or_else(|_| ClipSampler::held_out(self.dataset, 3))?;
+        let sampler = self
+            .sampler(LATENT_ACTION_CLIP)
+            .or_else(|_| self.sampler(3))?;
         let clips = sampler.fixed(self.options.changes);
         let model = &self.world.latent_actions;
         let predictions = self.options.changes * 2;
@@ -195,26 +265,17 @@ impl Judge<'_> {
         })
     }
 
-    /// Clips as long as rollouts need them, and the frames ahead at which these can be compared.
-    fn clips(&self) -> Result<(Vec<Clip>, Vec<u32>)> {
-        let mut refusal = None;
-        for count in (1..=AHEAD.len()).rev() {
-            let ahead = &AHEAD[..count];
-            let longest = ahead.last().copied().unwrap_or(1) as usize;
-            match ClipSampler::held_out(self.dataset, self.options.prompt + longest) {
-                Ok(sampler) => return Ok((sampler.fixed(self.options.clips), ahead.to_vec())),
-                Err(error) => refusal = Some(error),
-            }
-        }
-        Err(refusal.unwrap_or(Error::Cancelled))
-    }
-
     fn prior(&mut self, clips: &[Clip]) -> Result<PriorFigures> {
-        self.report("evaluation: action prior", 0, 1)?;
-        prior::judge(self.world, self.dataset, clips)
+        let mut judged = Vec::new();
+        for (round, part) in clips.chunks(ROUND).enumerate() {
+            self.report("evaluation: action prior", round * ROUND, clips.len())?;
+            let prompt = self.options.prompt;
+            judged.extend(prior::judge(self.world, self.dataset, part, prompt)?);
+        }
+        Ok(prior::figures(&judged, self.world.manifest.codes()))
     }
 
-    fn rollouts(&mut self, clips: &[Clip], ahead: Vec<u32>) -> Result<Rollouts> {
+    fn rollouts(&mut self, clips: &[Clip], ahead: &[u32]) -> Result<Rollouts> {
         let total = clips.len() * Continuation::ALL.len();
         let mut tables = Vec::new();
         for (kind, continuation) in Continuation::ALL.into_iter().enumerate() {
@@ -275,7 +336,8 @@ impl Judge<'_> {
         })
     }
 
-    fn drift(&mut self) -> Result<(BTreeMap<u32, f64>, BTreeMap<u32, f64>)> {
+    /// Drift; `None` where it was not asked for.
+    fn drift(&mut self) -> Result<Option<Drift>> {
         let EvaluateOptions {
             drift_rollouts,
             drift_frames,
@@ -283,22 +345,97 @@ impl Judge<'_> {
             ..
         } = *self.options;
         if drift_rollouts == 0 {
-            return Ok((BTreeMap::new(), BTreeMap::new()));
+            return Ok(None);
         }
-        let drift = drift::drift(
+        drift::drift(
             self.world,
-            self.dataset,
+            (self.dataset, self.split),
             (drift_rollouts, drift_frames, prompt),
             self.observer,
             self.cancel,
-        )?;
-        Ok((drift.distance, drift.sharpness))
+        )
+        .map(Some)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clips::tests::noise;
+
+    fn judged(dataset: &Dataset) -> Result<Evaluation> {
+        let options = EvaluateOptions {
+            frames: 4,
+            changes: 4,
+            clips: 2,
+            prompt: 4,
+            drift_rollouts: 2,
+            drift_frames: 50,
+        };
+        let world = Arc::new(worlds::tiny_world(1)?);
+        evaluate(
+            &world,
+            dataset,
+            &options,
+            &mut |_: &TrainEvent| {},
+            &AtomicBool::new(false),
+        )
+    }
+
+    #[test]
+    fn short_held_out_episodes_shorten_rollouts_and_never_bring_training_video_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |name: &str, held_out: usize| {
+            let lengths = [(60, Split::Train), (held_out, Split::Validation)];
+            noise(&folder.path().join(name), 15.0, &lengths)
+        };
+        let long = judged(&with("long", 40)).unwrap();
+        assert!(long.held_out && long.warnings.is_empty(), "{long:?}");
+        assert_eq!(long.prior.changes, 2 * PRIOR_CLIPS * 16);
+        let measured = long.drift_measure.unwrap();
+        assert_eq!((measured.rollouts, measured.real_frames), (1, 40));
+        assert!(long.drift[&50].is_finite());
+
+        let short = judged(&with("short", 9)).unwrap();
+        assert!(short.held_out);
+        let frames: Vec<u32> = short.rollout.inferred.keys().copied().collect();
+        assert_eq!(frames, [1, 4]);
+        assert!(short.drift.is_empty() && short.drift_measure.is_none());
+        let warned = |text: &str| short.warnings.iter().any(|w| w.contains(text));
+        assert!(
+            warned("followed for 4 frames only") && warned("drift is left out"),
+            "{:?}",
+            short.warnings
+        );
+
+        let error = judged(&with("shortest", 4)).unwrap_err().to_string();
+        assert!(error.contains("no validation episode of 5"), "{error}");
+        let none = noise(&folder.path().join("none"), 15.0, &[(30, Split::Train)]);
+        assert!(!judged(&none).unwrap().held_out);
+    }
+
+    #[test]
+    fn video_of_another_frame_rate_is_remarked_upon() {
+        let folder = tempfile::tempdir().unwrap();
+        let fast = noise(&folder.path().join("fast"), 30.0, &[(40, Split::Train)]);
+        let warnings = judged(&fast).unwrap().warnings;
+        assert!(
+            warnings.len() == 1
+                && warnings[0].contains("15 frames/s")
+                && warnings[0].contains("30"),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn rollouts_are_followed_as_far_as_the_episodes_go() {
+        assert_eq!(horizon(20, 4), [1, 4, 8, 16]);
+        assert_eq!(horizon(19, 4), [1, 4, 8]);
+        assert_eq!(horizon(8, 4), [1, 4]);
+        // Too short even for one frame: that is refused later, by this very length.
+        assert_eq!(horizon(3, 4), [1]);
+        assert_eq!(longest(&horizon(19, 4)), 8);
+    }
 
     #[test]
     fn short_runs_are_evaluated_briefly_and_long_ones_in_full() {
