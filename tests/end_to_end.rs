@@ -1,6 +1,7 @@
 //! What users do, on the real program: from a video file to a world that is played, recorded, replayed and measured.
 
 mod common;
+mod window;
 
 use common::{clip, djinn, fail, run, succeed, tiny};
 use serde_json::Value;
@@ -88,6 +89,84 @@ fn unreadable_files_are_told_and_stop_nothing() {
         &["broken.mp4"],
     );
     assert!(!folder.path().join("e").exists());
+}
+
+#[test]
+fn a_damaged_video_is_used_in_part_and_the_exit_code_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged.mp4");
+    let mut bytes = std::fs::read(clip()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 400].fill(0xff);
+    std::fs::write(&damaged, bytes).unwrap();
+    let mut command = djinn();
+    command.arg("ingest").arg(&damaged).arg("--json");
+    let said = run(command.arg("--out").arg(folder.path().join("d")));
+    assert_eq!(said.code, Some(3), "{}", said.err);
+    assert!(said.err.contains("damaged.mp4"), "{}", said.err);
+    let report = json(&said.out);
+    let lost = report["damaged"][0]["pictures_lost"].as_u64().unwrap();
+    let frames = report["frames"].as_u64().unwrap();
+    assert!(
+        lost > 0 && frames > 150 && report["episodes"].as_u64() > Some(1),
+        "{report}"
+    );
+
+    // What cannot be read at all says what was tried.
+    let broken = folder.path().join("broken.mp4");
+    std::fs::write(&broken, b"\0\0\0\x10ftypisom\0\0\0\0").unwrap();
+    let mut command = djinn();
+    command.args(["ingest", "--json"]).arg(&broken).arg(clip());
+    command
+        .arg("--out")
+        .arg(folder.path().join("e"))
+        .env("PATH", "");
+    let said = run(&mut command);
+    assert_eq!(said.code, Some(3), "{}", said.err);
+    let tried = json(&said.out)["skipped"][0]["tried"].clone();
+    assert_eq!(tried[1]["decoder"], "ffmpeg", "{tried}");
+    assert!(said.err.contains("Install ffmpeg"), "{}", said.err);
+}
+
+#[test]
+fn an_interrupted_ingest_says_so_and_leaves_no_half_dataset() {
+    let folder = tempfile::tempdir().unwrap();
+    let videos = folder.path().join("videos");
+    std::fs::create_dir(&videos).unwrap();
+    let bytes = std::fs::read(clip()).unwrap();
+    for number in 0..40u8 {
+        // Different files of the same pictures: what follows the last box is ignored.
+        let mut copy = bytes.clone();
+        copy.extend([0, 0, 0, 9, b'f', b'r', b'e', b'e', number]);
+        std::fs::write(videos.join(format!("{number}.mp4")), copy).unwrap();
+    }
+    let out = folder.path().join("d");
+    let mut command = djinn();
+    command.arg("ingest").arg(&videos).arg("--out").arg(&out);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect()
+    };
+    wait_until("ingest", || {
+        names().iter().any(|name| name.contains("partial"))
+    });
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(
+        names().iter().all(|name| !name.contains("partial")),
+        "{:?}",
+        names()
+    );
+    if out.exists() {
+        assert!(out.join("dataset.ron").is_file());
+    }
 }
 
 #[test]
@@ -204,9 +283,17 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     };
     succeed(replay().arg("--verify"));
     let gif = folder.path().join("s.gif");
-    succeed(replay().arg("--export").arg(&gif));
+    let said = succeed(replay().arg("--json").arg("--export").arg(&gif));
+    assert_eq!(json(&said.out)["pictures"], 21);
     assert!(std::fs::read(&gif).unwrap().starts_with(b"GIF89a"));
+    fail(replay().arg("--export").arg(&gif), &["s.gif", "--force"]);
+    succeed(replay().args(["--force", "--export"]).arg(&gif));
     succeed(replay().arg("--export").arg(folder.path().join("s.mp4")));
+    let own = session.join("video.mp4");
+    fail(
+        replay().args(["--force", "--export"]).arg(&own),
+        &["own folder"],
+    );
 
     let again = folder.path().join("again");
     succeed(play().arg(&again));
@@ -415,6 +502,98 @@ fn without_a_display_play_says_why_and_leaves_a_session() {
         command.arg("play").arg(&tiny.world).arg("--window"),
         &["display"],
     );
+}
+
+#[test]
+fn a_session_of_a_world_in_a_folder_replays_from_any_folder() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let (parent, name) = (
+        tiny.world.parent().unwrap(),
+        tiny.world.file_name().unwrap(),
+    );
+    let mut play = djinn();
+    play.current_dir(parent).arg("play").arg(name);
+    play.args(["--headless", "--frames", "3", "--record"]);
+    succeed(play.arg(&session));
+    let replay = |session: &Path| {
+        let mut command = djinn();
+        command.current_dir(folder.path());
+        command.arg("replay").arg(session).arg("--verify");
+        command
+    };
+    succeed(&mut replay(&session));
+
+    // A folder that has the built-in world's name is another world, also when the session is replayed elsewhere, and
+    // is not mistaken for the built-in one where a session is replayed beside it.
+    let namesake = folder.path().join("here/coinrun");
+    let status = std::process::Command::new("mkdir")
+        .arg(folder.path().join("here"))
+        .status();
+    assert!(status.unwrap().success());
+    let status = std::process::Command::new("cp")
+        .arg("-r")
+        .arg(&tiny.world)
+        .arg(&namesake)
+        .status();
+    assert!(status.unwrap().success());
+    let (of_folder, of_built_in) = (folder.path().join("f"), folder.path().join("b"));
+    for (place, out) in [
+        (folder.path().join("here"), &of_folder),
+        (parent.to_owned(), &of_built_in),
+    ] {
+        let mut play = djinn();
+        play.current_dir(place).args(["play", "coinrun"]);
+        play.args(["--headless", "--frames", "3", "--record"]);
+        succeed(play.arg(out));
+    }
+    succeed(&mut replay(&of_folder));
+    succeed(replay(&of_built_in).current_dir(folder.path().join("here")));
+}
+
+#[test]
+fn where_this_folder_cannot_be_written_to_the_session_goes_elsewhere() {
+    let tiny = tiny();
+    let data = tempfile::tempdir().unwrap();
+    let mut play = djinn();
+    // Not even the superuser can write there.
+    play.current_dir("/proc").arg("play").arg(&tiny.world);
+    play.args(["--frames", "3"])
+        .env("XDG_DATA_HOME", data.path());
+    let said = succeed(&mut play);
+    assert!(said.out.contains("cannot be written to"), "{}", said.out);
+    let session = data.path().join("djinn/sessions/djinn-session");
+    assert!(session.join("video.mp4").is_file());
+    let again = succeed(play.arg("--json"));
+    assert!(again.err.contains("no display"), "{}", again.err);
+    assert!(
+        json(&again.out)["video"]
+            .as_str()
+            .unwrap()
+            .contains("djinn-session-2")
+    );
+}
+
+#[test]
+fn what_is_logged_is_plain_and_what_cannot_be_logged_is_told() {
+    let tiny = tiny();
+    let play = || {
+        let mut command = djinn();
+        command.arg("play").arg(&tiny.world);
+        command.args(["--headless", "--frames", "1"]);
+        command
+    };
+    assert_eq!(succeed(play().arg("-q")).err, "");
+    let said = succeed(play().arg("-v"));
+    assert!(
+        said.err.contains("loaded") && said.err.contains("prompt"),
+        "{}",
+        said.err
+    );
+    assert!(!said.err.contains('\x1b'), "{:?}", said.err);
+    let said = succeed(play().env("RUST_LOG", "djinn=loud"));
+    assert!(said.err.contains("RUST_LOG"), "{}", said.err);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Turns gameplay video into worlds that you play with keyboard or gamepad, on the machine you have.
+/// Turns gameplay video into worlds that you play with the keyboard, on the machine you have.
 #[derive(Debug, Parser)]
 #[command(name = "djinn", version, about, max_term_width = 100)]
 #[command(
@@ -22,7 +22,7 @@ pub struct Arguments {
 /// Options of all commands.
 #[derive(Args, Debug)]
 pub struct Common {
-    /// Say less: no progress bars, warnings only
+    /// Say less: no progress bars, only results, warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Say more (-v, -vv); RUST_LOG does the same in detail
@@ -227,6 +227,9 @@ pub struct ReplayArguments {
     /// Write the session as a .gif or .mp4
     #[arg(long, value_name = "FILE")]
     pub export: Option<PathBuf>,
+    /// Write over a file that is there already
+    #[arg(long, requires = "export")]
+    pub force: bool,
 }
 
 /// Arguments of `djinn worlds`.

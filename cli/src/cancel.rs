@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit code of a program that was told to end, as shells have it.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// A flag that becomes true at the first Ctrl-C (or SIGTERM).
 ///
@@ -16,7 +16,7 @@ pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
     let shared = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if shared.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         }
         eprintln!("stopping; everything is kept (again to stop at once)");
     })

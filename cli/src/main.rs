@@ -1,10 +1,11 @@
 //! The `djinn` program: arguments, messages and exit codes. All else is in the libraries.
 //!
-//! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or a session did not
-//! verify; 130 interrupted twice.
+//! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or damaged, or a
+//! session did not verify; 130 interrupted twice, or an ingest that was interrupted once.
 
 use anyhow::Result;
 use clap::Parser;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -61,17 +62,26 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 
 /// Logs what `RUST_LOG` or the options ask for.
 fn log_to_standard_error(common: &Common) {
-    let level = match (common.quiet, common.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, _) => "debug",
+    let level = match common.verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
     };
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},winit=error")));
+    let usual = format!("{level},winit=error,wgpu_core=warn,wgpu_hal=error,naga=warn");
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let wanted = match wanted.trim() {
+        "" => usual.as_str(),
+        wanted => wanted,
+    };
+    let filter = EnvFilter::builder().parse(wanted).unwrap_or_else(|error| {
+        eprintln!("warning: RUST_LOG={wanted:?} is left aside: {error}");
+        EnvFilter::new(&usual)
+    });
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(colours)
         .with_target(false)
         .init();
 }

@@ -1,7 +1,8 @@
 //! What the program says: results on standard output, everything else on standard error.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
+use std::fmt::Write;
 
 use crate::arguments::Common;
 
@@ -28,6 +29,15 @@ impl Output {
         }
     }
 
+    /// Tells something that must not get lost: by the way to a person, and on standard error where results alone are wanted.
+    pub fn tell(&self, text: impl std::fmt::Display) {
+        if self.quiet || self.json {
+            eprintln!("{text}");
+        } else {
+            self.say(text);
+        }
+    }
+
     /// A result: text for people, or one JSON object for programs.
     ///
     /// # Errors
@@ -48,7 +58,7 @@ impl Output {
     /// A progress bar of `total` things, with rate and time left.
     pub fn bar(&self, total: u64, unit: &str) -> ProgressBar {
         let template = format!(
-            "{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{per_sec:>10}} {{eta_precise}} left"
+            "{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{rate:>10}} {{eta_precise}} left"
         );
         self.styled(ProgressBar::new(total), &template)
     }
@@ -64,6 +74,10 @@ impl Output {
         }
         // The templates are constants; if one were wrong, the default style would do.
         if let Ok(style) = ProgressStyle::with_template(template) {
+            let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+                // A text that cannot be written leaves its place on the bar empty.
+                let _ = write!(text, "{:.1}/s", state.per_sec());
+            });
             bar.set_style(style.progress_chars("=> "));
         }
         bar

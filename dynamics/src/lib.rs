@@ -11,11 +11,13 @@
 //! frame in a few MaskGIT steps ([`Dynamics::generate`]). Both compute the same function.
 
 mod config;
+mod frame;
 mod model;
 mod prior;
 mod sampler;
 
 pub use config::DynamicsConfig;
+pub use frame::{FrameDynamics, FrameDynamicsBuffers, FrameForecast};
 pub use model::{Dynamics, Forecast, TrainingClip, TrainingPass};
 pub use prior::{Strength, choose_code, prior_probabilities};
 pub use sampler::{SamplerConfig, mask_counts};

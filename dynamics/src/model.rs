@@ -38,27 +38,27 @@ pub struct TrainingPass {
 
 /// The dynamics model.
 pub struct Dynamics {
-    config: DynamicsConfig,
+    pub(crate) config: DynamicsConfig,
     /// The quantizer's vector of each token, and zeros for the mask, `[V + 1, L]`.
     vectors: Tensor,
-    tokens: Tensor,
+    pub(crate) tokens: Tensor,
     vector: Tensor,
-    actions: Tensor,
-    position: Tensor,
-    forecast: Option<ForecastInput>,
-    transformer: SpaceTimeTransformer,
-    norm: Tensor,
-    output: Tensor,
-    output_bias: Tensor,
-    prior_norm: Tensor,
-    prior_hidden: Tensor,
-    prior_output: Tensor,
+    pub(crate) actions: Tensor,
+    pub(crate) position: Tensor,
+    pub(crate) forecast: Option<ForecastInput>,
+    pub(crate) transformer: SpaceTimeTransformer,
+    pub(crate) norm: Tensor,
+    pub(crate) output: Tensor,
+    pub(crate) output_bias: Tensor,
+    pub(crate) prior_norm: Tensor,
+    pub(crate) prior_hidden: Tensor,
+    pub(crate) prior_output: Tensor,
 }
 
 /// Linear maps of a forecast's pixels and latents to the model's width.
-struct ForecastInput {
-    pixels: Tensor,
-    latents: Tensor,
+pub(crate) struct ForecastInput {
+    pub(crate) pixels: Tensor,
+    pub(crate) latents: Tensor,
 }
 
 impl Dynamics {
@@ -130,6 +130,11 @@ impl Dynamics {
         self.tokens.device()
     }
 
+    /// What each token enters as, and the mask, `[V + 1, D]`.
+    pub(crate) fn token_table(&self) -> Result<Tensor> {
+        Ok(ops::linear_onto(&self.vectors, &self.vector, &self.tokens)?)
+    }
+
     /// Groups `[B, T, N + 1, D]` of tokens u32 `[B, T, N]`, each led by the action u32 `[B, T]` that led to it (`K` for none), with what
     /// `added` `[B, T, N, D]` puts onto the tokens.
     fn embed(&self, tokens: &Tensor, actions: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
@@ -142,8 +147,8 @@ impl Dynamics {
                 self.config.tokens_per_frame()
             )));
         }
-        let table = ops::linear_onto(&self.vectors, &self.vector, &self.tokens)?;
-        let mut token = table
+        let mut token = self
+            .token_table()?
             .index_select(&tokens.flatten_all()?, 0)?
             .reshape((batch, frames, count, width))?;
         if let Some(added) = added {
@@ -153,7 +158,10 @@ impl Dynamics {
             .actions
             .index_select(&actions.flatten_all()?, 0)?
             .reshape((batch, frames, 1, width))?;
-        Ok(Tensor::cat(&[&action, &token], 2)?.broadcast_add(&self.position)?)
+        Ok(ops::add_rows(
+            &Tensor::cat(&[&action, &token], 2)?,
+            &self.position,
+        )?)
     }
 
     /// What a forecast adds to its frames' tokens, `[B, C, N, D]`; `None` where the model has no use for one.
@@ -180,7 +188,7 @@ impl Dynamics {
             .narrow(2, 1, self.config.tokens_per_frame())?
             .contiguous()?;
         let logits = ops::linear(&ops::rms_norm(&tokens, &self.norm)?, &self.output)?;
-        Ok(logits.broadcast_add(&self.output_bias)?)
+        Ok(ops::add_rows(&logits, &self.output_bias)?)
     }
 
     /// Logits `[B, T, K]` of the next action from the transformer's output `[B, T, N + 1, D]`: read where the last action stands, which

@@ -88,13 +88,14 @@ fn gumbel(random: &mut ChaCha8Rng) -> f32 {
     -(-uniform.ln()).ln()
 }
 
-/// Decides all tokens of a frame: `predict` gives logits `[N, V]` for tokens of which some are still `mask`.
+/// Decides all tokens of a frame: `predict` fills `logits` `[N, V]` for tokens of which some are still `mask`.
 pub(crate) fn decide(
     tokens: usize,
     mask: u32,
     config: &SamplerConfig,
     random: &mut ChaCha8Rng,
-    mut predict: impl FnMut(&[u32]) -> Result<Vec<f32>>,
+    logits: &mut Vec<f32>,
+    mut predict: impl FnMut(&[u32], &mut Vec<f32>) -> Result<()>,
 ) -> Result<Vec<u32>> {
     config.validate()?;
     let mut frame = vec![mask; tokens];
@@ -102,7 +103,7 @@ pub(crate) fn decide(
         if !frame.contains(&mask) {
             break;
         }
-        let mut logits = predict(&frame)?;
+        predict(&frame, logits)?;
         let vocabulary = logits.len() / tokens;
         let noise = config.choice_noise * (1.0 - (step + 1) as f32 / config.steps as f32);
         let mut candidates = Vec::new();
@@ -138,11 +139,10 @@ impl Dynamics {
             self.config().mask_token(),
             config,
             random,
-            |masked| {
-                Ok(self
-                    .predict(cache, action, masked, forecast)?
-                    .flatten_all()?
-                    .to_vec1()?)
+            &mut Vec::new(),
+            |masked, logits| {
+                *logits = nn::numbers(&self.predict(cache, action, masked, forecast)?)?;
+                Ok(())
             },
         )
     }
@@ -164,6 +164,11 @@ mod tests {
                 }
             })
             .collect()
+    }
+
+    fn preferences(_: &[u32], out: &mut Vec<f32>) -> Result<()> {
+        *out = logits(20);
+        Ok(())
     }
 
     #[test]
@@ -190,10 +195,18 @@ mod tests {
                 ..SamplerConfig::default()
             };
             let mut seen: Vec<Vec<u32>> = Vec::new();
-            let last = decide(20, 5, &config, &mut generator(1, 0), |frame| {
-                seen.push(frame.to_vec());
-                Ok(logits(20))
-            })?;
+            let last = decide(
+                20,
+                5,
+                &config,
+                &mut generator(1, 0),
+                &mut Vec::new(),
+                |frame, out| {
+                    seen.push(frame.to_vec());
+                    *out = logits(20);
+                    Ok(())
+                },
+            )?;
             seen.push(last);
             for pair in seen.windows(2) {
                 assert!(
@@ -222,7 +235,14 @@ mod tests {
             };
             let mut hits = 0;
             for seed in 0..200 {
-                let frame = decide(20, 5, &config, &mut generator(seed, 0), |_| Ok(logits(20)))?;
+                let frame = decide(
+                    20,
+                    5,
+                    &config,
+                    &mut generator(seed, 0),
+                    &mut Vec::new(),
+                    preferences,
+                )?;
                 hits += frame
                     .iter()
                     .enumerate()
@@ -260,7 +280,8 @@ mod tests {
                 5,
                 &SamplerConfig::default(),
                 &mut generator(seed, 0),
-                |_| Ok(logits(20)),
+                &mut Vec::new(),
+                preferences,
             )
         };
         assert_eq!(run(3)?, run(3)?);

@@ -13,8 +13,10 @@
 mod bottleneck;
 mod clusters;
 mod config;
+mod frame;
 mod model;
 
 pub use clusters::cluster;
 pub use config::{BottleneckConfig, LatentActionConfig};
+pub use frame::{Forecaster, ForecasterBuffers};
 pub use model::{LatentActionModel, Prediction};

@@ -8,9 +8,9 @@ use nn::{Error, Result, SpaceTimeTransformer, linear_weight, ops, patches_of, pi
 use rand_chacha::ChaCha8Rng;
 
 /// Weight of the absolute error beside the squared error in the loss.
-const ABSOLUTE_ERROR_WEIGHT: f64 = 0.1;
+const ABSOLUTE_ERROR_WEIGHT: f32 = 0.1;
 /// Pixels of flow for one unit of the predictor's output: about the usual motion between frames.
-const FLOW_SCALE: f64 = 4.0;
+pub(crate) const FLOW_SCALE: f64 = 4.0;
 
 /// What [`LatentActionModel::loss`] gives.
 pub struct Prediction {
@@ -26,8 +26,8 @@ pub struct LatentActionModel {
     encoder: Encoder,
     bottleneck: Box<dyn Bottleneck>,
     /// `[K, A]`; all zero until [`LatentActionModel::set_codebook`].
-    codebook: Tensor,
-    predictor: Predictor,
+    pub(crate) codebook: Tensor,
+    pub(crate) predictor: Predictor,
 }
 
 struct Encoder {
@@ -38,14 +38,14 @@ struct Encoder {
     output: Tensor,
 }
 
-struct Predictor {
-    input: Tensor,
-    action: Tensor,
-    position: Tensor,
-    transformer: SpaceTimeTransformer,
-    norm: Tensor,
-    flow: Tensor,
-    residual: Tensor,
+pub(crate) struct Predictor {
+    pub(crate) input: Tensor,
+    pub(crate) action: Tensor,
+    pub(crate) position: Tensor,
+    pub(crate) transformer: SpaceTimeTransformer,
+    pub(crate) norm: Tensor,
+    pub(crate) flow: Tensor,
+    pub(crate) residual: Tensor,
 }
 
 impl LatentActionModel {
@@ -159,10 +159,9 @@ impl LatentActionModel {
     fn prediction(&self, frames: &Tensor, actions: &Tensor) -> Result<Prediction> {
         let changes = frames.dim(1)? - 2;
         let predicted = self.predict(&frames.narrow(1, 1, changes)?.contiguous()?, actions)?;
-        let difference = (&predicted - frames.narrow(1, 2, changes)?)?;
-        let absolute = (difference.abs()?.mean_all()? * ABSOLUTE_ERROR_WEIGHT)?;
+        let target = frames.narrow(1, 2, changes)?;
         Ok(Prediction {
-            loss: (difference.sqr()?.mean_all()? + absolute)?,
+            loss: ops::picture_error(&predicted, &target, ABSOLUTE_ERROR_WEIGHT)?,
             frames: predicted,
         })
     }
@@ -278,7 +277,7 @@ impl Encoder {
     /// Descriptions `[B, C, A]` of `C` changes, from the patches of the frame before, at and after each.
     fn forward(&self, before: &Tensor, at: &Tensor, after: &Tensor) -> Result<Tensor> {
         let triples = Tensor::cat(&[before, at, after], D::Minus1)?;
-        let x = ops::linear(&triples, &self.input)?.broadcast_add(&self.position)?;
+        let x = ops::add_rows(&ops::linear(&triples, &self.input)?, &self.position)?;
         let x = ops::rms_norm(&self.transformer.forward(&x, None)?, &self.norm)?.mean(2)?;
         Ok(normalise(&ops::linear(&x, &self.output)?)?)
     }
@@ -306,8 +305,7 @@ impl Predictor {
 
     fn hidden(&self, patches: &Tensor, actions: &Tensor) -> Result<Tensor> {
         let action = ops::linear(actions, &self.action)?.unsqueeze(2)?;
-        let x = ops::linear(patches, &self.input)?
-            .broadcast_add(&self.position)?
+        let x = ops::add_rows(&ops::linear(patches, &self.input)?, &self.position)?
             .broadcast_add(&action)?;
         Ok(ops::rms_norm(
             &self.transformer.forward(&x, Some(actions))?,

@@ -101,6 +101,7 @@ impl VideoReader for AnimationReader {
                     path: self.path.clone(),
                     codec: self.codec.to_owned(),
                     pictures_read: self.pictures,
+                    pictures_lost: 0,
                     reason: error.to_string(),
                 })
             }

@@ -15,6 +15,8 @@ use crate::picture::MAXIMUM_PIXELS;
 /// Decodes the packets of an AV1 track.
 pub(crate) struct Av1Decoder {
     decoder: Decoder,
+    /// The record that the track has.
+    record: Vec<u8>,
     /// Units that belong before the first packet.
     header: Vec<u8>,
     tags: Option<ColourTags>,
@@ -22,7 +24,7 @@ pub(crate) struct Av1Decoder {
 
 impl Av1Decoder {
     /// A decoder for a track with the given `av1C` record, which may be empty.
-    pub(crate) fn new(configuration: &[u8]) -> Result<Self, String> {
+    pub(crate) fn new(record: &[u8]) -> Result<Self, String> {
         let mut settings = Settings::new();
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
@@ -32,7 +34,8 @@ impl Av1Decoder {
         let decoder = Decoder::with_settings(&settings).map_err(|error| error.to_string())?;
         Ok(Self {
             decoder,
-            header: configuration.get(4..).unwrap_or_default().to_vec(),
+            record: record.to_vec(),
+            header: record.get(4..).unwrap_or_default().to_vec(),
             tags: None,
         })
     }
@@ -51,7 +54,7 @@ impl Av1Decoder {
                     out.push_back(Decoded { packet, picture });
                 }
                 Err(Error::Again) => return Ok(()),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(broken(error)),
             }
         }
     }
@@ -87,7 +90,7 @@ impl PacketDecoder for Av1Decoder {
                 return Err("rav1d takes no more data and gives no picture".to_owned());
             }
         }
-        sent.map_err(|error| error.to_string())?;
+        sent.map_err(broken)?;
         self.collect(out)
     }
 
@@ -95,10 +98,57 @@ impl PacketDecoder for Av1Decoder {
         self.collect(out)
     }
 
+    fn restart(&mut self) -> Result<(), String> {
+        *self = Self::new(&self.record)?;
+        Ok(())
+    }
+
+    fn can_start_at(&self, data: &[u8]) -> bool {
+        has_sequence_header(data)
+    }
+
     fn reorder_depth(&self) -> usize {
         // Packets of AV1 are whole moments of the presentation, in order.
         0
     }
+}
+
+/// An error of rav1d in words: of a broken stream it says that an argument is invalid.
+fn broken(error: Error) -> String {
+    match error {
+        Error::InvalidArgument => "the bit stream is broken".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether there is a sequence header among the units, as there is in every packet that needs no other.
+fn has_sequence_header(data: &[u8]) -> bool {
+    const SEQUENCE_HEADER: u8 = 1;
+    let mut rest = data;
+    while let Some((&header, tail)) = rest.split_first() {
+        if header >> 3 & 15 == SEQUENCE_HEADER {
+            return true;
+        }
+        let (has_extension, has_size) = (header & 4 != 0, header & 2 != 0);
+        let after = tail.get(usize::from(has_extension)..);
+        let Some((size, content)) = after.filter(|_| has_size).and_then(little_endian_base_128)
+        else {
+            return false;
+        };
+        rest = content.get(size..).unwrap_or_default();
+    }
+    false
+}
+
+/// A number of seven bits a byte, lowest first, and what follows it.
+fn little_endian_base_128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let last = bytes.iter().take(8).position(|byte| byte & 0x80 == 0)?;
+    let (number, rest) = bytes.split_at(last + 1);
+    let value = number
+        .iter()
+        .rev()
+        .fold(0u64, |value, &byte| value << 7 | u64::from(byte & 0x7f));
+    Some((usize::try_from(value).ok()?, rest))
 }
 
 /// What the sequence header in `units` says of colours; `None` when there is none among them.
@@ -173,4 +223,24 @@ fn deep_plane(
         width,
         samples: samples.collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_need_no_other_are_told_by_their_sequence_header() {
+        // A temporal delimiter without content, then a sequence header of one byte.
+        assert!(has_sequence_header(&[0x12, 0, 0x0a, 1, 7]));
+        // A delimiter with an extension byte, then a frame of 130 bytes, then a sequence header.
+        let mut long = vec![0x16, 0, 0, 0x32, 0x82, 1];
+        long.extend([0; 130]);
+        assert!(!has_sequence_header(&long));
+        long.extend([0x0a, 1, 7]);
+        assert!(has_sequence_header(&long));
+        assert!(!has_sequence_header(&[0x12, 0, 0x32, 3, 0x0a, 1]));
+        assert!(!has_sequence_header(&[0x12, 0x80]));
+        assert!(!has_sequence_header(&[]));
+    }
 }

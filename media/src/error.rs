@@ -56,7 +56,7 @@ pub enum Error {
         what: String,
     },
     /// No decoder, built in or external, could take the stream.
-    #[error("{}: no decoder for {codec} – {}. {help}", path.display(), Attempts(tried))]
+    #[error("{}: {codec} cannot be decoded here – {}. {help}", path.display(), Attempts(tried))]
     NoDecoder {
         /// The file concerned.
         path: PathBuf,
@@ -67,7 +67,7 @@ pub enum Error {
         /// What the reader of the message can do about it.
         help: String,
     },
-    /// Decoding stopped in the middle; the pictures before that point were good.
+    /// Something in the middle cannot be decoded; the pictures before that point were good, and others may follow.
     #[error("{}: {codec} is damaged after {pictures_read} pictures: {reason}", path.display())]
     Damaged {
         /// The file concerned.
@@ -76,6 +76,8 @@ pub enum Error {
         codec: String,
         /// Pictures handed out before the damage.
         pictures_read: u64,
+        /// Pictures left out until decoding could begin again, where that is known.
+        pictures_lost: u64,
         /// What the decoder said.
         reason: String,
     },
@@ -155,6 +157,22 @@ impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, source }
+    }
+
+    /// The file that the message names, where it names one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::NoDecoder { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::TooLarge { path, .. }
+            | Self::WrongPictureSize { path, .. }
+            | Self::Encode { path, .. } => Some(path),
+            Self::PictureSize { .. } | Self::CropOutside { .. } | Self::InvalidSetting { .. } => {
+                None
+            }
+        }
     }
 
     pub(crate) fn malformed(path: &Path, what: impl fmt::Display) -> Self {

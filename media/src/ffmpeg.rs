@@ -16,6 +16,9 @@ const HIGHEST_RATE: f64 = 120.0;
 /// What ffmpeg is asked for then.
 const USUAL_RATE: f64 = 60.0;
 
+/// Why ffmpeg cannot serve where there is none.
+pub(crate) const NOT_ON_PATH: &str = "not on PATH";
+
 /// How much of ffmpeg's complaint is kept, in bytes.
 const LONGEST_COMPLAINT: u64 = 4096;
 
@@ -55,6 +58,7 @@ impl FfmpegReader {
             path: self.path.clone(),
             codec: self.codec.clone(),
             pictures_read: self.pictures,
+            pictures_lost: 0,
             reason,
         }
     }
@@ -143,7 +147,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => "not on PATH".to_owned(),
+                std::io::ErrorKind::NotFound => NOT_ON_PATH.to_owned(),
                 _ => error.to_string(),
             })?;
         let errors = child

@@ -59,17 +59,24 @@ pub(crate) fn open(folder: &Path) -> Result<Box<dyn VideoReader>, Error> {
             "a folder is read as a video when its images are numbered, such as frame_0001.png, frame_0002.png; this one is not like that",
         ));
     }
-    Ok(Box::new(FolderReader { images, next: 0 }))
+    Ok(Box::new(FolderReader {
+        folder: folder.to_owned(),
+        images,
+        next: 0,
+        pictures: 0,
+    }))
 }
 
 struct FolderReader {
+    folder: PathBuf,
     images: Vec<PathBuf>,
     next: usize,
+    pictures: u64,
 }
 
 impl VideoReader for FolderReader {
     fn codec(&self) -> &str {
-        "images"
+        "image sequence"
     }
 
     fn frame_count_hint(&self) -> Option<u64> {
@@ -84,9 +91,16 @@ impl VideoReader for FolderReader {
         let Some(path) = self.images.get(self.next) else {
             return Ok(None);
         };
-        let picture = read_image(path).inspect_err(|_| self.next = usize::MAX)?;
         let seconds = self.next as f64;
         self.next += 1;
+        let picture = read_image(path).map_err(|error| Error::Damaged {
+            path: self.folder.clone(),
+            codec: self.codec().to_owned(),
+            pictures_read: self.pictures,
+            pictures_lost: 1,
+            reason: error.to_string(),
+        })?;
+        self.pictures += 1;
         Ok(Some(TimedPicture { picture, seconds }))
     }
 }
@@ -138,11 +152,28 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_image_is_an_error_and_the_end() {
+    fn a_broken_image_is_an_error_and_the_others_are_read() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("1.png"), b"no image").unwrap();
+        let picture = Picture::new(2, 2, vec![7; 12]).unwrap();
+        for name in ["1.png", "3.png"] {
+            write_png(&folder.path().join(name), &picture).unwrap();
+        }
+        std::fs::write(folder.path().join("2.png"), b"no image").unwrap();
         let mut reader = open(folder.path()).unwrap();
-        assert!(reader.next_picture().is_err());
+        assert!(reader.next_picture().unwrap().is_some());
+        let error = reader.next_picture().unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Damaged {
+                    pictures_read: 1,
+                    pictures_lost: 1,
+                    ..
+                }
+            ) && error.to_string().contains("2.png"),
+            "{error}"
+        );
+        assert!(reader.next_picture().unwrap().is_some());
         assert!(reader.next_picture().unwrap().is_none());
         assert!(open(tempfile::tempdir().unwrap().path()).is_err());
     }

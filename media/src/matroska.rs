@@ -11,6 +11,7 @@ use crate::Error;
 use crate::bits::{FieldResult, Fields};
 use crate::colour::{ColourTags, Matrix};
 use crate::packets::{Codec, Packet, PacketSource, Track};
+use crate::picture::Turn;
 
 /// Numbers of elements.
 mod id {
@@ -80,6 +81,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     Ok(Track {
         codec: video.codec,
         colour: video.colour,
+        turn: Turn::None,
         source: Box::new(MatroskaPackets {
             elements,
             track: video.number,

@@ -54,6 +54,46 @@ impl Picture {
     }
 }
 
+/// How a picture is turned, clockwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Turn {
+    #[default]
+    None,
+    Quarter,
+    Half,
+    ThreeQuarters,
+}
+
+impl Turn {
+    /// The picture turned. Taken by value: most pictures are not turned at all.
+    pub(crate) fn apply(self, picture: Picture) -> Picture {
+        let (across, down) = (picture.width as usize, picture.height as usize);
+        let (width, height) = match self {
+            Self::None => return picture,
+            Self::Half => (across, down),
+            Self::Quarter | Self::ThreeQuarters => (down, across),
+        };
+        let mut rgb = Vec::with_capacity(picture.rgb.len());
+        for y in 0..height {
+            for x in 0..width {
+                let (from_x, from_y) = match self {
+                    Self::None => (x, y),
+                    Self::Quarter => (y, down - 1 - x),
+                    Self::Half => (across - 1 - x, down - 1 - y),
+                    Self::ThreeQuarters => (across - 1 - y, x),
+                };
+                let start = (from_y * across + from_x) * 3;
+                rgb.extend_from_slice(&picture.rgb[start..start + 3]);
+            }
+        }
+        Picture {
+            width: width as u32,
+            height: height as u32,
+            rgb,
+        }
+    }
+}
+
 /// A picture and the time at which it is to be shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimedPicture {
@@ -118,6 +158,23 @@ mod tests {
         assert!(Picture::new(2, 2, vec![0; 11]).is_err());
         assert!(Picture::new(0, 2, vec![]).is_err());
         assert!(Picture::new(u32::MAX, u32::MAX, vec![0; 3]).is_err());
+    }
+
+    #[test]
+    fn turns_are_clockwise() {
+        // 1 2 3
+        // 4 5 6
+        let rgb = (1u8..=6).flat_map(|value| [value; 3]).collect();
+        let picture = Picture::new(3, 2, rgb).unwrap();
+        let turned = |turn: Turn| {
+            let turned = turn.apply(picture.clone());
+            let values: Vec<u8> = turned.rgb.iter().copied().step_by(3).collect();
+            (turned.width, turned.height, values)
+        };
+        assert_eq!(turned(Turn::None), (3, 2, vec![1, 2, 3, 4, 5, 6]));
+        assert_eq!(turned(Turn::Quarter), (2, 3, vec![4, 1, 5, 2, 6, 3]));
+        assert_eq!(turned(Turn::Half), (3, 2, vec![6, 5, 4, 3, 2, 1]));
+        assert_eq!(turned(Turn::ThreeQuarters), (2, 3, vec![3, 6, 2, 5, 1, 4]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::animation::Format;
 use crate::av1::Av1Decoder;
 use crate::error::Attempt;
-use crate::ffmpeg::FfmpegReader;
+use crate::ffmpeg::{FfmpegReader, NOT_ON_PATH};
 use crate::h264::H264Decoder;
 use crate::packets::{Codec, PacketDecoder, PacketReader, Track};
 use crate::picture::{self, TimedPicture};
@@ -32,8 +32,8 @@ pub trait VideoReader {
     ///
     /// # Errors
     ///
-    /// [`Error::Damaged`] or [`Error::Malformed`] where the source breaks off; the pictures before that were good. After
-    /// an error there is nothing more to read.
+    /// [`Error::Damaged`] or [`Error::Malformed`] where something cannot be read. The pictures before that were good, and
+    /// reading may go on: a picture after an error is good too, but no continuation of the one before.
     fn next_picture(&mut self) -> Result<Option<TimedPicture>, Error>;
 }
 
@@ -52,12 +52,21 @@ fn open_with(path: &Path, ffmpeg: &str) -> Result<Box<dyn VideoReader>, Error> {
     if path.is_dir() {
         return image_folder::open(path);
     }
-    match Kind::of(path)? {
-        Kind::Mp4 => open_track(path, mp4::open(path)?, ffmpeg),
-        Kind::Matroska => open_track(path, matroska::open(path)?, ffmpeg),
+    let kind = Kind::of(path)?;
+    let opened = match kind {
+        Kind::Mp4 => mp4::open(path).and_then(|track| open_track(path, track, ffmpeg)),
+        Kind::Matroska => matroska::open(path).and_then(|track| open_track(path, track, ffmpeg)),
         Kind::Animation(format) => animation::open(path, format),
-        Kind::Jpeg => Ok(Box::new(StillReader(Some(read_image(path)?)))),
-        Kind::Unknown => open_foreign(path, "an unknown format", Vec::new(), ffmpeg),
+        Kind::Jpeg => read_image(path)
+            .map(|picture| -> Box<dyn VideoReader> { Box::new(StillReader(Some(picture))) }),
+        Kind::Unknown => open_foreign(path, kind.name(), Vec::new(), ffmpeg),
+    };
+    match opened {
+        Err(Error::Malformed { what, .. }) => {
+            let tried = vec![Attempt::new("the built-in reader", what)];
+            open_foreign(path, kind.name(), tried, ffmpeg)
+        }
+        opened => opened,
     }
 }
 
@@ -72,7 +81,25 @@ enum Kind {
 }
 
 impl Kind {
+    /// For messages.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mp4 => "MP4",
+            Self::Matroska => "Matroska",
+            Self::Animation(Format::Gif) => "GIF",
+            Self::Animation(Format::Png) => "PNG",
+            Self::Animation(Format::WebP) => "WebP",
+            Self::Jpeg => "JPEG",
+            Self::Unknown => "an unknown format",
+        }
+    }
+
     fn of(path: &Path) -> Result<Self, Error> {
+        // Opening a pipe would wait for whoever writes to it.
+        let metadata = path.metadata().map_err(Error::io(path))?;
+        if !metadata.is_file() {
+            return Err(Error::malformed(path, "it is no regular file"));
+        }
         let mut start = Vec::with_capacity(16);
         let file = File::open(path).map_err(Error::io(path))?;
         file.take(16)
@@ -133,9 +160,12 @@ fn open_track(path: &Path, track: Track, ffmpeg: &str) -> Result<Box<dyn VideoRe
             if let Some((width, height)) = decoder.size() {
                 picture::check_size(path, width, height)?;
             }
-            let mut reader = PacketReader::new(path, track.source, decoder, track.colour);
+            let mut reader = PacketReader::new(path, track, decoder);
             match reader.prime() {
-                Ok(()) => return Ok(Box::new(reader)),
+                Ok(()) => {
+                    tracing::info!("{}: {codec} through {name}", path.display());
+                    return Ok(Box::new(reader));
+                }
                 Err(Error::Damaged { reason, .. }) => reason,
                 Err(error) => return Err(error),
             }
@@ -153,17 +183,24 @@ fn open_foreign(
     ffmpeg: &str,
 ) -> Result<Box<dyn VideoReader>, Error> {
     match FfmpegReader::start(ffmpeg, path, codec) {
-        Ok(reader) => Ok(Box::new(reader)),
+        Ok(reader) => {
+            tracing::info!("{}: {codec} through ffmpeg", path.display());
+            Ok(Box::new(reader))
+        }
         Err(reason) => {
+            let help = match reason == NOT_ON_PATH {
+                true => format!(
+                    "Install ffmpeg, or convert it where there is one: ffmpeg -i {} -c:v libx264 -pix_fmt yuv420p out.mp4",
+                    path.display()
+                ),
+                false => "It seems to be damaged or no video: copy or record it again, or convert it with a program that plays it".to_owned(),
+            };
             tried.push(Attempt::new("ffmpeg", reason));
-            let name = path.display();
             Err(Error::NoDecoder {
                 path: path.to_owned(),
                 codec: codec.to_owned(),
                 tried,
-                help: format!(
-                    "Install ffmpeg, or convert it where there is one: ffmpeg -i {name} -c:v libx264 -pix_fmt yuv420p out.mp4"
-                ),
+                help,
             })
         }
     }
@@ -205,6 +242,37 @@ mod tests {
                 assert!(message.contains(word), "{word} is not in: {message}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_broken_is_given_to_ffmpeg_before_it_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, start) in [
+            ("cut.mp4", &b"\0\0\0\x10ftypisom\0\0\0\0"[..]),
+            ("cut.mkv", b"\x1a\x45\xdf\xa3\x80"),
+            ("cut.gif", b"GIF89a"),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, start).unwrap();
+            let error = open_with(&path, "no-such-program-anywhere").err().unwrap();
+            let Error::NoDecoder { tried, help, .. } = &error else {
+                panic!("{error}");
+            };
+            let names: Vec<&str> = tried.iter().map(|tried| tried.decoder.as_str()).collect();
+            assert_eq!(names, ["the built-in reader", "ffmpeg"], "{error}");
+            assert!(help.contains("Install ffmpeg"), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe.mp4");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let error = open_with(&path, "ffmpeg").err().unwrap();
+        assert!(error.to_string().contains("no regular file"), "{error}");
     }
 
     #[cfg(unix)]

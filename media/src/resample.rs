@@ -66,11 +66,8 @@ impl Resampler {
         };
         let now = seconds - origin;
         if now.is_finite() && now - self.latest > LONGEST_HOLD {
-            let previous = self.finish();
+            let previous = self.restart();
             self.origin = Some(seconds);
-            self.latest = 0.0;
-            self.step = f64::INFINITY;
-            self.emitted = 0;
             return Repeats {
                 previous,
                 pause: true,
@@ -99,6 +96,16 @@ impl Resampler {
         }
         let end = self.latest + self.step.min(self.interval);
         self.due_before(end + self.interval * (TOLERANCE / 2.0))
+    }
+
+    /// Ends as [`Resampler::finish`] does and begins anew with the next picture, which is no continuation.
+    pub fn restart(&mut self) -> u64 {
+        let last = self.finish();
+        self.origin = None;
+        self.latest = 0.0;
+        self.step = f64::INFINITY;
+        self.emitted = 0;
+        last
     }
 
     fn due_before(&mut self, now: f64) -> u64 {

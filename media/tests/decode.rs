@@ -78,6 +78,65 @@ fn h264_with_b_frames_and_edit_list_in_mp4_full_range_bt601() {
 }
 
 #[test]
+fn h264_without_colour_is_grey() {
+    let (_, pictures) = read(&data("h264_grey.mp4")).unwrap();
+    assert_eq!(pictures.len(), 16);
+    for (number, timed) in pictures.iter().enumerate() {
+        assert_close(
+            pixel(&timed.picture, 12, 30),
+            [12 * number as u8; 3],
+            8,
+            &format!("picture {number}"),
+        );
+        for pixel in timed.picture.rgb.chunks_exact(3) {
+            assert!(pixel[0] == pixel[1] && pixel[1] == pixel[2], "{pixel:?}");
+        }
+    }
+}
+
+/// A copy of an MP4 file whose header says that it is shown turned by the matrix `a b c d`.
+fn turned(folder: &Path, matrix: [i32; 4]) -> PathBuf {
+    let mut bytes = std::fs::read(data("h264_b_frames.mp4")).unwrap();
+    let header = bytes.windows(4).position(|kind| kind == b"tkhd").unwrap();
+    // Version 0: the matrix follows 40 bytes after the kind.
+    let start = header + 4 + 40;
+    for (index, value) in [(0, 0), (1, 1), (3, 2), (4, 3)] {
+        let fixed = matrix[value] << 16;
+        bytes[start + index * 4..][..4].copy_from_slice(&fixed.to_be_bytes());
+    }
+    let path = folder.join("turned.mp4");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn the_display_matrix_of_mp4_turns_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let upright = read(&data("h264_b_frames.mp4")).unwrap().1;
+    let upright = &upright[9].picture;
+    type Place = fn(usize, usize) -> (usize, usize);
+    let turns: [([i32; 4], Place); 4] = [
+        ([1, 0, 0, 1], |x, y| (x, y)),
+        ([0, 1, -1, 0], |x, y| (63 - y, x)),
+        ([-1, 0, 0, -1], |x, y| (63 - x, 63 - y)),
+        ([0, -1, 1, 0], |x, y| (y, 63 - x)),
+    ];
+    for (matrix, place) in turns {
+        let pictures = read(&turned(folder.path(), matrix)).unwrap().1;
+        assert_eq!(pictures.len(), 16);
+        // The grey half, and the red patch in the upper right corner.
+        for (x, y) in [(12, 30), (48, 8)] {
+            let (to_x, to_y) = place(x, y);
+            assert_eq!(
+                pixel(&pictures[9].picture, to_x, to_y),
+                pixel(upright, x, y),
+                "{matrix:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn h264_in_quicktime_without_colour_tags() {
     check("h264_untagged.mov", "H.264", 8);
 }
@@ -121,7 +180,8 @@ fn what_cannot_be_read_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.mp4");
     std::fs::write(&empty, []).unwrap();
-    assert!(matches!(read(&empty), Err(Error::Malformed { .. })));
+    let message = read(&empty).unwrap_err().to_string();
+    assert!(message.contains("the file is empty"), "{message}");
     assert!(matches!(
         read(&folder.path().join("missing.mp4")),
         Err(Error::Io { .. })

@@ -42,24 +42,20 @@ fn write_mp4(path: &Path, count: u32, rate: f64) {
     writer.finish().unwrap();
 }
 
-/// Reads to the end or to the first error.
+/// All pictures, and the first error.
 fn read(path: &Path) -> (Vec<(f64, Picture)>, Option<Error>) {
     let mut pictures = Vec::new();
     let mut reader = match media::open(path) {
         Ok(reader) => reader,
         Err(error) => return (pictures, Some(error)),
     };
+    let mut errors = Vec::new();
     loop {
+        assert!(errors.len() < 100, "errors without end: {errors:?}");
         match reader.next_picture() {
             Ok(Some(timed)) => pictures.push((timed.seconds, timed.picture)),
-            Ok(None) => return (pictures, None),
-            Err(error) => {
-                assert!(
-                    reader.next_picture().is_ok_and(|next| next.is_none()),
-                    "there is something after an error"
-                );
-                return (pictures, Some(error));
-            }
+            Ok(None) => return (pictures, errors.into_iter().next()),
+            Err(error) => errors.push(error),
         }
     }
 }
@@ -148,12 +144,74 @@ fn a_recording_that_was_killed_plays_up_to_its_last_fragment() {
             pictures.len()
         );
     }
-    // Even within a fragment, whole pictures are kept.
+    // Even within a fragment, whole pictures are kept, and the others are told of.
     let bytes = std::fs::read(&whole).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() - 3]).unwrap();
     let (pictures, error) = read(&cut);
-    assert!(error.is_none(), "{error:?}");
+    let message = error.unwrap().to_string();
+    assert!(message.contains("fragment is incomplete"), "{message}");
     assert!(pictures.len() >= 40);
+}
+
+#[test]
+fn after_a_damaged_packet_reading_goes_on_at_the_next_keyframe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    // A keyframe every 20 pictures.
+    write_mp4(&path, 60, 10.0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let fragments: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|&at| &bytes[at..at + 4] == b"mdat")
+        .collect();
+    bytes[fragments[fragments.len() / 2] + 4..][..4].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+
+    let mut reader = media::open(&path).unwrap();
+    let assert_shows = |timed: media::TimedPicture, number: u32| {
+        assert!((timed.seconds - f64::from(number) / 10.0).abs() < 1e-6);
+        let quality = psnr(&timed.picture, &art(number));
+        assert!(quality > 35.0, "picture {number}: {quality:.1} dB");
+    };
+    let mut good = 0;
+    let error = loop {
+        match reader.next_picture() {
+            Ok(timed) => assert_shows(timed.unwrap(), good),
+            Err(error) => break error,
+        }
+        good += 1;
+    };
+    assert!((21..40).contains(&good), "{good}");
+    assert!(
+        matches!(error, Error::Damaged { pictures_read, pictures_lost, .. }
+            if pictures_read == u64::from(good) && pictures_lost == u64::from(40 - good)),
+        "{error:?} after {good}"
+    );
+    for number in 40..60 {
+        assert_shows(reader.next_picture().unwrap().unwrap(), number);
+    }
+    assert!(reader.next_picture().unwrap().is_none());
+}
+
+#[test]
+fn a_damaged_start_is_told_before_the_first_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    write_mp4(&path, 40, 10.0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let first = (0..bytes.len() - 4).find(|&at| &bytes[at..at + 4] == b"mdat");
+    bytes[first.unwrap() + 4..][..4].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let mut reader = media::open(&path).unwrap();
+    assert!(matches!(
+        reader.next_picture(),
+        Err(Error::Damaged {
+            pictures_read: 0,
+            pictures_lost: 20,
+            ..
+        })
+    ));
+    let first = reader.next_picture().unwrap().unwrap();
+    assert!(psnr(&first.picture, &art(20)) > 35.0);
 }
 
 #[test]

@@ -88,6 +88,47 @@ pub fn pictures_of(patches: &Tensor, size: FrameSize, patch: usize) -> Result<Te
         .reshape((b, t, size.height, size.width, c))?)
 }
 
+/// Calls `each(start in the picture, start in the patches)` for each run of `patch * channels` numbers that lie together in both.
+fn runs(size: FrameSize, patch: usize, channels: usize, mut each: impl FnMut(usize, usize)) {
+    let run = patch * channels;
+    for y in 0..size.height {
+        for column in 0..size.width / patch {
+            let row = y / patch * (size.width / patch) + column;
+            each(
+                (y * size.width + column * patch) * channels,
+                (row * patch + y % patch) * run,
+            );
+        }
+    }
+}
+
+/// [`patches_of`] for one picture `[H, W, C]` of a valid size: fills `patches` `[N, P * P * C]`.
+pub fn patches_of_picture(patches: &mut Vec<f32>, picture: &[f32], size: FrameSize, patch: usize) {
+    let channels = picture.len() / (size.height * size.width);
+    let run = patch * channels;
+    patches.resize(picture.len(), 0.0);
+    runs(size, patch, channels, |from, to| {
+        patches[to..to + run].copy_from_slice(&picture[from..from + run])
+    });
+}
+
+/// [`pictures_of`] for one picture: fills `picture` `[H, W, C]` from patches of `P * P * C` numbers, `stride` apart.
+pub fn picture_of_patches(
+    picture: &mut Vec<f32>,
+    patches: &[f32],
+    stride: usize,
+    size: FrameSize,
+    patch: usize,
+    channels: usize,
+) {
+    let run = patch * channels;
+    picture.resize(size.height * size.width * channels, 0.0);
+    runs(size, patch, channels, |to, from| {
+        let from = from / (run * patch) * stride + from % (run * patch);
+        picture[to..to + run].copy_from_slice(&patches[from..from + run]);
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +156,33 @@ mod tests {
             frames.flatten_all()?.to_vec1::<f32>()?
         );
         assert!(patches_of(&frames, 5).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn one_picture_is_cut_as_tensors_are() -> Result<()> {
+        let size = FrameSize {
+            height: 8,
+            width: 12,
+        };
+        let picture: Vec<f32> = (0..8 * 12 * 2).map(|i| i as f32).collect();
+        let mut patches = Vec::new();
+        patches_of_picture(&mut patches, &picture, size, 4);
+        let tensor = Tensor::from_slice(&picture, (1, 1, 8, 12, 2), &Device::Cpu)?;
+        assert_eq!(
+            patches,
+            patches_of(&tensor, 4)?.flatten_all()?.to_vec1::<f32>()?
+        );
+        let mut back = Vec::new();
+        picture_of_patches(&mut back, &patches, 32, size, 4, 2);
+        assert_eq!(back, picture);
+        // With other numbers between the patches.
+        let spread: Vec<f32> = patches
+            .chunks(32)
+            .flat_map(|patch| [patch, &[9.0; 5]].concat())
+            .collect();
+        picture_of_patches(&mut back, &spread, 37, size, 4, 2);
+        assert_eq!(back, picture);
         Ok(())
     }
 }

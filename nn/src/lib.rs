@@ -24,6 +24,7 @@ mod optimizer;
 mod parameters;
 mod precision;
 mod process;
+pub mod profile;
 pub mod quality;
 pub mod quantizer;
 mod random;
@@ -31,7 +32,7 @@ pub mod transformer;
 
 pub use action::{ActionCode, Transitions};
 pub use error::{Error, Result};
-pub use frame::{FrameSize, patches_of, pictures_of};
+pub use frame::{FrameSize, patches_of, patches_of_picture, picture_of_patches, pictures_of};
 pub use optimizer::{
     AdamW, AdamWConfig, ExponentialAverage, Gradients, OptimizerState, StepReport, gradients,
 };
@@ -39,4 +40,4 @@ pub use parameters::{Parameters, linear_weight};
 pub use precision::{Precision, precision, with_precision};
 pub use process::{quiet_candle_threads, tune_allocator};
 pub use random::{generator, normal};
-pub use transformer::{KvCache, SpaceTimeConfig, SpaceTimeTransformer};
+pub use transformer::{KvCache, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed};

@@ -47,7 +47,8 @@ mod tests {
             assert_eq!(precision(), Precision::Bf16);
         });
         assert_eq!(precision(), Precision::F32);
-        let _ = std::panic::catch_unwind(|| with_precision(Precision::Bf16, || panic!("as planned")));
+        let _ =
+            std::panic::catch_unwind(|| with_precision(Precision::Bf16, || panic!("as planned")));
         assert_eq!(precision(), Precision::F32);
     }
 }

@@ -4,6 +4,10 @@
 //! layer (Genie, arXiv 2402.15391, section 2). Cost grows linearly with the number of frames.
 
 use crate::kernels::attention::{Pattern, attend_cached, keys_and_values};
+use crate::kernels::inference::{
+    AttentionWeights, BlockWeights, FeedForwardWeights, NormWeights, PackedBlocks, PackedWeight,
+    Unit,
+};
 use crate::ops::{self, values};
 use crate::{Error, Result, linear_weight};
 use candle_core::{Tensor, bail};
@@ -75,6 +79,13 @@ impl Norm {
         Ok(Self { weight, film })
     }
 
+    fn pack(&self) -> Result<NormWeights> {
+        Ok(NormWeights {
+            weight: numbers(&self.weight)?,
+            film: self.film.as_ref().map(numbers).transpose()?,
+        })
+    }
+
     fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> candle_core::Result<Tensor> {
         let normal = ops::rms_norm(x, &self.weight)?;
         match (&self.film, condition) {
@@ -112,6 +123,16 @@ impl Attention {
             query_scale: builder.get_with_hints(head_width, "query_scale", scale)?,
             key_scale: builder.get_with_hints(head_width, "key_scale", scale)?,
             out: linear_weight(&builder, "out", width, width, residual_gain(config))?,
+        })
+    }
+
+    fn pack(&self, unit: Unit) -> Result<AttentionWeights> {
+        Ok(AttentionWeights {
+            norm: self.norm.pack()?,
+            qkv: packed(&self.qkv, unit)?,
+            query_scale: numbers(&self.query_scale)?,
+            key_scale: numbers(&self.key_scale)?,
+            out: packed(&self.out, unit)?,
         })
     }
 
@@ -185,6 +206,23 @@ impl FeedForward {
     }
 }
 
+/// The numbers of a tensor, wherever it lies.
+///
+/// # Errors
+/// When they cannot be read from its device.
+pub fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+/// A layer's weight `[outputs, inputs]`, packed for one unit.
+///
+/// # Errors
+/// When it cannot be read from its device.
+pub fn packed(weight: &Tensor, unit: Unit) -> Result<PackedWeight> {
+    let (outputs, inputs) = weight.dims2()?;
+    Ok(PackedWeight::new(&numbers(weight)?, outputs, inputs, unit))
+}
+
 /// Start of what is added to the residual stream: small enough that the sum over all layers stays near one.
 fn residual_gain(config: &SpaceTimeConfig) -> f64 {
     (3.0 * config.layers as f64).sqrt().recip()
@@ -209,6 +247,18 @@ impl Block {
         })
     }
 
+    fn pack(&self, unit: Unit) -> Result<BlockWeights> {
+        Ok(BlockWeights {
+            space: self.space.pack(unit)?,
+            time: self.time.as_ref().map(|time| time.pack(unit)).transpose()?,
+            feed_forward: FeedForwardWeights {
+                norm: self.feed_forward.norm.pack()?,
+                up: packed(&self.feed_forward.up, unit)?,
+                down: packed(&self.feed_forward.down, unit)?,
+            },
+        })
+    }
+
     fn forward(
         &self,
         x: &Tensor,
@@ -226,6 +276,7 @@ impl Block {
 /// Blocks of spatial attention, causal temporal attention and feed-forward.
 pub struct SpaceTimeTransformer {
     blocks: Vec<Block>,
+    heads: usize,
     window: usize,
 }
 
@@ -239,6 +290,7 @@ impl SpaceTimeTransformer {
         let blocks = (0..config.layers).map(|layer| Block::new(config, builder.pp(layer)));
         Ok(Self {
             blocks: blocks.collect::<Result<_>>()?,
+            heads: config.heads,
             window: config.temporal_window.unwrap_or(1),
         })
     }
@@ -281,6 +333,19 @@ impl SpaceTimeTransformer {
         Ok(x)
     }
 
+    /// The blocks with packed weights, for frames of `positions` (`S`) on the CPU.
+    ///
+    /// # Errors
+    /// When weights cannot be read from their device.
+    pub fn pack(&self, positions: usize, unit: Unit) -> Result<PackedBlocks> {
+        let blocks = self.blocks.iter().map(|block| block.pack(unit));
+        Ok(PackedBlocks {
+            heads: self.heads,
+            positions,
+            blocks: blocks.collect::<Result<_>>()?,
+        })
+    }
+
     /// An empty cache for [`Self::step`].
     pub fn start(&self) -> KvCache {
         KvCache {
@@ -321,15 +386,40 @@ impl SpaceTimeTransformer {
     }
 }
 
-/// Keys and values of one frame in one layer.
+/// Keys and values of one frame in one layer, `[rows, D]` each.
+#[derive(Default)]
 struct LayerFrame {
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
-/// Keys and values of one frame in all layers; never changed once made.
+/// Keys and values of one frame in all layers; never changed once it is part of the past.
+#[derive(Default)]
 pub struct CachedFrame {
     layers: Vec<LayerFrame>,
+}
+
+impl CachedFrame {
+    /// Makes room for `layers` of `numbers` keys and as many values.
+    pub(crate) fn fit(&mut self, layers: usize, numbers: usize) {
+        self.layers.resize_with(layers, LayerFrame::default);
+        for layer in &mut self.layers {
+            layer.keys.resize(numbers, 0.0);
+            layer.values.resize(numbers, 0.0);
+        }
+    }
+
+    /// Keys and values of a layer.
+    pub(crate) fn layer(&self, layer: usize) -> [&[f32]; 2] {
+        [&self.layers[layer].keys, &self.layers[layer].values]
+    }
+
+    /// Keys and values of each layer, to be written.
+    pub(crate) fn layers_mut(&mut self) -> impl Iterator<Item = (&mut [f32], &mut [f32])> {
+        self.layers
+            .iter_mut()
+            .map(|layer| (&mut layer.keys[..], &mut layer.values[..]))
+    }
 }
 
 /// The past frames that temporal attention still sees. A clone shares the frames, so that snapshots cost next to nothing.
@@ -343,13 +433,20 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Makes `frame` the newest of the past; the oldest is forgotten when the window is full.
-    pub fn push(&mut self, frame: CachedFrame) {
+    /// Makes `frame` the newest of the past; the oldest is forgotten when the window is full. Returns the forgotten one, for its memory, unless a
+    /// clone of this cache still holds it.
+    pub fn push(&mut self, frame: CachedFrame) -> Option<CachedFrame> {
         self.frames.push_back(Arc::new(frame));
-        if self.frames.len() > self.past {
-            self.frames.pop_front();
-        }
         self.next += 1;
+        match self.frames.len() > self.past {
+            true => self.frames.pop_front().and_then(Arc::into_inner),
+            false => None,
+        }
+    }
+
+    /// The frames held, oldest first.
+    pub(crate) fn frames(&self) -> &VecDeque<Arc<CachedFrame>> {
+        &self.frames
     }
 
     /// Frames taken in since the start.
@@ -366,7 +463,8 @@ impl KvCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Parameters, count, generator, normal};
+    use crate::kernels::inference::{FrameBuffers, Team};
+    use crate::{Parameters, Precision, count, generator, normal};
     use candle_core::Device;
 
     fn config(temporal_window: Option<usize>) -> SpaceTimeConfig {
@@ -420,6 +518,62 @@ mod tests {
                 0.0
             );
             assert!(largest_difference(&y.narrow(1, frame, 1)?, &z.narrow(1, frame, 1)?) > 1e-3);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn packed_passes_equal_whole_clips_after_the_window_has_slid() -> Result<()> {
+        for (condition_width, window, members) in [
+            (None, Some(3), 1),
+            (Some(6), Some(3), 2),
+            (None, None, 3),
+            (None, Some(1), 9),
+        ] {
+            let config = SpaceTimeConfig {
+                condition_width,
+                ..config(window)
+            };
+            let model = model(&config);
+            let x = noise((1, 9, 5, 32), 3);
+            let condition =
+                condition_width.map(|width| noise((1, 1, 9, width), 5).squeeze(0).unwrap());
+            let whole = model.forward(&x, condition.as_ref())?;
+            let team = Team::new(members);
+            for unit in Unit::all() {
+                let blocks = model.pack(5, unit)?;
+                let (mut buffers, mut cache) = (FrameBuffers::default(), model.start());
+                let bound = match unit.precision() {
+                    Precision::F32 => 1e-4,
+                    Precision::Bf16 => 0.1,
+                };
+                for frame in 0..9 {
+                    let input = numbers(&x.narrow(1, frame, 1)?)?;
+                    let condition = condition
+                        .as_ref()
+                        .map(|c| numbers(&c.narrow(1, frame, 1).unwrap()).unwrap());
+                    let embed = |rows: std::ops::Range<usize>, x: &mut [f32]| {
+                        x.copy_from_slice(&input[rows.start * 32..rows.end * 32]);
+                    };
+                    blocks.run(
+                        &team,
+                        &mut buffers,
+                        &cache,
+                        condition.as_deref(),
+                        &embed,
+                        None,
+                    );
+                    let out = Tensor::from_slice(buffers.residual(), (1, 1, 5, 32), &Device::Cpu)?;
+                    let off = largest_difference(&out, &whole.narrow(1, frame, 1)?);
+                    assert!(
+                        off < bound,
+                        "frame {frame} is off by {off} ({})",
+                        unit.name()
+                    );
+                    buffers.keep(&mut cache);
+                    assert!(cache.frames_held() < window.unwrap_or(1));
+                }
+            }
         }
         Ok(())
     }
@@ -479,10 +633,16 @@ mod tests {
         let pairs = |frames| {
             count::attention_pairs(|| model.forward(&noise((1, frames, 5, 32), 3), None).unwrap()).1
         };
-        let (eight, sixteen, thirty_two) = (pairs(8), pairs(16), pairs(32));
-        // Layers x heads x (space: frames x 5 x 5, time: 5 x pairs within the window).
-        assert_eq!(eight, 3 * 2 * (8 * 25 + 5 * (1 + 2 + 3 + 4 * 5)));
-        assert_eq!(thirty_two - sixteen, 2 * (sixteen - eight));
+        let paired = |frames| {
+            count::attention_pairs(|| model.forward_paired(&noise((2, frames, 5, 32), 3)).unwrap())
+                .1
+        };
+        // Layers x heads x (space: frames x 5 x 5, time: 5 x pairs of the frames that each segment of four sees).
+        assert_eq!(pairs(16), 3 * 2 * (16 * 25 + 5 * (4 * 4 + 3 * 7 * 7)));
+        for count in [&pairs as &dyn Fn(usize) -> u64, &paired] {
+            assert_eq!(count(48) - count(32), count(32) - count(16));
+            assert!(count(64) < 5 * count(16));
+        }
         Ok(())
     }
 

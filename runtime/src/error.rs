@@ -70,6 +70,9 @@ pub enum Error {
     /// An export was asked for in a format that is not written.
     #[error("{}: only .mp4 and .gif can be exported", .0.display())]
     ExportFormat(PathBuf),
+    /// An export was to be written among the files of the session itself.
+    #[error("{}: an export is not written into the session's own folder, whose files the session needs; name another place", .0.display())]
+    ExportIntoSession(PathBuf),
     /// The thread that runs the world died.
     #[error("the world stopped unexpectedly; this is a fault in the program")]
     WorldThread,

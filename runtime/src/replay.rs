@@ -100,7 +100,7 @@ impl Verification {
 /// frames done. Returns the number of pictures written.
 ///
 /// # Errors
-/// When the file name has another ending, the session is of another world, or writing fails.
+/// When the file name has another ending or leads into the session's folder, the session is of another world, or writing fails.
 pub fn export(
     session: &Session,
     world: Arc<World>,
@@ -109,6 +109,7 @@ pub fn export(
     cancel: &AtomicBool,
 ) -> Result<u64> {
     session.check_world(&world, &world.manifest.name)?;
+    check_outside(session, path)?;
     let factor = enlargement(session.manifest.frame);
     let mut writer = Export::create(path, session, factor)?;
     let mut written = 0;
@@ -128,6 +129,21 @@ pub fn export(
     }
     writer.finish()?;
     Ok(written)
+}
+
+/// The session's own files are not to be written over.
+fn check_outside(session: &Session, path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let real = path.canonicalize().or_else(|_| folder.canonicalize());
+    match (real, session.folder.canonicalize()) {
+        (Ok(real), Ok(session)) if real.starts_with(&session) => {
+            Err(Error::ExportIntoSession(path.to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One of the formats that sessions are exported to.

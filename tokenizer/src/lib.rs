@@ -11,7 +11,9 @@
 //! played on a CPU use; with it, [`TokenizerStream`] codes frame by frame.
 
 mod config;
+mod frame;
 mod model;
 
 pub use config::TokenizerConfig;
+pub use frame::{FrameTokenizer, FrameTokenizerBuffers};
 pub use model::{Reconstruction, Tokenizer, TokenizerStream};

@@ -7,16 +7,16 @@ use nn::quantizer::{Quantized, Quantizer};
 use nn::{KvCache, Result, SpaceTimeTransformer, linear_weight, ops, patches_of, pictures_of};
 
 /// Weight of the absolute error beside the squared error in the loss.
-const ABSOLUTE_ERROR_WEIGHT: f64 = 0.1;
+const ABSOLUTE_ERROR_WEIGHT: f32 = 0.1;
 
 /// A transformer between two linear maps, with a learned position.
-struct Coder {
-    input: Tensor,
-    position: Tensor,
-    transformer: SpaceTimeTransformer,
-    norm: Tensor,
-    output: Tensor,
-    output_bias: Tensor,
+pub(crate) struct Coder {
+    pub(crate) input: Tensor,
+    pub(crate) position: Tensor,
+    pub(crate) transformer: SpaceTimeTransformer,
+    pub(crate) norm: Tensor,
+    pub(crate) output: Tensor,
+    pub(crate) output_bias: Tensor,
 }
 
 impl Coder {
@@ -43,11 +43,14 @@ impl Coder {
     }
 
     fn embed(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(x, &self.input)?.broadcast_add(&self.position)
+        ops::add_rows(&ops::linear(x, &self.input)?, &self.position)
     }
 
     fn finish(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        ops::linear(&ops::rms_norm(x, &self.norm)?, &self.output)?.broadcast_add(&self.output_bias)
+        ops::add_rows(
+            &ops::linear(&ops::rms_norm(x, &self.norm)?, &self.output)?,
+            &self.output_bias,
+        )
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -76,16 +79,16 @@ pub struct Reconstruction {
 /// Caches of a tokenizer that codes frame by frame: one for each direction.
 #[derive(Clone)]
 pub struct TokenizerStream {
-    encoder: KvCache,
-    decoder: KvCache,
+    pub(crate) encoder: KvCache,
+    pub(crate) decoder: KvCache,
 }
 
 /// The video tokenizer.
 pub struct Tokenizer {
     config: TokenizerConfig,
-    encoder: Coder,
+    pub(crate) encoder: Coder,
     quantizer: Box<dyn Quantizer>,
-    decoder: Coder,
+    pub(crate) decoder: Coder,
 }
 
 impl Tokenizer {
@@ -205,9 +208,7 @@ impl Tokenizer {
     /// When the frames are of another size.
     pub fn loss(&self, frames: &Tensor) -> Result<(Tensor, Reconstruction)> {
         let reconstruction = self.forward(frames)?;
-        let difference = (&reconstruction.frames - frames)?;
-        let absolute = (difference.abs()?.mean_all()? * ABSOLUTE_ERROR_WEIGHT)?;
-        let mut loss = (difference.sqr()?.mean_all()? + absolute)?;
+        let mut loss = ops::picture_error(&reconstruction.frames, frames, ABSOLUTE_ERROR_WEIGHT)?;
         if let Some(auxiliary) = &reconstruction.auxiliary_loss {
             loss = (loss + auxiliary)?;
         }

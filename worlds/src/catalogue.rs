@@ -76,7 +76,25 @@ impl FoundWorld {
     /// # Errors
     /// When anything in the bundle is refused.
     pub fn load(&self) -> Result<World> {
-        World::from_source(self.source()?.as_ref(), &Device::Cpu)
+        let begun = std::time::Instant::now();
+        let world = World::from_source(self.source()?.as_ref(), &Device::Cpu)?;
+        tracing::info!(
+            "world {} ({}) loaded in {:.2} s, hash {:.12}",
+            self.name,
+            self.place,
+            begun.elapsed().as_secs_f64(),
+            world.hash
+        );
+        Ok(world)
+    }
+
+    /// By what a session finds this world again from whatever folder it is replayed: its name where that alone leads to it,
+    /// else the whole path of its folder.
+    pub fn lasting_name(&self) -> String {
+        match &self.place {
+            Place::BuiltIn => self.name.clone(),
+            Place::Folder(path) => lasting_name(&self.name, path, &search_folders()),
+        }
     }
 }
 
@@ -86,6 +104,17 @@ impl FoundWorld {
 /// When there is no such world; the message lists those that there are.
 pub fn find(name_or_path: &str) -> Result<FoundWorld> {
     find_in(name_or_path, &search_folders())
+}
+
+/// Finds a world by name alone: a folder of that name in the current folder is not looked at.
+///
+/// # Errors
+/// When there is no such world.
+pub fn find_named(name: &str) -> Result<FoundWorld> {
+    let mut known = list().into_iter();
+    known
+        .find(|world| world.name == name)
+        .ok_or_else(|| unknown(name))
 }
 
 fn find_in(name_or_path: &str, folders: &[PathBuf]) -> Result<FoundWorld> {
@@ -136,6 +165,21 @@ fn list_in(folders: &[PathBuf]) -> Vec<FoundWorld> {
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
+}
+
+fn lasting_name(name: &str, path: &Path, folders: &[PathBuf]) -> String {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_this = |world: &FoundWorld| match &world.place {
+        Place::Folder(known) => world.name == name && known.canonicalize().is_ok_and(|k| k == real),
+        Place::BuiltIn => false,
+    };
+    match list_in(folders).iter().any(is_this) {
+        true => name.to_owned(),
+        false => std::path::absolute(path)
+            .unwrap_or(real)
+            .display()
+            .to_string(),
+    }
 }
 
 fn worlds_in(folder: &Path) -> Vec<FoundWorld> {
@@ -220,6 +264,14 @@ mod tests {
         let by_path = find_in(path.to_str().unwrap(), &[]).unwrap();
         assert_eq!(by_path, by_name);
         assert_eq!(by_path.load().unwrap().hash, by_name.load().unwrap().hash);
+
+        assert_eq!(lasting_name("tiny", &path, &folders), "tiny");
+        let elsewhere = folder.path().join("elsewhere/tiny");
+        std::fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
+        save(&contents, WeightFormat::F16, &elsewhere).unwrap();
+        let whole = elsewhere.to_str().unwrap();
+        assert_eq!(lasting_name("tiny", &elsewhere, &folders), whole);
+        assert_eq!(lasting_name("tiny", &elsewhere, &[]), whole);
 
         let names: Vec<_> = list_in(&folders).into_iter().map(|w| w.name).collect();
         assert!(names.contains(&"tiny".to_owned()) && !names.contains(&"empty".to_owned()));

@@ -79,9 +79,16 @@ impl Frame {
     /// # Errors
     /// When it holds more or fewer numbers.
     pub fn from_tensor(tensor: &Tensor, size: FrameSize) -> Result<Self> {
-        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-        let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
-        Self::new(size, values.into_iter().map(byte).collect())
+        Self::from_numbers(&nn::numbers(tensor)?, size)
+    }
+
+    /// The frame of `H * W * 3` values 0..1.
+    ///
+    /// # Errors
+    /// When there are more or fewer.
+    pub fn from_numbers(values: &[f32], size: FrameSize) -> Result<Self> {
+        let byte = |value: &f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+        Self::new(size, values.iter().map(byte).collect())
     }
 
     /// The frame in a PNG file's bytes; `what` names it in errors. With `expected`, a picture of another size is refused before it

@@ -15,6 +15,7 @@
 
 mod catalogue;
 mod contents;
+mod engine;
 mod error;
 mod frame;
 mod manifest;
@@ -30,7 +31,9 @@ mod world;
 #[cfg(test)]
 mod bundle_tests;
 
-pub use catalogue::{DEFAULT_WORLD, FoundWorld, Place, find, find_default, list, search_folders};
+pub use catalogue::{
+    DEFAULT_WORLD, FoundWorld, Place, find, find_default, find_named, list, search_folders,
+};
 pub use contents::{BundleContents, save};
 pub use dynamics::{SamplerConfig, Strength};
 pub use error::{Error, Result};

@@ -2,8 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::{Frame, Wish, World, WorldManifest};
-use candle_core::{Device, Tensor};
-use dynamics::{Forecast, SamplerConfig, Strength, choose_code, prior_probabilities};
+use dynamics::{SamplerConfig, Strength, choose_code, prior_probabilities};
 use nn::{ActionCode, KvCache};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -78,8 +77,8 @@ pub struct Rollout {
 pub struct Snapshot {
     cache: KvCache,
     stream: TokenizerStream,
-    /// The newest frame as the decoder gave it, `[1, 1, H, W, 3]`.
-    picture: Tensor,
+    /// The newest frame as the decoder gave it, `[H, W, 3]`.
+    picture: Arc<[f32]>,
     prior_logits: Vec<f32>,
     prior: Vec<f32>,
     /// Frames so far, the prompt's included: the number of the next one.
@@ -125,7 +124,7 @@ impl Rollout {
         let mut state = Snapshot {
             cache: world.dynamics.start(),
             stream: world.tokenizer.start_stream(),
-            picture: clip.narrow(1, 0, 1)?,
+            picture: Arc::default(),
             prior_logits: Vec::new(),
             prior: Vec::new(),
             frames: 0,
@@ -168,9 +167,9 @@ impl Rollout {
     /// The newest frame, as the tokenizer decodes it.
     ///
     /// # Errors
-    /// When the picture cannot be read from its device.
+    /// When the picture is not of the world's size.
     pub fn frame(&self) -> Result<Frame> {
-        Frame::from_tensor(&self.state.picture, self.world.manifest.frame)
+        Frame::from_numbers(&self.state.picture, self.world.manifest.frame)
     }
 
     /// The code that comes of a wish in the next frame; asking does not change anything.
@@ -203,21 +202,18 @@ impl Rollout {
     pub fn step_with_code(&mut self, code: ActionCode) -> Result<Step> {
         let world = &self.world;
         let number = self.state.frames;
-        let forecast = match world.manifest.dynamics.forecast {
-            true => Some(forecast(world, &self.state.picture, code)?),
-            false => None,
-        };
-        let tokens = world.dynamics.generate(
+        let tokens = world.engine()?.generate(
+            world,
             &self.state.cache,
+            &self.state.picture,
             code,
-            forecast.as_ref(),
             &self.settings.sampler,
             &mut self.random(Purpose::Tokens),
         )?;
         // Only a frame that was made completely becomes part of the past.
         let mut next = self.state.clone();
         next.take(world, Some(code), &tokens)?;
-        let frame = Frame::from_tensor(&next.picture, world.manifest.frame)?;
+        let frame = Frame::from_numbers(&next.picture, world.manifest.frame)?;
         self.state = next;
         Ok(Step {
             number,
@@ -254,31 +250,17 @@ enum Purpose {
 impl Snapshot {
     /// Makes decided tokens the newest frame.
     fn take(&mut self, world: &World, code: Option<ActionCode>, tokens: &[u32]) -> Result<()> {
-        let logits = world.dynamics.commit(&mut self.cache, code, tokens)?;
+        let engine = world.engine()?;
+        let logits = engine.commit(world, &mut self.cache, code, tokens)?;
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(Error::NotFinite { frame: self.frames });
         }
         self.prior = prior_probabilities(&logits);
         self.prior_logits = logits;
-        let tokens = Tensor::from_slice(tokens, (1, 1, tokens.len()), &world.device)?;
-        self.picture = world.tokenizer.decode_next(&tokens, &mut self.stream)?;
+        self.picture = engine.decode(world, &mut self.stream, tokens)?.into();
         self.frames += 1;
         Ok(())
     }
-}
-
-/// The guess of the frame that follows `picture` `[1, 1, H, W, 3]` under `code`. Its latents are those of the guess seen on its own.
-fn forecast(world: &World, picture: &Tensor, code: ActionCode) -> Result<Forecast> {
-    let codes = Tensor::from_slice(&[u32::from(code.0)], 1, &Device::Cpu)?;
-    let codes = codes.to_device(&world.device)?;
-    let pixels = world
-        .latent_actions
-        .forecast(&picture.squeeze(1)?, &codes)?;
-    let pixels = pixels.unsqueeze(1)?;
-    Ok(Forecast {
-        latents: world.tokenizer.latents(&pixels)?,
-        pixels,
-    })
 }
 
 #[cfg(test)]

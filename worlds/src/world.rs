@@ -1,5 +1,6 @@
 //! A loaded world: manifest, models and prompts, ready to play.
 
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::source::{BundleSource, FolderSource, read_limited, refused};
 use crate::weights;
@@ -7,10 +8,11 @@ use crate::{Frame, Sound, WorldManifest};
 use candle_core::{Device, Tensor};
 use dynamics::Dynamics;
 use latent_actions::LatentActionModel;
-use nn::Parameters;
+use nn::{Parameters, Precision};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use tokenizer::Tokenizer;
 
 /// Name of the manifest in a bundle.
@@ -49,6 +51,9 @@ pub struct World {
     pub hash: String,
     /// Where the models live.
     pub device: Device,
+    /// How exactly rollouts compute; set it before the first one starts.
+    pub precision: Precision,
+    pub(crate) engine: OnceLock<Engine>,
 }
 
 impl std::fmt::Debug for World {
@@ -135,7 +140,26 @@ impl World {
             prompts,
             sound,
             device: device.clone(),
+            precision: Precision::Bf16,
+            engine: OnceLock::new(),
         })
+    }
+
+    /// The models as rollouts run them.
+    pub(crate) fn engine(&self) -> Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::new(self)?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+
+    /// Name of what computes this world's frames. Replay gives the same frames, to the last bit, only where it is the same.
+    ///
+    /// # Errors
+    /// When weights cannot be read from their device.
+    pub fn kernels(&self) -> Result<&'static str> {
+        Ok(self.engine()?.kernels(self))
     }
 }
 

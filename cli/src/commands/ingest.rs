@@ -5,11 +5,13 @@ use media::{CropRect, Fit};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Instant;
-use trainer::ingest::{IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_CUT, ingest};
+use trainer::ingest::{
+    IngestError, IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_CUT, ingest,
+};
 
 use super::exit_code;
 use crate::arguments::{FitArgument, IngestArguments};
-use crate::cancel::on_interrupt;
+use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::output::Output;
 
 pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
@@ -36,10 +38,20 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
         &options,
         &mut tell,
         &cancel,
-    )?;
+    );
     bar.finish_and_clear();
+    let report = match report {
+        Err(error @ IngestError::Cancelled) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        report => report?,
+    };
     for skipped in &report.skipped {
         eprintln!("skipped: {skipped}");
+    }
+    for damaged in &report.damaged {
+        eprintln!("damaged: {damaged}");
     }
     for warning in &report.warnings {
         eprintln!("warning: {warning}");
@@ -48,7 +60,10 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
         &summary(&report, &arguments),
         text(&report, &arguments, start.elapsed().as_secs_f64()),
     )?;
-    Ok(exit_code(report.skipped.is_empty()))
+    Ok(match report.cancelled {
+        true => ExitCode::from(INTERRUPTED),
+        false => exit_code(report.is_complete()),
+    })
 }
 
 fn options(arguments: &IngestArguments) -> IngestOptions {
@@ -93,7 +108,16 @@ fn text(report: &IngestReport, arguments: &IngestArguments, seconds: f64) -> Str
         lines.push("stopped early: the dataset holds what was read until then".to_owned());
     }
     if !report.skipped.is_empty() {
-        lines.push(format!("{} sources were skipped", report.skipped.len()));
+        lines.push(match report.skipped.len() {
+            1 => "1 source was skipped".to_owned(),
+            count => format!("{count} sources were skipped"),
+        });
+    }
+    if !report.damaged.is_empty() {
+        lines.push(match report.damaged.len() {
+            1 => "1 source is damaged and was used in part".to_owned(),
+            count => format!("{count} sources are damaged and were used in part"),
+        });
     }
     lines.push(format!(
         "next: djinn train {} --out my.world",
@@ -114,8 +138,16 @@ fn summary(report: &IngestReport, arguments: &IngestArguments) -> serde_json::Va
         "action_names": report.action_names,
         "skipped": report.skipped.iter().map(|skipped| json!({
             "path": skipped.path, "codec": skipped.codec, "message": skipped.message, "help": skipped.help,
+            "tried": skipped.tried.iter().map(|tried| json!({
+                "decoder": tried.decoder, "reason": tried.reason,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "damaged": report.damaged.iter().map(|damaged| json!({
+            "path": damaged.path, "codec": damaged.codec, "message": damaged.message, "help": damaged.help,
+            "places": damaged.places, "pictures_lost": damaged.pictures_lost,
         })).collect::<Vec<_>>(),
         "warnings": report.warnings,
+        "notes": report.notes,
         "cancelled": report.cancelled,
     })
 }

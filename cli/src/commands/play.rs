@@ -30,7 +30,7 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     let game = Game {
         settings: preferences.settings(&world.manifest, seed)?,
         prompt: prompt(&arguments, &world)?,
-        name: recorded_name(&found),
+        name: found.lasting_name(),
         world,
     };
     let cancel = on_interrupt()?;
@@ -60,19 +60,6 @@ impl Game {
     }
 }
 
-/// A world found by path is found again by its whole path, whatever folder the session is replayed from.
-fn recorded_name(found: &::worlds::FoundWorld) -> String {
-    match &found.place {
-        ::worlds::Place::Folder(path) if ::worlds::find(&found.name).is_err() => {
-            std::path::absolute(path)
-                .unwrap_or_else(|_| path.clone())
-                .display()
-                .to_string()
-        }
-        _ => found.name.clone(),
-    }
-}
-
 /// A seed that differs from run to run; it is told and recorded, so that the run can be repeated.
 fn seed_from_clock() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -81,11 +68,16 @@ fn seed_from_clock() -> u64 {
 
 fn prompt(arguments: &PlayArguments, world: &World) -> Result<Vec<Frame>> {
     match &arguments.prompt {
-        Some(path) => Ok(vec![
-            read_prompt(path, world).context("the prompt cannot be used")?,
-        ]),
+        Some(path) => {
+            tracing::info!("prompt: {}", path.display());
+            let prompt = read_prompt(path, world).context("the prompt cannot be used")?;
+            Ok(vec![prompt])
+        }
         None => match world.prompts.first() {
-            Some(prompt) => Ok(vec![prompt.clone()]),
+            Some(prompt) => {
+                tracing::info!("prompt: the first of the world's {}", world.prompts.len());
+                Ok(vec![prompt.clone()])
+            }
             None => bail!("this world has no prompt of its own; give one with --prompt FILE"),
         },
     }
@@ -115,10 +107,10 @@ fn window_or_not(
     };
     match runtime::play_in_window(game.world.clone(), window, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => {
-            output.say(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
+            output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
             let folder = match &arguments.record {
                 Some(folder) => folder.clone(),
-                None => unused_folder(Path::new("djinn-session")),
+                None => new_session_folder(output)?,
             };
             headless(arguments, game, Some(folder), cancel, output)
         }
@@ -126,19 +118,48 @@ fn window_or_not(
     }
 }
 
-/// `name`, or `name-2`, `name-3` and so on: the first that is not there yet.
-fn unused_folder(name: &Path) -> PathBuf {
-    let numbered = |number: u32| {
-        let mut name = name.as_os_str().to_owned();
-        if number > 1 {
-            name.push(format!("-{number}"));
+/// A new folder for a session that nobody named: in this folder, else in the user's data folder, else among temporary files.
+fn new_session_folder(output: Output) -> Result<PathBuf> {
+    let user = directories::ProjectDirs::from("", "", "djinn");
+    let data = user.map(|user| user.data_dir().join("sessions"));
+    let mut refusal = None;
+    let places = [Some(PathBuf::new()), data, Some(std::env::temp_dir())];
+    for place in places.into_iter().flatten() {
+        match create_unused(&place.join("djinn-session")) {
+            Ok(folder) => {
+                if let Some(refusal) = refusal {
+                    output.tell(format!(
+                        "This folder cannot be written to ({refusal}), so the session goes to {}.",
+                        folder.display()
+                    ));
+                }
+                return Ok(folder);
+            }
+            Err(error) => refusal = refusal.or(Some(error)),
         }
-        PathBuf::from(name)
-    };
-    (1..)
-        .map(numbered)
-        .find(|folder| !folder.exists())
-        .unwrap_or_else(|| name.to_owned())
+    }
+    let refusal = refusal
+        .map(|error| format!(" ({error})"))
+        .unwrap_or_default();
+    bail!("no session can be recorded in this folder{refusal}; name another one with --record DIR")
+}
+
+/// Makes the folder `name`, or `name-2`, `name-3` and so on: the first that is not there yet.
+fn create_unused(name: &Path) -> std::io::Result<PathBuf> {
+    if let Some(parent) = name.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    for number in 1.. {
+        let mut folder = name.as_os_str().to_owned();
+        if number > 1 {
+            folder.push(format!("-{number}"));
+        }
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| folder.into()),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 fn headless(

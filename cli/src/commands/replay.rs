@@ -1,9 +1,10 @@
 //! `djinn replay`.
 
 use ::worlds::World;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use runtime::{Session, Verification, export, verify};
 use serde_json::json;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,7 +21,14 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         return show(&session, &arguments, output, &cancel);
     }
     let world = world_of(&session, &arguments)?;
+    let mut exported = None;
     if let Some(path) = &arguments.export {
+        if path.exists() && !arguments.force {
+            bail!(
+                "{} is there already; choose another name, or write over it with --force",
+                path.display()
+            );
+        }
         let bar = output.bar(session.frames() as u64, "frames");
         let frames = export(
             &session,
@@ -30,24 +38,43 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
             &cancel,
         )?;
         bar.finish_and_clear();
-        output.say(format!("{}: {frames} pictures", path.display()));
-    }
-    if !arguments.verify {
-        return Ok(ExitCode::SUCCESS);
+        let text = format!("{}: {frames} pictures", path.display());
+        let value = json!({ "path": path, "pictures": frames });
+        if !arguments.verify {
+            output.result(&value, text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        output.say(text);
+        exported = Some(value);
     }
     let verification = verified(&session, world, output, &cancel)?;
-    output.result(&verification, text(&verification, &session))?;
+    let mut value = serde_json::to_value(&verification)?;
+    if let (Some(fields), Some(exported)) = (value.as_object_mut(), exported) {
+        fields.insert("export".to_owned(), exported);
+    }
+    output.result(&value, text(&verification, &session))?;
     Ok(exit_code(verification.is_whole()))
 }
 
 fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>> {
-    let name = arguments
-        .world
-        .as_deref()
-        .unwrap_or(&session.manifest.world);
-    let found = find_world(Some(name))
-        .context("the session's world is not here; name it with --world WORLD")?;
+    let found = match &arguments.world {
+        Some(name) => find_world(Some(name)),
+        None => recorded_world(&session.manifest.world),
+    };
+    let found = found.context("the session's world is not here; name it with --world WORLD")?;
     Ok(Arc::new(found.load()?))
+}
+
+/// The world that a session names: a whole path, or a name. A folder that is here by chance under that name is looked at last.
+fn recorded_world(name: &str) -> Result<::worlds::FoundWorld> {
+    let named = match Path::new(name).is_absolute() {
+        true => None,
+        false => ::worlds::find_named(name).ok(),
+    };
+    match named {
+        Some(found) => Ok(found),
+        None => find_world(Some(name)),
+    }
 }
 
 fn verified(

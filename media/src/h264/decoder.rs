@@ -11,7 +11,7 @@ use openh264_sys2::{
     dsErrorFree, dsFramePending, videoFormatI420,
 };
 
-use super::{Configuration, SequenceParameters, length_prefixed_to_start_codes};
+use super::{Configuration, SequenceParameters, holds_unit, length_prefixed_to_start_codes};
 use crate::colour::{Plane, YuvPicture};
 use crate::packets::{Decoded, PacketDecoder};
 
@@ -21,6 +21,8 @@ const USUAL_REORDER_DEPTH: u32 = 4;
 /// Decodes the packets of an H.264 track.
 pub(crate) struct H264Decoder {
     decoder: Decoder,
+    /// The record that the configuration was read from.
+    record: Vec<u8>,
     configuration: Configuration,
     parameters: Option<SequenceParameters>,
     units: Vec<u8>,
@@ -28,9 +30,9 @@ pub(crate) struct H264Decoder {
 }
 
 impl H264Decoder {
-    /// A decoder for the track that `configuration` describes; an error says why openh264 cannot take it.
-    pub(crate) fn new(configuration: &[u8]) -> Result<Self, String> {
-        let configuration = Configuration::parse(configuration)?;
+    /// A decoder for the track that the `avcC` record describes; an error says why openh264 cannot take it.
+    pub(crate) fn new(record: &[u8]) -> Result<Self, String> {
+        let configuration = Configuration::parse(record)?;
         let parameters = configuration.sequence().transpose()?;
         if let Some(obstacle) = parameters.as_ref().and_then(SequenceParameters::obstacle) {
             return Err(obstacle);
@@ -40,6 +42,7 @@ impl H264Decoder {
             .map_err(|error| error.to_string())?;
         Ok(Self {
             decoder,
+            record: record.to_vec(),
             configuration,
             parameters,
             units: Vec::new(),
@@ -115,15 +118,20 @@ impl H264Decoder {
             let data = unsafe { std::slice::from_raw_parts(planes[index], length) };
             rows(data, strides[index], width)
         };
+        let parameters = self.parameters.as_ref();
+        // Grey video has no chroma, and openh264 leaves in its planes whatever was there.
+        let grey = parameters.is_some_and(|parameters| parameters.chroma_format == 0);
+        let chroma = |index| match grey {
+            true => Plane::default(),
+            false => plane(index),
+        };
         let picture = YuvPicture {
             width,
             height,
             luma: plane(0),
-            chroma: [plane(1), plane(2)],
+            chroma: [chroma(1), chroma(2)],
             halved: (true, true),
-            tags: self
-                .parameters
-                .as_ref()
+            tags: parameters
                 .map(|parameters| parameters.colour)
                 .unwrap_or_default(),
         };
@@ -203,6 +211,17 @@ impl PacketDecoder for H264Decoder {
             self.collect(planes, &info, out)?;
         }
         Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        *self = Self::new(&self.record)?;
+        Ok(())
+    }
+
+    fn can_start_at(&self, data: &[u8]) -> bool {
+        /// A slice of a picture that refers to no other.
+        const IDR_SLICE: u8 = 5;
+        holds_unit(data, self.configuration.length_bytes, IDR_SLICE)
     }
 
     fn size(&self) -> Option<(u64, u64)> {

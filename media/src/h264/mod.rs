@@ -32,6 +32,15 @@ pub(crate) fn length_prefixed_to_start_codes(
     Ok(())
 }
 
+/// Whether a packet of length-prefixed units holds one of that kind. What is broken holds nothing.
+pub(crate) fn holds_unit(data: &[u8], length_bytes: usize, kind: u8) -> bool {
+    let mut units = Vec::new();
+    length_prefixed_to_start_codes(data, length_bytes, &mut units).is_ok()
+        && split_start_codes(&units)
+            .iter()
+            .any(|unit| unit[0] & 31 == kind)
+}
+
 /// The units of a stream with start codes, in order.
 pub(crate) fn split_start_codes(data: &[u8]) -> Vec<&[u8]> {
     let mut starts = Vec::new();
@@ -73,5 +82,8 @@ mod tests {
         assert!(length_prefixed_to_start_codes(&[0, 9, 1], 2, &mut out).is_err());
         assert!(length_prefixed_to_start_codes(&[0], 2, &mut out).is_err());
         assert!(split_start_codes(&[1, 2, 3]).is_empty());
+        assert!(holds_unit(&[0, 2, 7, 8, 0, 1, 0x65], 2, 5));
+        assert!(!holds_unit(&[0, 2, 7, 8, 0, 1, 0x61], 2, 5));
+        assert!(!holds_unit(&[0, 1, 0x65, 9], 2, 5));
     }
 }

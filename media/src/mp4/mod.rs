@@ -45,6 +45,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     };
     let mut samples = track.samples;
     let fragmented = !layout.moofs.is_empty();
+    let mut cut_short = None;
     let mut decode_time = 0;
     for (start, moof) in &layout.moofs {
         if let Err(what) = fragments::parse(
@@ -64,11 +65,10 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
             .take_while(|sample| sample.offset + u64::from(sample.size) <= length)
             .count();
         if complete < samples.len() {
-            tracing::warn!(
-                "{}: the last fragment is incomplete; its last {} pictures are left out",
-                path.display(),
+            cut_short = Some(format!(
+                "the last fragment is incomplete; its last {} pictures are left out",
                 samples.len() - complete
-            );
+            ));
             samples.truncate(complete);
         }
     }
@@ -79,6 +79,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     Ok(Track {
         codec: track.codec,
         colour: track.colour,
+        turn: track.turn,
         source: Box::new(Mp4Packets {
             path: path.to_owned(),
             file,
@@ -91,6 +92,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
                 track.media_start
             },
             next: 0,
+            cut_short,
         }),
     })
 }
@@ -176,12 +178,17 @@ struct Mp4Packets {
     time_scale: u32,
     first_shown: i64,
     next: usize,
+    /// What is missing at the end, to be told there.
+    cut_short: Option<String>,
 }
 
 impl PacketSource for Mp4Packets {
     fn next_packet(&mut self) -> Result<Option<Packet>, Error> {
         let Some(&sample) = self.samples.get(self.next) else {
-            return Ok(None);
+            return match self.cut_short.take() {
+                Some(what) => Err(Error::malformed(&self.path, what)),
+                None => Ok(None),
+            };
         };
         if sample.offset.saturating_add(u64::from(sample.size)) > self.length {
             return Err(Error::malformed(

@@ -6,11 +6,13 @@ use super::{Sample, tables};
 use crate::bits::{FieldResult, Fields};
 use crate::colour::{ColourTags, Matrix};
 use crate::packets::Codec;
+use crate::picture::Turn;
 
 /// The video track as the movie header describes it.
 pub(super) struct VideoTrack {
     pub codec: Codec,
     pub colour: ColourTags,
+    pub turn: Turn,
     pub time_scale: u32,
     /// Time, in the track's scale, from which on the edit list shows the track.
     pub media_start: i64,
@@ -38,11 +40,13 @@ impl VideoTrack {
         let (version, _, mut header) = full(require(trak, b"tkhd")?)?;
         header.take(if version == 1 { 16 } else { 8 })?;
         let track_id = header.u32()?;
+        let turn = turn(header, version).unwrap_or_default();
         let stbl = require(require(mdia, b"minf")?, b"stbl")?;
         let (codec, colour) = description(require(stbl, b"stsd")?)?;
         Ok(Self {
             codec,
             colour,
+            turn,
             time_scale,
             media_start: find(trak, b"edts")
                 .and_then(|edts| find(edts, b"elst"))
@@ -51,6 +55,23 @@ impl VideoTrack {
             fragment_defaults: Defaults::parse(moov, track_id)?,
         })
     }
+}
+
+/// How the matrix of a track header turns the picture; `fields` follow the track's number. Anything but quarter turns is
+/// left alone.
+fn turn(mut fields: Fields<'_>, version: u8) -> FieldResult<Turn> {
+    fields.take(if version == 1 { 28 } else { 24 })?;
+    let mut matrix = [0i32; 9];
+    for entry in &mut matrix {
+        *entry = fields.u32()? as i32;
+    }
+    let [a, b, _, c, d, ..] = matrix.map(i32::signum);
+    Ok(match [a, b, c, d] {
+        [0, 1, -1, 0] => Turn::Quarter,
+        [-1, 0, 0, -1] => Turn::Half,
+        [0, -1, 1, 0] => Turn::ThreeQuarters,
+        _ => Turn::None,
+    })
 }
 
 /// Start of the first edit that shows something.

@@ -49,41 +49,47 @@ pub fn adamw(
     gradient: &[f32],
     update: Update,
 ) {
-    let len = weights.len();
-    assert!(first.len() == len && second.len() == len && gradient.len() == len);
-    let shared = [
-        SharedMut::new(weights),
-        SharedMut::new(first),
-        SharedMut::new(second),
-    ];
-    for_each_index(len.div_ceil(CHUNK), len, |index| {
-        let start = index * CHUNK;
-        let count = CHUNK.min(len - start);
-        // SAFETY: each index has its own elements, of three different slices that are borrowed for this call.
-        let [weights, first, second] = shared.map(|slice| unsafe { slice.row(start, count) });
-        update_chunk(
-            weights,
-            first,
-            second,
-            &gradient[start..start + count],
-            update,
-        );
-    });
+    crate::profile::operation("optimizer", || {
+        let len = weights.len();
+        assert!(first.len() == len && second.len() == len && gradient.len() == len);
+        let shared = [
+            SharedMut::new(weights),
+            SharedMut::new(first),
+            SharedMut::new(second),
+        ];
+        for_each_index(len.div_ceil(CHUNK), len, |index| {
+            let start = index * CHUNK;
+            let count = CHUNK.min(len - start);
+            // SAFETY: each index has its own elements, of three different slices that are borrowed for this call.
+            let [weights, first, second] = shared.map(|slice| unsafe { slice.row(start, count) });
+            update_chunk(
+                weights,
+                first,
+                second,
+                &gradient[start..start + count],
+                update,
+            );
+        });
+    })
 }
 
 /// `average = decay * average + (1 - decay) * values`.
 pub fn average(average: &mut [f32], values: &[f32], decay: f32) {
-    super::parallel::for_each_chunk(average, CHUNK, |index, chunk| {
-        for (mean, value) in chunk.iter_mut().zip(&values[index * CHUNK..]) {
-            *mean = decay * *mean + (1.0 - decay) * value;
-        }
-    });
+    crate::profile::operation("optimizer", || {
+        super::parallel::for_each_chunk(average, CHUNK, |index, chunk| {
+            for (mean, value) in chunk.iter_mut().zip(&values[index * CHUNK..]) {
+                *mean = decay * *mean + (1.0 - decay) * value;
+            }
+        });
+    })
 }
 
 /// The sum of squares, in double precision and a fixed order.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    values
-        .chunks(CHUNK)
-        .map(|chunk| f64::from(super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len())))
-        .sum()
+    crate::profile::operation("optimizer", || {
+        values
+            .chunks(CHUNK)
+            .map(|chunk| f64::from(super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len())))
+            .sum()
+    })
 }

@@ -5,10 +5,12 @@
 //! frame ([`Pattern::Space`]) or one position across frames ([`Pattern::Time`]). Problems are gathered into small dense
 //! buffers, so no transposed copy of the whole tensor is ever made.
 
+use super::buffer::zeros;
 use super::elementwise::exp;
-use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::norm::{inverse_root_mean_square, lane_sum};
 use super::parallel::{SharedMut, sum_rows};
+use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
+use super::transpose::{Rows, transpose_numbers};
 use super::{kernel, multiply_add};
 use rayon::prelude::*;
 
@@ -85,10 +87,16 @@ impl RotaryTable {
     }
 }
 
+/// Cosines, then sines, of one frame's rotary embedding.
+pub(super) fn rotary_angles(frame: u64, head_width: usize) -> Vec<f32> {
+    RotaryTable::new(frame, 1, head_width).values
+}
+
 /// Everything that is the same for all problems of a call.
 struct Plan {
     sizes: Sizes,
     pattern: Pattern,
+    segment: Segment,
     /// Rows of one problem.
     length: usize,
     /// `length` rounded up to what the small products want.
@@ -98,27 +106,67 @@ struct Plan {
     rotary: Option<RotaryTable>,
 }
 
+/// Frames of a clip that are worked on at once: as many as the window holds, and those before them that they see. Long clips so cost in
+/// proportion to their length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    /// The first frame that is seen.
+    first: usize,
+    /// Frames that are seen.
+    frames: usize,
+    /// Frames at the start that are only seen; their own results belong to another segment.
+    only_seen: usize,
+}
+
+impl Segment {
+    /// The segments of a clip.
+    fn all(sizes: Sizes, pattern: Pattern) -> Vec<Self> {
+        let whole = Self {
+            first: 0,
+            frames: sizes.frames,
+            only_seen: 0,
+        };
+        match pattern {
+            Pattern::Time { window } | Pattern::PairedTime { window }
+                if sizes.frames > 2 * window =>
+            {
+                let segment = |start: usize| {
+                    let first = (start + 1).saturating_sub(window);
+                    Self {
+                        first,
+                        frames: (start + window).min(sizes.frames) - first,
+                        only_seen: start - first,
+                    }
+                };
+                (0..sizes.frames).step_by(window).map(segment).collect()
+            }
+            _ => vec![whole],
+        }
+    }
+}
+
 impl Plan {
-    fn new(sizes: Sizes, pattern: Pattern) -> Self {
+    fn new(sizes: Sizes, pattern: Pattern, segment: Segment) -> Self {
         let length = match pattern {
             Pattern::Space => sizes.positions,
-            Pattern::Time { .. } => sizes.frames,
-            Pattern::PairedTime { .. } => 2 * sizes.frames,
+            Pattern::Time { .. } => segment.frames,
+            Pattern::PairedTime { .. } => 2 * segment.frames,
         };
         let padded = length.next_multiple_of(SMALL_WIDTH_STEP);
         let mut mask = vec![f32::NEG_INFINITY; length * padded];
         for i in 0..length {
             for j in 0..length {
-                if allowed(pattern, sizes.frames, i, j) {
+                if allowed(pattern, segment.frames, i, j) {
                     mask[i * padded + j] = 0.0;
                 }
             }
         }
         let rotary = (pattern != Pattern::Space)
-            .then(|| RotaryTable::new(0, sizes.frames, sizes.head_width));
+            .then(|| RotaryTable::new(segment.first as u64, segment.frames, sizes.head_width));
         Self {
             sizes,
             pattern,
+            segment,
             length,
             padded,
             mask,
@@ -127,7 +175,26 @@ impl Plan {
     }
 
     fn problems(&self) -> usize {
-        self.sizes.rows() / self.length
+        let rows = match self.pattern {
+            Pattern::Space => self.sizes.positions,
+            Pattern::Time { .. } => self.sizes.frames,
+            Pattern::PairedTime { .. } => 2 * self.sizes.frames,
+        };
+        self.sizes.rows() / rows
+    }
+
+    /// Whether the results of row `i` of a problem belong to this segment.
+    #[inline(always)]
+    fn owns(&self, i: usize) -> bool {
+        self.pattern == Pattern::Space || i % self.segment.frames >= self.segment.only_seen
+    }
+
+    /// The angles that row `i` of a problem is turned by.
+    #[inline(always)]
+    fn angles(&self, i: usize) -> Option<(&[f32], &[f32])> {
+        self.rotary
+            .as_ref()
+            .map(|table| table.at(i % self.segment.frames))
     }
 
     /// The row of `qkv` that is row `i` of a problem.
@@ -141,10 +208,16 @@ impl Plan {
         let (clip, position) = (problem / positions, problem % positions);
         match self.pattern {
             Pattern::Space => problem * positions + i,
-            Pattern::Time { .. } => (clip * frames + i) * positions + position,
+            Pattern::Time { .. } => (clip * frames + self.segment.first + i) * positions + position,
             Pattern::PairedTime { .. } => {
-                let clip = clip + if i < frames { 0 } else { batch / 2 };
-                (clip * frames + i % frames) * positions + position
+                let clip = clip
+                    + if i < self.segment.frames {
+                        0
+                    } else {
+                        batch / 2
+                    };
+                let frame = self.segment.first + i % self.segment.frames;
+                (clip * frames + frame) * positions + position
             }
         }
     }
@@ -164,11 +237,13 @@ pub(crate) fn allowed(pattern: Pattern, frames: usize, i: usize, j: usize) -> bo
     }
 }
 
-/// Pairs of rows that attend to each other in one call, over all heads: the cost of attention.
+/// Pairs of rows whose score one call computes, over all heads, the masked ones included: the cost of attention.
 pub fn pair_count(sizes: Sizes, pattern: Pattern) -> u64 {
-    let plan = Plan::new(sizes, pattern);
-    let per_problem = plan.mask.iter().filter(|&&value| value == 0.0).count();
-    (per_problem * plan.problems() * sizes.heads) as u64
+    let plans = Segment::all(sizes, pattern)
+        .into_iter()
+        .map(|segment| Plan::new(sizes, pattern, segment));
+    let pairs = plans.map(|plan| plan.length * plan.length * plan.problems() * sizes.heads);
+    pairs.sum::<usize>() as u64
 }
 
 /// Dense buffers of one problem and head; one set per thread.
@@ -219,38 +294,93 @@ fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f32) {
     }
 }
 
-kernel! {
-    /// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
-    fn prepare(out: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>) {
-        // Slices of one known length, so that the loop needs no checks and vectorises.
-        let width = out.len();
-        let (x, scale) = (&x[..width], &scale[..width]);
-        let r = inverse_root_mean_square(x) * factor;
-        for i in 0..width {
-            out[i] = x[i] * r * scale[i];
+/// Calls `$function::<W>` with the head width `W`, so that the usual ones are unrolled; 0 stands for one that is known at run time only.
+macro_rules! by_head_width {
+    ($width:expr, $function:ident $arguments:tt) => {
+        match $width {
+            16 => $function::<16> $arguments,
+            32 => $function::<32> $arguments,
+            64 => $function::<64> $arguments,
+            _ => $function::<0> $arguments,
         }
-        if let Some((cosines, sines)) = angles {
-            rotate(out, cosines, sines, 1.0);
-        }
+    };
+}
+
+/// `out = rotate(x / rms(x) * scale * factor)`: how a query or key enters the product.
+#[inline(always)]
+pub(super) fn prepare(
+    out: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    by_head_width!(out.len(), prepare_of(out, x, scale, factor, angles));
+}
+
+#[inline(always)]
+fn prepare_of<const W: usize>(
+    out: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    // Slices of one known length, so that the loop needs no checks and vectorises.
+    let width = if W > 0 { W } else { out.len() };
+    let (out, x, scale) = (&mut out[..width], &x[..width], &scale[..width]);
+    let r = inverse_root_mean_square(x) * factor;
+    for i in 0..width {
+        out[i] = x[i] * r * scale[i];
+    }
+    if let Some((cosines, sines)) = angles {
+        rotate(out, &cosines[..width / 2], &sines[..width / 2], 1.0);
     }
 }
 
-kernel! {
-    /// Undoes [`prepare`] for gradients: writes `dx`, adds to `dscale`; `gradient` is used up.
-    fn prepare_backward(
-        dx: &mut [f32], dscale: &mut [f32], gradient: &mut [f32], x: &[f32], scale: &[f32], factor: f32, angles: Option<(&[f32], &[f32])>,
-    ) {
-        if let Some((cosines, sines)) = angles {
-            rotate(gradient, cosines, sines, -1.0);
-        }
-        let width = x.len();
-        let (dx, dscale, gradient, scale) = (&mut dx[..width], &mut dscale[..width], &gradient[..width], &scale[..width]);
-        let r = inverse_root_mean_square(x);
-        let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
-        for i in 0..width {
-            dx[i] = factor * r * (gradient[i] * scale[i] - x[i] * projection);
-            dscale[i] += factor * gradient[i] * x[i] * r;
-        }
+/// Undoes [`prepare`] for gradients: adds to `dx` and `dscale`; `gradient` is used up.
+#[inline(always)]
+fn prepare_backward(
+    dx: &mut [f32],
+    dscale: &mut [f32],
+    gradient: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    by_head_width!(
+        x.len(),
+        prepare_backward_of(dx, dscale, gradient, x, scale, factor, angles)
+    );
+}
+
+#[inline(always)]
+fn prepare_backward_of<const W: usize>(
+    dx: &mut [f32],
+    dscale: &mut [f32],
+    gradient: &mut [f32],
+    x: &[f32],
+    scale: &[f32],
+    factor: f32,
+    angles: Option<(&[f32], &[f32])>,
+) {
+    let width = if W > 0 { W } else { x.len() };
+    if let Some((cosines, sines)) = angles {
+        rotate(
+            &mut gradient[..width],
+            &cosines[..width / 2],
+            &sines[..width / 2],
+            -1.0,
+        );
+    }
+    let (dx, dscale) = (&mut dx[..width], &mut dscale[..width]);
+    let (gradient, x, scale) = (&gradient[..width], &x[..width], &scale[..width]);
+    let r = inverse_root_mean_square(x);
+    let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
+    for i in 0..width {
+        dx[i] += factor * r * (gradient[i] * scale[i] - x[i] * projection);
+        dscale[i] += factor * gradient[i] * x[i] * r;
     }
 }
 
@@ -291,10 +421,54 @@ kernel! {
     }
 }
 
+/// Dense rows `[length, width]` as columns `[width, padded]`.
 fn flip(out: &mut [f32], x: &[f32], width: usize, padded: usize) {
-    for (row, values) in x.chunks_exact(width).enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            out[column * padded + row] = *value;
+    let rows = Rows {
+        data: x,
+        stride: width,
+        count: x.len() / width,
+        width,
+    };
+    transpose_numbers(out, padded, rows);
+}
+
+kernel! {
+    /// Gathers queries, keys and values of one head of one problem.
+    fn gather(scratch: &mut Scratch, plan: &Plan, qkv: &[f32], scales: [&[f32]; 2], problem: usize, head: usize) {
+        let (width, full) = (plan.sizes.head_width, plan.sizes.width());
+        let factor = (width as f32).sqrt().recip();
+        for i in 0..plan.length {
+            let row = &qkv[plan.row(problem, i) * 3 * full..][..3 * full];
+            let angles = plan.angles(i);
+            let dense = i * width..(i + 1) * width;
+            prepare(&mut scratch.q[dense.clone()], &row[head * width..][..width], scales[0], factor, angles);
+            prepare(&mut scratch.k[dense.clone()], &row[full + head * width..][..width], scales[1], 1.0, angles);
+            scratch.v[dense].copy_from_slice(&row[2 * full + head * width..][..width]);
+        }
+    }
+}
+
+kernel! {
+    /// Takes the gradients of one head's queries, keys and values back to `qkv`'s, and adds to those of the scales.
+    fn scatter(
+        dqkv: SharedMut, dscales: &mut [f32], scratch: &mut Scratch, plan: &Plan, qkv: &[f32], scales: [&[f32]; 2], problem: usize, head: usize,
+    ) {
+        let (width, full) = (plan.sizes.head_width, plan.sizes.width());
+        let factor = (width as f32).sqrt().recip();
+        let (dquery_scale, dkey_scale) = dscales.split_at_mut(width);
+        for i in 0..plan.length {
+            let start = plan.row(problem, i) * 3 * full + head * width;
+            let angles = plan.angles(i);
+            let dense = i * width..(i + 1) * width;
+            // SAFETY: a row belongs to one problem, each head has its own part of it, and the three parts follow one
+            // another; the callers keep `dqkv` alive.
+            let [dq, dk, dv] = [0, full, 2 * full].map(|part| unsafe { dqkv.row(start + part, width) });
+            let (q, k) = (&qkv[start..][..width], &qkv[start + full..][..width]);
+            prepare_backward(dq, dquery_scale, &mut scratch.dq[dense.clone()], q, scales[0], factor, angles);
+            prepare_backward(dk, dkey_scale, &mut scratch.dk[dense.clone()], k, scales[1], 1.0, angles);
+            for (dv, own) in dv.iter_mut().zip(&scratch.dv[dense]) {
+                *dv += own;
+            }
         }
     }
 }
@@ -308,31 +482,8 @@ fn weights(
     problem: usize,
     head: usize,
 ) {
-    let (width, full) = (plan.sizes.head_width, plan.sizes.width());
-    let factor = (width as f32).sqrt().recip();
-    for i in 0..plan.length {
-        let row = &qkv[plan.row(problem, i) * 3 * full..][..3 * full];
-        let angles = plan
-            .rotary
-            .as_ref()
-            .map(|table| table.at(i % plan.sizes.frames));
-        let dense = i * width..(i + 1) * width;
-        prepare(
-            &mut scratch.q[dense.clone()],
-            &row[head * width..][..width],
-            scales[0],
-            factor,
-            angles,
-        );
-        prepare(
-            &mut scratch.k[dense.clone()],
-            &row[full + head * width..][..width],
-            scales[1],
-            1.0,
-            angles,
-        );
-        scratch.v[dense].copy_from_slice(&row[2 * full + head * width..][..width]);
-    }
+    let width = plan.sizes.head_width;
+    gather(scratch, plan, qkv, scales, problem, head);
     flip(&mut scratch.flipped, &scratch.k, width, plan.padded);
     multiply_small(
         &mut scratch.p,
@@ -355,35 +506,40 @@ pub fn forward(
     sizes: Sizes,
     pattern: Pattern,
 ) -> Vec<f32> {
-    let plan = Plan::new(sizes, pattern);
-    let (width, full) = (sizes.head_width, sizes.width());
-    let mut out = vec![0.0; sizes.rows() * full];
-    let shared = SharedMut::new(&mut out);
-    let run = |scratch: &mut Scratch, problem: usize| {
-        for head in 0..sizes.heads {
-            weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
-            multiply_small(
-                &mut scratch.dout,
-                &scratch.p,
-                plan.padded,
-                1,
-                &scratch.v,
-                plan.length,
-                width,
-                plan.length,
-            );
-            for i in 0..plan.length {
-                // SAFETY: a row belongs to one problem, and each head has its own part of it; `out` outlives the loop.
-                let target =
-                    unsafe { shared.row(plan.row(problem, i) * full + head * width, width) };
-                target.copy_from_slice(&scratch.dout[i * width..][..width]);
+    crate::profile::operation("attention", || {
+        let (width, full) = (sizes.head_width, sizes.width());
+        let mut out = zeros(sizes.rows() * full);
+        let shared = SharedMut::new(&mut out);
+        let run = |plan: &Plan, scratch: &mut Scratch, problem: usize| {
+            for head in 0..sizes.heads {
+                weights(scratch, plan, qkv, [query_scale, key_scale], problem, head);
+                multiply_small(
+                    &mut scratch.dout,
+                    &scratch.p,
+                    plan.padded,
+                    1,
+                    &scratch.v,
+                    plan.length,
+                    width,
+                    plan.length,
+                );
+                for i in (0..plan.length).filter(|&i| plan.owns(i)) {
+                    // SAFETY: a row belongs to one problem, and each head has its own part of it; `out` outlives the loop.
+                    let target =
+                        unsafe { shared.row(plan.row(problem, i) * full + head * width, width) };
+                    target.copy_from_slice(&scratch.dout[i * width..][..width]);
+                }
             }
+        };
+        for segment in Segment::all(sizes, pattern) {
+            let plan = Plan::new(sizes, pattern, segment);
+            (0..plan.problems()).into_par_iter().for_each_init(
+                || Scratch::new(&plan),
+                |scratch, problem| run(&plan, scratch, problem),
+            );
         }
-    };
-    (0..plan.problems())
-        .into_par_iter()
-        .for_each_init(|| Scratch::new(&plan), run);
-    out
+        out
+    })
 }
 
 /// Gradients of [`forward`] with respect to `qkv`, `query_scale` and `key_scale`.
@@ -395,101 +551,92 @@ pub fn backward(
     sizes: Sizes,
     pattern: Pattern,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let plan = Plan::new(sizes, pattern);
-    let (width, full) = (sizes.head_width, sizes.width());
-    let factor = (width as f32).sqrt().recip();
-    let mut dqkv = vec![0.0; qkv.len()];
-    let mut dscales = vec![0.0; plan.problems() * 2 * width];
-    let shared = SharedMut::new(&mut dqkv);
-    let run = |scratch: &mut Scratch, (problem, dscales): (usize, &mut [f32])| {
-        let (dquery_scale, dkey_scale) = dscales.split_at_mut(width);
-        for head in 0..sizes.heads {
-            weights(scratch, &plan, qkv, [query_scale, key_scale], problem, head);
-            for i in 0..plan.length {
-                let row = &dout[plan.row(problem, i) * full + head * width..][..width];
-                scratch.dout[i * width..][..width].copy_from_slice(row);
-            }
-            let (length, padded) = (plan.length, plan.padded);
-            multiply_small(
-                &mut scratch.dv,
-                &scratch.p,
-                1,
-                padded,
-                &scratch.dout,
-                length,
-                width,
-                length,
-            );
-            flip(&mut scratch.flipped, &scratch.v, width, padded);
-            multiply_small(
-                &mut scratch.dp,
-                &scratch.dout,
-                width,
-                1,
-                &scratch.flipped,
-                length,
-                padded,
-                width,
-            );
-            softmax_backward(&mut scratch.dp, &scratch.p, padded);
-            multiply_small(
-                &mut scratch.dq,
-                &scratch.dp,
-                padded,
-                1,
-                &scratch.k,
-                length,
-                width,
-                length,
-            );
-            multiply_small(
-                &mut scratch.dk,
-                &scratch.dp,
-                1,
-                padded,
-                &scratch.q,
-                length,
-                width,
-                length,
-            );
-            for i in 0..length {
-                let start = plan.row(problem, i) * 3 * full + head * width;
-                let angles = plan.rotary.as_ref().map(|table| table.at(i % sizes.frames));
-                let dense = i * width..(i + 1) * width;
-                // SAFETY: a row belongs to one problem, each head has its own part of it, and the three parts follow one
-                // another; `dqkv` outlives the loop.
-                let [dq, dk, dv] =
-                    [0, full, 2 * full].map(|part| unsafe { shared.row(start + part, width) });
-                let q = &qkv[start..][..width];
-                let k = &qkv[start + full..][..width];
-                prepare_backward(
-                    dq,
-                    dquery_scale,
-                    &mut scratch.dq[dense.clone()],
-                    q,
-                    query_scale,
-                    factor,
-                    angles,
+    crate::profile::operation("attention", || {
+        let (width, full) = (sizes.head_width, sizes.width());
+        let mut dqkv = zeros(qkv.len());
+        let segments = Segment::all(sizes, pattern);
+        let problems = segments
+            .first()
+            .map_or(0, |&segment| Plan::new(sizes, pattern, segment).problems());
+        let mut dscales = vec![0.0; problems * 2 * width];
+        let shared = SharedMut::new(&mut dqkv);
+        let run = |plan: &Plan, scratch: &mut Scratch, problem: usize, dscales: &mut [f32]| {
+            for head in 0..sizes.heads {
+                weights(scratch, plan, qkv, [query_scale, key_scale], problem, head);
+                for i in 0..plan.length {
+                    let own = &mut scratch.dout[i * width..][..width];
+                    match plan.owns(i) {
+                        true => own.copy_from_slice(
+                            &dout[plan.row(problem, i) * full + head * width..][..width],
+                        ),
+                        false => own.fill(0.0),
+                    }
+                }
+                let (length, padded) = (plan.length, plan.padded);
+                multiply_small(
+                    &mut scratch.dv,
+                    &scratch.p,
+                    1,
+                    padded,
+                    &scratch.dout,
+                    length,
+                    width,
+                    length,
                 );
-                prepare_backward(
-                    dk,
-                    dkey_scale,
-                    &mut scratch.dk[dense.clone()],
-                    k,
-                    key_scale,
-                    1.0,
-                    angles,
+                flip(&mut scratch.flipped, &scratch.v, width, padded);
+                multiply_small(
+                    &mut scratch.dp,
+                    &scratch.dout,
+                    width,
+                    1,
+                    &scratch.flipped,
+                    length,
+                    padded,
+                    width,
                 );
-                dv.copy_from_slice(&scratch.dv[dense]);
+                softmax_backward(&mut scratch.dp, &scratch.p, padded);
+                multiply_small(
+                    &mut scratch.dq,
+                    &scratch.dp,
+                    padded,
+                    1,
+                    &scratch.k,
+                    length,
+                    width,
+                    length,
+                );
+                multiply_small(
+                    &mut scratch.dk,
+                    &scratch.dp,
+                    1,
+                    padded,
+                    &scratch.q,
+                    length,
+                    width,
+                    length,
+                );
+                scatter(
+                    shared,
+                    dscales,
+                    scratch,
+                    plan,
+                    qkv,
+                    [query_scale, key_scale],
+                    problem,
+                    head,
+                );
             }
+        };
+        for segment in segments {
+            let plan = Plan::new(sizes, pattern, segment);
+            dscales.par_chunks_mut(2 * width).enumerate().for_each_init(
+                || Scratch::new(&plan),
+                |scratch, (problem, dscales)| run(&plan, scratch, problem, dscales),
+            );
         }
-    };
-    dscales.par_chunks_mut(2 * width).enumerate().for_each_init(
-        || Scratch::new(&plan),
-        |scratch, (problem, dscales)| run(scratch, (problem, dscales)),
-    );
-    let sums = sum_rows(&dscales, 2 * width);
-    (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
+        let sums = sum_rows(&dscales, 2 * width);
+        (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
+    })
 }
 
 /// Keys, ready for the product, and values of one frame: two rows of `D` for each of `rows` positions.

@@ -2,14 +2,14 @@
 
 use super::elementwise::exp;
 use super::kernel;
-use super::norm::lane_sum;
+use super::norm::{lane_max, lane_sum};
 use super::parallel::for_each_chunk;
 
 kernel! {
     /// Replaces a row of logits by its softmax, after dividing by `temperature`.
     pub fn softmax_row(row: &mut [f32], temperature: f32) {
         let scale = 1.0 / temperature;
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = lane_max(row);
         for value in row.iter_mut() {
             *value = exp::<FUSED>((*value - largest) * scale);
         }
@@ -22,7 +22,7 @@ kernel! {
 
 kernel! {
     fn row_loss(row: &[f32], target: usize) -> f32 {
-        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = lane_max(row);
         let sum = lane_sum(|i| exp::<FUSED>(row[i] - largest), row.len());
         sum.ln() + largest - row[target]
     }
@@ -30,35 +30,39 @@ kernel! {
 
 /// Cross-entropy in nats of each row of `logits` (`classes` wide) with its target class.
 pub fn losses(logits: &[f32], targets: &[u32], classes: usize) -> Vec<f32> {
-    let mut out = vec![0.0; targets.len()];
-    let rows = (16 * 1024 / classes).max(1);
-    // The rows are what costs, not the results: share them out by their own size.
-    super::parallel::for_each_index(targets.len().div_ceil(rows), logits.len(), {
-        let shared = super::parallel::SharedMut::new(&mut out);
-        move |piece| {
-            for row in piece * rows..((piece + 1) * rows).min(targets.len()) {
-                let loss = row_loss(&logits[row * classes..][..classes], targets[row] as usize);
-                // SAFETY: each row has one result, and each piece its own rows.
-                unsafe { shared.row(row, 1)[0] = loss };
+    crate::profile::operation("cross-entropy", || {
+        let mut out = vec![0.0; targets.len()];
+        let rows = (16 * 1024 / classes).max(1);
+        // The rows are what costs, not the results: share them out by their own size.
+        super::parallel::for_each_index(targets.len().div_ceil(rows), logits.len(), {
+            let shared = super::parallel::SharedMut::new(&mut out);
+            move |piece| {
+                for row in piece * rows..((piece + 1) * rows).min(targets.len()) {
+                    let loss = row_loss(&logits[row * classes..][..classes], targets[row] as usize);
+                    // SAFETY: each row has one result, and each piece its own rows.
+                    unsafe { shared.row(row, 1)[0] = loss };
+                }
             }
-        }
-    });
-    out
+        });
+        out
+    })
 }
 
 /// Gradient of `sum(weights * losses)`: `weights * (softmax(logits) - one_hot(targets))`.
 pub fn gradient(logits: &[f32], targets: &[u32], weights: &[f32], classes: usize) -> Vec<f32> {
-    let mut out = logits.to_vec();
-    for_each_chunk(&mut out, classes, |row, values| {
-        if weights[row] == 0.0 {
-            values.fill(0.0);
-            return;
-        }
-        softmax_row(values, 1.0);
-        values[targets[row] as usize] -= 1.0;
-        for value in values.iter_mut() {
-            *value *= weights[row];
-        }
-    });
-    out
+    crate::profile::operation("cross-entropy", || {
+        let mut out = logits.to_vec();
+        for_each_chunk(&mut out, classes, |row, values| {
+            if weights[row] == 0.0 {
+                values.fill(0.0);
+                return;
+            }
+            softmax_row(values, 1.0);
+            values[targets[row] as usize] -= 1.0;
+            for value in values.iter_mut() {
+                *value *= weights[row];
+            }
+        });
+        out
+    })
 }

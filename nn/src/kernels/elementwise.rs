@@ -1,6 +1,8 @@
 //! Functions applied to each number on its own, and the activation of the feed-forward layer.
 
-use super::parallel::for_each_chunk;
+use super::buffer::filled;
+use super::norm::lane_sum;
+use super::parallel::{SharedMut, for_each_chunk, for_each_index, sum_rows};
 use super::{kernel, multiply_add};
 
 /// Elements that one task works on: small enough to stay in the first cache levels.
@@ -53,11 +55,18 @@ kernel! {
     }
 }
 
-/// `out = gelu(x)`.
-pub fn gelu(out: &mut [f32], x: &[f32]) {
-    for_each_chunk(out, CHUNK, |index, chunk| {
-        gelu_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
-    });
+/// `gelu(x)`.
+pub fn gelu(x: &[f32]) -> Vec<f32> {
+    crate::profile::operation("gelu", || {
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                for_each_chunk(out, CHUNK, |index, chunk| {
+                    gelu_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
+                });
+            })
+        }
+    })
 }
 
 kernel! {
@@ -71,68 +80,197 @@ kernel! {
     }
 }
 
+/// `x = gelu(x)`.
+pub fn gelu_in_place(x: &mut [f32]) {
+    let count = x.len();
+    gelu_rows(x, count.max(1), [1, count]);
+}
+
 /// `gradient *= gelu'(x)`.
 pub fn gelu_backward(gradient: &mut [f32], x: &[f32]) {
-    for_each_chunk(gradient, CHUNK, |index, chunk| {
-        gelu_backward_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
-    });
+    crate::profile::operation("gelu", || {
+        for_each_chunk(gradient, CHUNK, |index, chunk| {
+            gelu_backward_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
+        });
+    })
 }
 
-/// `out = a + b`.
-pub fn add(out: &mut [f32], a: &[f32], b: &[f32]) {
-    for_each_chunk(out, CHUNK, |index, chunk| {
-        let start = index * CHUNK;
-        for ((y, a), b) in chunk.iter_mut().zip(&a[start..]).zip(&b[start..]) {
-            *y = a + b;
+/// `a + b`.
+pub fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
+    assert_eq!(a.len(), b.len(), "terms of a sum");
+    crate::profile::operation("add", || {
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(a.len(), |out| {
+                for_each_chunk(out, CHUNK, |index, chunk| {
+                    let start = index * CHUNK;
+                    for ((y, a), b) in chunk.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+                        *y = a + b;
+                    }
+                });
+            })
         }
-    });
+    })
 }
 
-/// Feature-wise linear modulation (arXiv 1709.07871): `out = x * (1 + scale) + shift`, where `scale` and `shift` have one row of
+/// Feature-wise linear modulation (arXiv 1709.07871): `x * (1 + scale) + shift`, where `scale` and `shift` have one row of
 /// `width` for each `group` rows of `x`.
-pub fn film(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize) {
-    for_each_chunk(out, group * width, |index, chunk| {
-        let (scale, shift) = (
-            &scale[index * width..][..width],
-            &shift[index * width..][..width],
-        );
-        let x = &x[index * group * width..][..chunk.len()];
-        for (y, x) in chunk.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            for i in 0..width {
-                y[i] = x[i] * (1.0 + scale[i]) + shift[i];
-            }
+pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize) -> Vec<f32> {
+    assert!(x.len().is_multiple_of(width), "rows of {width} numbers");
+    crate::profile::operation("modulation", || {
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                for_each_chunk(out, group * width, |index, chunk| {
+                    let (scale, shift) = (
+                        &scale[index * width..][..width],
+                        &shift[index * width..][..width],
+                    );
+                    let x = &x[index * group * width..][..chunk.len()];
+                    for (y, x) in chunk.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        for i in 0..width {
+                            y[i] = x[i] * (1.0 + scale[i]) + shift[i];
+                        }
+                    }
+                });
+            })
         }
-    });
+    })
 }
 
 /// Gradient of [`film`] with respect to `scale`: the sum over each group of `gradient * x`.
 pub fn film_scale_gradient(gradient: &[f32], x: &[f32], group: usize, width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; gradient.len() / group];
-    for_each_chunk(&mut out, width, |index, sum| {
-        let rows = index * group * width..(index + 1) * group * width;
-        for (g, x) in gradient[rows.clone()]
-            .chunks_exact(width)
-            .zip(x[rows].chunks_exact(width))
-        {
-            for i in 0..width {
-                sum[i] += g[i] * x[i];
+    crate::profile::operation("modulation", || {
+        let mut out = vec![0.0; gradient.len() / group];
+        for_each_chunk(&mut out, width, |index, sum| {
+            let rows = index * group * width..(index + 1) * group * width;
+            for (g, x) in gradient[rows.clone()]
+                .chunks_exact(width)
+                .zip(x[rows].chunks_exact(width))
+            {
+                for i in 0..width {
+                    sum[i] += g[i] * x[i];
+                }
             }
-        }
-    });
-    out
+        });
+        out
+    })
 }
 
 /// Gradient of [`film`] with respect to `shift`: the sum over each group of `gradient`.
 pub fn film_shift_gradient(gradient: &[f32], group: usize, width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; gradient.len() / group];
-    for_each_chunk(&mut out, width, |index, sum| {
-        for g in gradient[index * group * width..(index + 1) * group * width].chunks_exact(width) {
-            for i in 0..width {
-                sum[i] += g[i];
+    crate::profile::operation("modulation", || {
+        let mut out = vec![0.0; gradient.len() / group];
+        for_each_chunk(&mut out, width, |index, sum| {
+            for g in
+                gradient[index * group * width..(index + 1) * group * width].chunks_exact(width)
+            {
+                for i in 0..width {
+                    sum[i] += g[i];
+                }
             }
+        });
+        out
+    })
+}
+
+/// `x + rows`, `rows` being repeated along `x`.
+pub fn add_repeated(x: &[f32], rows: &[f32]) -> Vec<f32> {
+    assert!(
+        x.len().is_multiple_of(rows.len()),
+        "repetitions of {} numbers",
+        rows.len()
+    );
+    crate::profile::operation("add", || {
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                let chunk = CHUNK.div_ceil(rows.len()) * rows.len();
+                for_each_chunk(out, chunk, |index, out| {
+                    let x = &x[index * chunk..][..out.len()];
+                    for (out, x) in out
+                        .chunks_exact_mut(rows.len())
+                        .zip(x.chunks_exact(rows.len()))
+                    {
+                        for ((out, x), row) in out.iter_mut().zip(x).zip(rows) {
+                            *out = x + row;
+                        }
+                    }
+                });
+            })
         }
-    });
-    out
+    })
+}
+
+/// Repetitions whose sum one task of [`sum_repeated`] makes.
+const SUMMED_TOGETHER: usize = 32;
+
+/// The sum of all repetitions of `period` numbers.
+pub fn sum_repeated(x: &[f32], period: usize) -> Vec<f32> {
+    crate::profile::operation("add", || {
+        let block = SUMMED_TOGETHER * period;
+        let mut partial = vec![0.0; x.len().div_ceil(block) * period];
+        let shared = SharedMut::new(&mut partial);
+        for_each_index(x.len().div_ceil(block), x.len(), |index| {
+            // SAFETY: each piece has its own sum.
+            let sum = unsafe { shared.row(index * period, period) };
+            for x in x[index * block..x.len().min((index + 1) * block)].chunks_exact(period) {
+                for (sum, x) in sum.iter_mut().zip(x) {
+                    *sum += x;
+                }
+            }
+        });
+        sum_rows(&partial, period)
+    })
+}
+
+kernel! {
+    /// Sums of squares and of absolute values of differences.
+    fn error_sums(a: &[f32], b: &[f32]) -> [f32; 2] {
+        let b = &b[..a.len()];
+        let squares = lane_sum(|i| (a[i] - b[i]) * (a[i] - b[i]), a.len());
+        [squares, lane_sum(|i| (a[i] - b[i]).abs(), a.len())]
+    }
+}
+
+/// Mean squared error plus `weight` times the mean absolute error.
+pub fn picture_error(a: &[f32], b: &[f32], weight: f32) -> f32 {
+    crate::profile::operation("picture error", || {
+        let mut partial = vec![0.0; 2 * a.len().div_ceil(CHUNK)];
+        let shared = SharedMut::new(&mut partial);
+        for_each_index(a.len().div_ceil(CHUNK), a.len(), |index| {
+            let range = index * CHUNK..a.len().min((index + 1) * CHUNK);
+            // SAFETY: each piece has its own two sums.
+            unsafe { shared.row(2 * index, 2) }
+                .copy_from_slice(&error_sums(&a[range.clone()], &b[range]));
+        });
+        // In double precision: millions of small terms.
+        let [squares, absolutes] = partial.chunks_exact(2).fold([0f64; 2], |sum, part| {
+            [sum[0] + f64::from(part[0]), sum[1] + f64::from(part[1])]
+        });
+        ((squares + f64::from(weight) * absolutes) / a.len() as f64) as f32
+    })
+}
+
+/// `scale` times the gradient of [`picture_error`] with respect to `a`; at equal numbers that of the absolute error is 0.
+pub fn picture_error_gradient(a: &[f32], b: &[f32], weight: f32, scale: f32) -> Vec<f32> {
+    assert_eq!(a.len(), b.len(), "pictures");
+    crate::profile::operation("picture error", || {
+        let factor = scale / a.len() as f32;
+        let write = |out: &mut [f32]| {
+            for_each_chunk(out, CHUNK, |index, out| {
+                let start = index * CHUNK;
+                for ((out, a), b) in out.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+                    let difference = a - b;
+                    let sign = f32::from(u8::from(difference > 0.0))
+                        - f32::from(u8::from(difference < 0.0));
+                    *out = factor * (2.0 * difference + weight * sign);
+                }
+            })
+        };
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe { filled(a.len(), write) }
+    })
 }
 
 #[cfg(test)]
@@ -157,8 +295,7 @@ mod tests {
     #[test]
     fn gelu_has_the_published_values_and_slope() {
         let x: Vec<f32> = (-400..400).map(|i| i as f32 / 80.0).collect();
-        let mut y = vec![0.0; x.len()];
-        gelu(&mut y, &x);
+        let y = gelu(&x);
         let mut slope = vec![1.0; x.len()];
         gelu_backward(&mut slope, &x);
         let f = |x: f64| {

@@ -5,13 +5,16 @@
 
 pub mod adamw;
 pub mod attention;
+mod buffer;
 pub mod cross_entropy;
 pub mod dispatch;
 pub mod elementwise;
+pub mod inference;
 pub mod norm;
 pub mod parallel;
 pub mod product;
 pub mod small_product;
+pub mod transpose;
 pub mod warp;
 
 pub(crate) use dispatch::{kernel, multiply_add};

@@ -1,5 +1,6 @@
 //! Root-mean-square normalisation (arXiv 1910.07467), forward and backward.
 
+use super::buffer::filled;
 use super::kernel;
 use super::parallel::{for_each_chunk, sum_rows};
 use rayon::prelude::*;
@@ -10,7 +11,7 @@ pub const EPSILON: f32 = 1e-6;
 /// Rows that one task works on; also the size of the pieces that gradients of the weight are summed in.
 const ROWS: usize = 32;
 
-/// A sum in eight lanes, so that it vectorises; the order is fixed.
+/// A sum in sixteen lanes, which are then added pair by pair, so that it vectorises; the order is fixed.
 #[inline(always)]
 pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
     let mut lanes = [0f32; 16];
@@ -27,7 +28,33 @@ pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
         rest += values(i);
         i += 1;
     }
-    lanes.iter().sum::<f32>() + rest
+    fold_lanes(lanes, |a, b| a + b) + rest
+}
+
+/// The largest number, found in sixteen lanes.
+#[inline(always)]
+pub(super) fn lane_max(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole {
+        for (lane, value) in lanes.iter_mut().zip(values) {
+            *lane = larger(*lane, *value);
+        }
+    }
+    rest.iter()
+        .fold(fold_lanes(lanes, larger), |a, b| larger(a, *b))
+}
+
+/// Halves the lanes until one is left.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f32; 16], merge: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = merge(lanes[i], lanes[i + half]);
+        }
+    }
+    lanes[0]
 }
 
 /// `1 / sqrt(mean(x^2) + epsilon)`.
@@ -39,7 +66,8 @@ pub(super) fn inverse_root_mean_square(x: &[f32]) -> f32 {
 }
 
 kernel! {
-    fn forward_rows(out: &mut [f32], x: &[f32], weight: &[f32]) {
+    /// `out = x / rms(x) * weight` for each row, on one core.
+    pub(super) fn rms_norm_rows(out: &mut [f32], x: &[f32], weight: &[f32]) {
         let width = weight.len();
         for (y, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
             let (y, x) = (&mut y[..width], &x[..width]);
@@ -67,26 +95,48 @@ kernel! {
     }
 }
 
-/// `out = x / rms(x) * weight` for each row; a row is as long as `weight`.
-pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32]) {
-    let chunk_len = ROWS * weight.len();
-    for_each_chunk(out, chunk_len, |index, chunk| {
-        forward_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
-    });
+/// `x / rms(x) * weight` for each row; a row is as long as `weight`.
+pub fn rms_norm(x: &[f32], weight: &[f32]) -> Vec<f32> {
+    assert!(
+        x.len().is_multiple_of(weight.len()),
+        "rows of {} numbers",
+        weight.len()
+    );
+    crate::profile::operation("norm", || {
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(x.len(), |out| {
+                let chunk_len = ROWS * weight.len();
+                for_each_chunk(out, chunk_len, |index, chunk| {
+                    rms_norm_rows(chunk, &x[index * chunk_len..][..chunk.len()], weight)
+                });
+            })
+        }
+    })
 }
 
 /// Gradients of [`rms_norm`] with respect to `x` and `weight`.
 pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let width = weight.len();
-    let chunk_len = ROWS * width;
-    let mut dx = vec![0.0; x.len()];
-    let mut partial = vec![0.0; x.len().div_ceil(chunk_len) * width];
-    dx.par_chunks_mut(chunk_len)
-        .zip(partial.par_chunks_mut(width))
-        .enumerate()
-        .for_each(|(index, (dx, dweight))| {
-            let range = index * chunk_len..index * chunk_len + dx.len();
-            backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
-        });
-    (dx, sum_rows(&partial, width))
+    assert!(
+        x.len().is_multiple_of(weight.len()) && dy.len() == x.len(),
+        "rows of {} numbers",
+        weight.len()
+    );
+    crate::profile::operation("norm", || {
+        let width = weight.len();
+        let chunk_len = ROWS * width;
+        let mut partial = vec![0.0; x.len().div_ceil(chunk_len) * width];
+        let write = |dx: &mut [f32]| {
+            let pieces = dx
+                .par_chunks_mut(chunk_len)
+                .zip(partial.par_chunks_mut(width));
+            pieces.enumerate().for_each(|(index, (dx, dweight))| {
+                let range = index * chunk_len..index * chunk_len + dx.len();
+                backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
+            });
+        };
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        let dx = unsafe { filled(x.len(), write) };
+        (dx, sum_rows(&partial, width))
+    })
 }

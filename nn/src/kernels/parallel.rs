@@ -43,8 +43,15 @@ pub fn sum_rows(parts: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// Memory that several threads may write to, each to its own elements.
-#[derive(Clone, Copy)]
 pub struct Shared<T>(*mut T, usize);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 /// Numbers that several threads may write to.
 pub type SharedMut = Shared<f32>;
@@ -75,5 +82,23 @@ impl<T> Shared<T> {
         );
         // SAFETY: within bounds by the check above; exclusive by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+
+    /// Where element `start` is.
+    ///
+    /// # Safety
+    /// `start` lies within the slice.
+    pub unsafe fn pointer(&self, start: usize) -> *mut T {
+        // SAFETY: by this function's contract.
+        unsafe { self.0.add(start) }
+    }
+
+    /// All elements.
+    ///
+    /// # Safety
+    /// The slice that this was made from is still alive, and no thread writes to it as long as the result is used.
+    pub unsafe fn whole<'a>(&self) -> &'a [T] {
+        // SAFETY: the whole slice; shared with readers alone by this function's contract.
+        unsafe { std::slice::from_raw_parts(self.0, self.1) }
     }
 }

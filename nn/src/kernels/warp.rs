@@ -1,5 +1,7 @@
 //! Moving the pixels of a picture along a coarse flow field, forward and backward.
 
+use super::inference::Team;
+use super::parallel::SharedMut;
 use rayon::prelude::*;
 
 /// Sizes of a warp: pictures of `height` x `width` with `channels` numbers a pixel, flow of `grid_height` x `grid_width` cells.
@@ -93,33 +95,81 @@ fn flow_at(flow: &[f32], cells: &[(usize, f32); 4]) -> (f32, f32) {
 ///
 /// `pictures` is `[R, H, W, C]`, `flow` is `[R, grid_height, grid_width, 2]` as (x, y) in pixels. Returns `[R, H, W, C]`.
 pub fn forward(pictures: &[f32], flow: &[f32], sizes: Sizes) -> Vec<f32> {
-    let (rows, columns) = (
-        grid_axis(sizes.height, sizes.grid_height),
-        grid_axis(sizes.width, sizes.grid_width),
+    crate::profile::operation("warp", || {
+        let mut out = vec![0.0; pictures.len()];
+        let axes = Axes::new(sizes);
+        out.par_chunks_mut(sizes.picture())
+            .enumerate()
+            .for_each(|(index, out)| {
+                let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
+                let flow = &flow[index * sizes.grid()..][..sizes.grid()];
+                forward_rows(out, picture, flow, sizes, &axes, 0);
+            });
+        out
+    })
+}
+
+/// [`forward`] of one picture, its rows shared out among a team.
+pub fn forward_picture(team: &Team, out: &mut [f32], picture: &[f32], flow: &[f32], sizes: Sizes) {
+    assert_eq!(
+        [out.len(), picture.len(), flow.len()],
+        [sizes.picture(), sizes.picture(), sizes.grid()]
     );
-    let mut out = vec![0.0; pictures.len()];
+    let (axes, out) = (Axes::new(sizes), SharedMut::new(out));
+    let line = sizes.width * sizes.channels;
+    team.run(&|member| {
+        let rows = member.rows(sizes.height);
+        // SAFETY: each member has its own rows of `out`, which is borrowed for this call.
+        let out = unsafe { out.row(rows.start * line, rows.len() * line) };
+        forward_rows(out, picture, flow, sizes, &axes, rows.start);
+    });
+}
+
+/// Where pixel rows and columns lie in the flow grid.
+struct Axes {
+    rows: Vec<Between>,
+    columns: Vec<Between>,
+}
+
+impl Axes {
+    fn new(sizes: Sizes) -> Self {
+        Self {
+            rows: grid_axis(sizes.height, sizes.grid_height),
+            columns: grid_axis(sizes.width, sizes.grid_width),
+        }
+    }
+}
+
+/// Whole rows of a moved picture, from row `first` on.
+fn forward_rows(
+    out: &mut [f32],
+    picture: &[f32],
+    flow: &[f32],
+    sizes: Sizes,
+    axes: &Axes,
+    first: usize,
+) {
     let channels = sizes.channels;
-    out.par_chunks_mut(sizes.picture())
-        .enumerate()
-        .for_each(|(index, out)| {
-            let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
-            let flow = &flow[index * sizes.grid()..][..sizes.grid()];
-            for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
-                let (y, x) = (pixel / sizes.width, pixel % sizes.width);
-                let (fx, fy) = flow_at(flow, &corners(rows[y], columns[x], sizes.grid_width));
-                let (source_y, _) = Between::new(y as f32 + fy, sizes.height);
-                let (source_x, _) = Between::new(x as f32 + fx, sizes.width);
-                for (source, weight) in corners(source_y, source_x, sizes.width) {
-                    for (value, colour) in out
-                        .iter_mut()
-                        .zip(&picture[source * channels..][..channels])
-                    {
-                        *value += weight * colour;
-                    }
+    for (row, out) in out.chunks_exact_mut(sizes.width * channels).enumerate() {
+        let y = first + row;
+        for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+            let (fx, fy) = flow_at(
+                flow,
+                &corners(axes.rows[y], axes.columns[x], sizes.grid_width),
+            );
+            let (source_y, _) = Between::new(y as f32 + fy, sizes.height);
+            let (source_x, _) = Between::new(x as f32 + fx, sizes.width);
+            out.fill(0.0);
+            for (source, weight) in corners(source_y, source_x, sizes.width) {
+                for (value, colour) in out
+                    .iter_mut()
+                    .zip(&picture[source * channels..][..channels])
+                {
+                    *value += weight * colour;
                 }
             }
-        });
-    out
+        }
+    }
 }
 
 /// Gradients of [`forward`] with respect to the pictures and the flow.
@@ -129,52 +179,54 @@ pub fn backward(
     flow: &[f32],
     sizes: Sizes,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (rows, columns) = (
-        grid_axis(sizes.height, sizes.grid_height),
-        grid_axis(sizes.width, sizes.grid_width),
-    );
-    let mut dpictures = vec![0.0; pictures.len()];
-    let mut dflow = vec![0.0; flow.len()];
-    let channels = sizes.channels;
-    let pairs = dpictures
-        .par_chunks_mut(sizes.picture())
-        .zip(dflow.par_chunks_mut(sizes.grid()));
-    pairs.enumerate().for_each(|(index, (dpicture, dflow))| {
-        let offset = index * sizes.picture();
-        let picture = &pictures[offset..][..sizes.picture()];
-        let flow = &flow[index * sizes.grid()..][..sizes.grid()];
-        for (pixel, gradient) in gradient[offset..][..sizes.picture()]
-            .chunks_exact(channels)
-            .enumerate()
-        {
-            let (y, x) = (pixel / sizes.width, pixel % sizes.width);
-            let cells = corners(rows[y], columns[x], sizes.grid_width);
-            let (fx, fy) = flow_at(flow, &cells);
-            let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
-            let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
-            let sources = corners(source_y, source_x, sizes.width);
-            // The gradient's product with each of the four colours around the source position.
-            let mut along = [0f32; 4];
-            for (product, (source, weight)) in along.iter_mut().zip(sources) {
-                let start = source * channels;
-                for (channel, g) in gradient.iter().enumerate() {
-                    *product += g * picture[start + channel];
-                    dpicture[start + channel] += g * weight;
+    crate::profile::operation("warp", || {
+        let (rows, columns) = (
+            grid_axis(sizes.height, sizes.grid_height),
+            grid_axis(sizes.width, sizes.grid_width),
+        );
+        let mut dpictures = vec![0.0; pictures.len()];
+        let mut dflow = vec![0.0; flow.len()];
+        let channels = sizes.channels;
+        let pairs = dpictures
+            .par_chunks_mut(sizes.picture())
+            .zip(dflow.par_chunks_mut(sizes.grid()));
+        pairs.enumerate().for_each(|(index, (dpicture, dflow))| {
+            let offset = index * sizes.picture();
+            let picture = &pictures[offset..][..sizes.picture()];
+            let flow = &flow[index * sizes.grid()..][..sizes.grid()];
+            for (pixel, gradient) in gradient[offset..][..sizes.picture()]
+                .chunks_exact(channels)
+                .enumerate()
+            {
+                let (y, x) = (pixel / sizes.width, pixel % sizes.width);
+                let cells = corners(rows[y], columns[x], sizes.grid_width);
+                let (fx, fy) = flow_at(flow, &cells);
+                let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
+                let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
+                let sources = corners(source_y, source_x, sizes.width);
+                // The gradient's product with each of the four colours around the source position.
+                let mut along = [0f32; 4];
+                for (product, (source, weight)) in along.iter_mut().zip(sources) {
+                    let start = source * channels;
+                    for (channel, g) in gradient.iter().enumerate() {
+                        *product += g * picture[start + channel];
+                        dpicture[start + channel] += g * weight;
+                    }
+                }
+                let [top_left, top_right, bottom_left, bottom_right] = along;
+                let mut dx = (top_right - top_left) * (1.0 - source_y.share)
+                    + (bottom_right - bottom_left) * source_y.share;
+                let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
+                    + (bottom_right - top_right) * source_x.share;
+                // Beyond the edge the colour no longer changes with the flow.
+                dx *= f32::from(u8::from(inside_x));
+                dy *= f32::from(u8::from(inside_y));
+                for (cell, weight) in cells {
+                    dflow[2 * cell] += weight * dx;
+                    dflow[2 * cell + 1] += weight * dy;
                 }
             }
-            let [top_left, top_right, bottom_left, bottom_right] = along;
-            let mut dx = (top_right - top_left) * (1.0 - source_y.share)
-                + (bottom_right - bottom_left) * source_y.share;
-            let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
-                + (bottom_right - top_right) * source_x.share;
-            // Beyond the edge the colour no longer changes with the flow.
-            dx *= f32::from(u8::from(inside_x));
-            dy *= f32::from(u8::from(inside_y));
-            for (cell, weight) in cells {
-                dflow[2 * cell] += weight * dx;
-                dflow[2 * cell + 1] += weight * dy;
-            }
-        }
-    });
-    (dpictures, dflow)
+        });
+        (dpictures, dflow)
+    })
 }

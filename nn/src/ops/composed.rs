@@ -35,6 +35,18 @@ pub fn film(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
         .broadcast_add(&shift.unsqueeze(axis)?)
 }
 
+/// See [`super::add_rows()`].
+pub fn add_rows(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
+    x.broadcast_add(rows)
+}
+
+/// See [`super::picture_error()`].
+pub fn picture_error(a: &Tensor, b: &Tensor, absolute_weight: f32) -> Result<Tensor> {
+    let difference = (a - b)?;
+    let absolute = (difference.abs()?.mean_all()? * f64::from(absolute_weight))?;
+    difference.sqr()?.mean_all()? + absolute
+}
+
 /// See [`super::cross_entropy()`].
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Result<Tensor> {
     let classes = logits.dim(D::Minus1)?;

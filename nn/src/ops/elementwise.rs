@@ -39,9 +39,7 @@ impl CustomOp2 for Add {
         if la.shape() != lb.shape() {
             bail!("sum of {:?} and {:?}", la.shape(), lb.shape());
         }
-        let (a, b) = (slice(a, la)?, slice(b, lb)?);
-        let mut out = vec![0.0; a.len()];
-        elementwise::add(&mut out, a, b);
+        let out = elementwise::add(slice(a, la)?, slice(b, lb)?);
         Ok(output(out, la.shape().clone()))
     }
 
@@ -86,11 +84,8 @@ impl CustomOp3 for Film {
         if ls.shape() != lh.shape() {
             bail!("modulation by {:?} and {:?}", ls.shape(), lh.shape());
         }
-        let x = slice(x, lx)?;
-        let mut out = vec![0.0; x.len()];
-        elementwise::film(
-            &mut out,
-            x,
+        let out = elementwise::film(
+            slice(x, lx)?,
             slice(scale, ls)?,
             slice(shift, lh)?,
             group,
@@ -110,8 +105,7 @@ impl CustomOp3 for Film {
         let (group, width) = film_sizes(x.shape(), scale.shape())?;
         values!(x_values = x, scale_values = scale, dy = gradient);
         let zeros = vec![0.0; scale_values.len()];
-        let mut dx = vec![0.0; x_values.len()];
-        elementwise::film(&mut dx, dy, scale_values, &zeros, group, width);
+        let dx = elementwise::film(dy, scale_values, &zeros, group, width);
         let dscale = elementwise::film_scale_gradient(dy, x_values, group, width);
         let dshift = elementwise::film_shift_gradient(dy, group, width);
         Ok((

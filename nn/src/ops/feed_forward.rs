@@ -2,7 +2,7 @@
 
 use super::{composed, fused, leading, output, slice, tensor, values};
 use crate::kernels::elementwise::{gelu, gelu_backward};
-use crate::kernels::product::{Matrix, multiply};
+use crate::kernels::product::{Matrix, product};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Mutex;
 
@@ -49,19 +49,11 @@ impl CustomOp3 for FeedForward {
             );
         }
         let rows = leading(lx.shape());
-        let mut hidden = vec![0.0; rows * wide];
         let up = Matrix::new(slice(up, lu)?, wide, width).transposed();
-        multiply(
-            &mut hidden,
-            Matrix::new(slice(x, lx)?, rows, width),
-            up,
-            false,
-        );
-        let mut active = vec![0.0; rows * wide];
-        gelu(&mut active, &hidden);
-        let mut out = vec![0.0; rows * width];
+        let hidden = product(Matrix::new(slice(x, lx)?, rows, width), up);
+        let active = gelu(&hidden);
         let down = Matrix::new(slice(down, ld)?, width, wide).transposed();
-        multiply(&mut out, Matrix::new(&active, rows, wide), down, false);
+        let out = product(Matrix::new(&active, rows, wide), down);
         if let Ok(mut kept) = self.hidden.lock() {
             *kept = hidden;
         }
@@ -88,33 +80,13 @@ impl CustomOp3 for FeedForward {
             dy = gradient
         );
         let dy = Matrix::new(dy, rows, width);
-        let mut active = vec![0.0; rows * wide];
-        gelu(&mut active, &hidden);
-        let mut ddown = vec![0.0; width * wide];
-        multiply(
-            &mut ddown,
-            dy.transposed(),
-            Matrix::new(&active, rows, wide),
-            false,
-        );
-        let mut dhidden = active;
-        multiply(
-            &mut dhidden,
-            dy,
-            Matrix::new(down_values, width, wide),
-            false,
-        );
+        let active = gelu(&hidden);
+        let ddown = product(dy.transposed(), Matrix::new(&active, rows, wide));
+        let mut dhidden = product(dy, Matrix::new(down_values, width, wide));
         gelu_backward(&mut dhidden, &hidden);
         let dhidden = Matrix::new(&dhidden, rows, wide);
-        let mut dup = vec![0.0; wide * width];
-        multiply(
-            &mut dup,
-            dhidden.transposed(),
-            Matrix::new(x_values, rows, width),
-            false,
-        );
-        let mut dx = vec![0.0; rows * width];
-        multiply(&mut dx, dhidden, Matrix::new(up_values, wide, width), false);
+        let dup = product(dhidden.transposed(), Matrix::new(x_values, rows, width));
+        let dx = product(dhidden, Matrix::new(up_values, wide, width));
         Ok((
             Some(tensor(dx, x.shape())?),
             Some(tensor(dup, up.shape())?),

@@ -1,7 +1,7 @@
 //! Matrix products with a weight.
 
 use super::{composed, fused, leading, output, slice, tensor, values};
-use crate::kernels::product::{Matrix, multiply};
+use crate::kernels::product::{Matrix, product, product_onto};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x * weight^T`: `x` is `[.., I]`, `weight` `[O, I]`, the result `[.., O]`.
@@ -41,19 +41,13 @@ fn product_shape(x: &Shape, outputs: usize) -> Shape {
 fn product_gradients(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
     let (rows, inputs, outputs) = sizes(x.shape(), weight.shape())?;
     values!(x_values = x, w = weight, dy = gradient);
-    let mut dx = vec![0.0; rows * inputs];
-    multiply(
-        &mut dx,
+    let dx = product(
         Matrix::new(dy, rows, outputs),
         Matrix::new(w, outputs, inputs),
-        false,
     );
-    let mut dw = vec![0.0; outputs * inputs];
-    multiply(
-        &mut dw,
+    let dw = product(
         Matrix::new(dy, rows, outputs).transposed(),
         Matrix::new(x_values, rows, inputs),
-        false,
     );
     Ok((tensor(dx, x.shape())?, tensor(dw, weight.shape())?))
 }
@@ -73,14 +67,8 @@ impl CustomOp2 for Linear {
         lw: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (rows, inputs, outputs) = sizes(lx.shape(), lw.shape())?;
-        let mut out = vec![0.0; rows * outputs];
         let weight = Matrix::new(slice(w, lw)?, outputs, inputs).transposed();
-        multiply(
-            &mut out,
-            Matrix::new(slice(x, lx)?, rows, inputs),
-            weight,
-            false,
-        );
+        let out = product(Matrix::new(slice(x, lx)?, rows, inputs), weight);
         Ok(output(out, product_shape(lx.shape(), outputs)))
     }
 
@@ -113,20 +101,15 @@ impl CustomOp3 for LinearOnto {
         lr: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (rows, inputs, outputs) = sizes(lx.shape(), lw.shape())?;
-        let mut out = slice(residual, lr)?.to_vec();
-        if out.len() != rows * outputs {
+        let residual = slice(residual, lr)?;
+        if residual.len() != rows * outputs {
             bail!(
                 "linear layer of {rows} rows and {outputs} outputs got a residual of {:?}",
                 lr.shape()
             );
         }
         let weight = Matrix::new(slice(w, lw)?, outputs, inputs).transposed();
-        multiply(
-            &mut out,
-            Matrix::new(slice(x, lx)?, rows, inputs),
-            weight,
-            true,
-        );
+        let out = product_onto(residual, Matrix::new(slice(x, lx)?, rows, inputs), weight);
         Ok(output(out, lr.shape().clone()))
     }
 

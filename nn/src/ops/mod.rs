@@ -3,18 +3,22 @@
 //! Each function takes and gives tensors. On the CPU it runs one fused kernel ([`crate::kernels`]); elsewhere, the same mathematics
 //! composed of candle's own operations ([`composed`]), which is also what the tests check the kernels against.
 
+mod add_rows;
 mod attention;
 pub mod composed;
 mod cross_entropy;
 mod elementwise;
+mod error;
 mod feed_forward;
 mod linear;
 mod norm;
 mod warp;
 
+pub use add_rows::add_rows;
 pub use attention::attention;
 pub use cross_entropy::cross_entropy;
 pub use elementwise::{add, film};
+pub use error::picture_error;
 pub use feed_forward::feed_forward;
 pub use linear::{linear, linear_onto};
 pub use norm::rms_norm;

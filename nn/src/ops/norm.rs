@@ -30,9 +30,7 @@ impl CustomOp2 for RmsNorm {
         if lx.dims().last() != Some(&w.len()) || w.is_empty() {
             bail!("normalisation of width {} got {:?}", w.len(), lx.shape());
         }
-        let mut out = vec![0.0; x.len()];
-        norm::rms_norm(&mut out, x, w);
-        Ok(output(out, lx.shape().clone()))
+        Ok(output(norm::rms_norm(x, w), lx.shape().clone()))
     }
 
     fn bwd(

@@ -100,7 +100,20 @@ proptest! {
     }
 
     #[test]
-    fn attentions(batch in 1usize..3, frames in 1usize..7, positions in 1usize..35, heads in 1usize..3, wide in 1usize..3, window in 1usize..5) {
+    fn repeated_rows(groups in 1usize..70, rows in 1usize..9, width in 1usize..70) {
+        let vars = [noise(&[groups, rows, width], 1), noise(&[rows, width], 2), noise(&[width], 3)];
+        same(&vars[..2], |t| add_rows(&t[0], &t[1]), |t| composed::add_rows(&t[0], &t[1]));
+        same(&[vars[0].clone(), vars[2].clone()], |t| add_rows(&t[0], &t[1]), |t| composed::add_rows(&t[0], &t[1]));
+    }
+
+    #[test]
+    fn picture_errors(rows in 1usize..300, width in 1usize..70) {
+        let vars = [noise(&[rows, width], 1), noise(&[rows, width], 2)];
+        same(&vars, |t| picture_error(&t[0], &t[1], 0.1), |t| composed::picture_error(&t[0], &t[1], 0.1));
+    }
+
+    #[test]
+    fn attentions(batch in 1usize..3, frames in 1usize..12, positions in 1usize..35, heads in 1usize..3, wide in 1usize..3, window in 1usize..5) {
         let width = 16 * wide;
         let vars = [noise(&[2 * batch, frames, positions, 3 * heads * width], 1), noise(&[width], 2), noise(&[width], 3)];
         for pattern in [Pattern::Space, Pattern::Time { window }, Pattern::PairedTime { window }] {
@@ -177,6 +190,8 @@ fn misfits_are_errors() {
     assert!(linear(&t(&[2, 3]), &t(&[4, 5])).is_err());
     assert!(linear_onto(&t(&[2, 3]), &t(&[4, 3]), &t(&[2, 5])).is_err());
     assert!(rms_norm(&t(&[2, 3]), &t(&[4])).is_err());
+    assert!(add_rows(&t(&[2, 3, 4]), &t(&[2, 4])).is_err());
+    assert!(picture_error(&t(&[2, 3]), &t(&[3, 2]), 0.1).is_err());
     assert!(film(&t(&[2, 3, 4]), &t(&[3, 4]), &t(&[3, 4])).is_err());
     assert!(attention(&t(&[1, 1, 2, 60]), &t(&[20]), &t(&[20]), Pattern::Space).is_err());
     assert!(warp(&t(&[1, 4, 4, 3]), &t(&[2, 2, 2, 2])).is_err());

@@ -16,18 +16,18 @@ const USUAL_KEYS: [(&str, &[&str]); 5] = [
 /// Which key wishes for which action code. Keys go by their physical names, as in `ArrowLeft`, `KeyA`, `Digit1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bindings {
-    codes: BTreeMap<String, ActionCode>,
+    codes: BTreeMap<String, Vec<ActionCode>>,
 }
 
 impl Bindings {
-    /// The world's own bindings; then arrows, WASD and space for actions called left, right, up, down and jump; then the digits for the
-    /// codes of their number.
+    /// The world's own bindings, where a key may stand for several codes; then, for keys that it leaves free, arrows, WASD and space
+    /// for actions called left, right, up, down and jump; then the digits for the codes of their number.
     pub fn of(manifest: &WorldManifest) -> Self {
-        let mut codes = BTreeMap::new();
+        let mut codes: BTreeMap<String, Vec<ActionCode>> = BTreeMap::new();
         let numbered = || (0u16..).map(ActionCode).zip(&manifest.actions);
         for (code, action) in numbered() {
             for key in &action.bindings {
-                codes.entry(key.clone()).or_insert(code);
+                codes.entry(key.clone()).or_default().push(code);
             }
         }
         for (word, keys) in USUAL_KEYS {
@@ -35,19 +35,20 @@ impl Bindings {
             let loose = || numbered().find(|(_, action)| has_word(&action.name, word));
             if let Some((code, _)) = exact.or_else(loose) {
                 for key in keys {
-                    codes.entry((*key).to_owned()).or_insert(code);
+                    codes.entry((*key).to_owned()).or_insert_with(|| vec![code]);
                 }
             }
         }
         for (code, _) in numbered().take(10) {
-            codes.entry(format!("Digit{code}")).or_insert(code);
+            let key = format!("Digit{code}");
+            codes.entry(key).or_insert_with(|| vec![code]);
         }
         Self { codes }
     }
 
-    /// The code that a key wishes for.
-    pub fn code(&self, key: &str) -> Option<ActionCode> {
-        self.codes.get(key).copied()
+    /// The codes that a key wishes for, all at once; none for a key without meaning.
+    pub fn codes(&self, key: &str) -> &[ActionCode] {
+        self.codes.get(key).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -76,7 +77,7 @@ impl Keyboard {
 
     /// A key went down.
     pub fn press(&mut self, key: &str) {
-        if self.bindings.code(key).is_some() {
+        if !self.bindings.codes(key).is_empty() {
             self.held.insert(key.to_owned());
             self.tapped.insert(key.to_owned());
         }
@@ -96,7 +97,8 @@ impl Keyboard {
     pub fn take_wish(&mut self) -> Wish {
         let tapped = std::mem::take(&mut self.tapped);
         let keys = self.held.union(&tapped);
-        keys.filter_map(|key| self.bindings.code(key)).collect()
+        let codes = keys.flat_map(|key| self.bindings.codes(key));
+        codes.copied().collect()
     }
 }
 
@@ -120,6 +122,28 @@ mod tests {
         codes.iter().map(|&code| ActionCode(code)).collect()
     }
 
+    /// The code of a key that has at most one.
+    fn only(bindings: &Bindings, key: &str) -> Option<u16> {
+        let codes = bindings.codes(key);
+        assert!(codes.len() <= 1, "{key}: {codes:?}");
+        codes.first().map(|code| code.0)
+    }
+
+    #[test]
+    fn a_key_of_several_actions_wishes_for_all_of_them() {
+        let actions: [(&str, &[&str]); 3] = [
+            ("rise", &["ArrowUp"]),
+            ("idle", &[]),
+            ("jump", &["ArrowUp", "Space"]),
+        ];
+        let mut keyboard = Keyboard::new(Bindings::of(&manifest(&actions)));
+        keyboard.press("ArrowUp");
+        assert_eq!(keyboard.take_wish(), wish(&[0, 2]));
+        keyboard.release("ArrowUp");
+        keyboard.press("Space");
+        assert_eq!(keyboard.take_wish(), wish(&[2]));
+    }
+
     #[test]
     fn the_worlds_bindings_come_before_the_usual_ones() {
         let actions: [(&str, &[&str]); 4] = [
@@ -129,7 +153,7 @@ mod tests {
             ("left", &["KeyQ"]),
         ];
         let bindings = Bindings::of(&manifest(&actions));
-        let code = |key| bindings.code(key).map(|code| code.0);
+        let code = |key| only(&bindings, key);
         assert_eq!(
             (code("KeyA"), code("KeyQ"), code("ArrowLeft")),
             (Some(0), Some(3), Some(3))
@@ -145,12 +169,12 @@ mod tests {
     #[test]
     fn jumping_is_up_where_there_is_no_up() {
         let bindings = Bindings::of(&manifest(&[("walk left", &[]), ("Jump", &[])]));
-        assert_eq!(bindings.code("ArrowUp"), Some(ActionCode(1)));
-        assert_eq!(bindings.code("Space"), Some(ActionCode(1)));
-        assert_eq!(bindings.code("KeyA"), Some(ActionCode(0)));
+        assert_eq!(only(&bindings, "ArrowUp"), Some(1));
+        assert_eq!(only(&bindings, "Space"), Some(1));
+        assert_eq!(only(&bindings, "KeyA"), Some(0));
         let bindings = Bindings::of(&manifest(&[("up", &[]), ("jump", &[])]));
-        assert_eq!(bindings.code("ArrowUp"), Some(ActionCode(0)));
-        assert_eq!(bindings.code("Space"), Some(ActionCode(1)));
+        assert_eq!(only(&bindings, "ArrowUp"), Some(0));
+        assert_eq!(only(&bindings, "Space"), Some(1));
     }
 
     #[test]

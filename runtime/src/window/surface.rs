@@ -31,7 +31,9 @@ impl WindowSurface {
         size: FrameSize,
     ) -> Result<Self> {
         let no_display = |what: &str, error: &dyn std::fmt::Display| {
-            Error::NoDisplay(format!("{what}: {error}"))
+            // wgpu ends its message with the empty list of what went wrong where it tried nothing.
+            let error = error.to_string();
+            Error::NoDisplay(format!("{what}: {}", error.trim_end_matches(": {}")))
         };
         let descriptor =
             wgpu::InstanceDescriptor::new_with_display_handle_from_env(Box::new(display));

@@ -216,13 +216,20 @@ impl DatasetWriter {
         self.sources.iter().map(|source| source.frames).sum()
     }
 
-    /// Takes back the last source if no frame came from it, and says whether that was so.
-    pub fn forget_empty_source(&mut self) -> bool {
-        let empty = self.sources.last().is_some_and(|source| source.frames == 0);
-        if empty {
-            self.sources.pop();
+    /// Takes back the last source if no two frames in a row came from it, and tells how many frames it had then. They stay
+    /// in the shard, where no episode speaks of them.
+    pub fn forget_useless_source(&mut self) -> Option<u64> {
+        self.end_episode();
+        let last = self.sources.len().checked_sub(1)?;
+        let mut own = self
+            .episodes
+            .iter()
+            .filter(|episode| episode.source == last);
+        if own.any(|episode| episode.length >= 2) {
+            return None;
         }
-        empty
+        self.episodes.retain(|episode| episode.source != last);
+        self.sources.pop().map(|source| source.frames)
     }
 
     fn close_shard(&mut self) -> Result<(), DatasetError> {

@@ -2,6 +2,7 @@
 //!
 //! Both are brought to one form here: entry i is what is done between picture i and picture i+1 of the source.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -11,16 +12,19 @@ use serde_json::Value;
 use super::inputs::{Kind, Source};
 
 /// Longest sidecar that is read, in bytes.
-const LONGEST_SIDECAR: u64 = 1 << 30;
+const LONGEST_SIDECAR: u64 = 1 << 28;
 
 /// Most pictures that a sidecar may speak of: a week at 60 frames per second.
-const MOST_PICTURES: u64 = 40_000_000;
+const MOST_PICTURES: u32 = 40_000_000;
 
 /// What is known of the actions of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TrueActions {
-    /// Names by picture of the source; `None` where the file says nothing or null.
-    names: Vec<Option<String>>,
+    /// The different names.
+    names: Vec<String>,
+    /// Number of the name by picture of the source; `None` for null. Sparse: what a file says costs memory by its own length,
+    /// whatever pictures it speaks of.
+    by_picture: BTreeMap<u32, Option<u32>>,
     /// Whether a null between two actions ends an episode.
     nulls_end_episodes: bool,
 }
@@ -48,7 +52,7 @@ impl TrueActions {
 
     /// A sidecar: line i is what is done between pictures i and i+1, unless it names its frame itself.
     fn parse_sidecar(lines: impl BufRead) -> Result<Self, String> {
-        let mut names = Vec::new();
+        let mut builder = Builder::default();
         for_each_line(lines, |number, value| {
             let (frame, action) = match &value {
                 Value::Object(fields) => (
@@ -57,17 +61,14 @@ impl TrueActions {
                 ),
                 other => (None, other),
             };
-            set(&mut names, frame.unwrap_or(number), name(action)?)
+            builder.set(frame.unwrap_or(number), name(action)?)
         })?;
-        Ok(Self {
-            names,
-            nulls_end_episodes: true,
-        })
+        Ok(builder.finish(true))
     }
 
     /// A session: the line of frame i says how frame i was made from frame i-1.
     fn parse_session(lines: impl BufRead) -> Result<Self, String> {
-        let mut names = Vec::new();
+        let mut builder = Builder::default();
         for_each_line(lines, |number, value| {
             let Value::Object(fields) = &value else {
                 return Err("it is not an object".to_owned());
@@ -75,19 +76,18 @@ impl TrueActions {
             let frame = frame_number(fields.get("frame"))?.unwrap_or(number);
             let code = fields.get("code").map_or(Ok(None), name)?;
             match frame.checked_sub(1) {
-                Some(frame) => set(&mut names, frame, code),
+                Some(frame) => builder.set(frame, code),
                 None => Ok(()),
             }
         })?;
-        Ok(Self {
-            names,
-            nulls_end_episodes: false,
-        })
+        Ok(builder.finish(false))
     }
 
     /// What is done between pictures `picture` and `picture + 1`.
     pub(super) fn name(&self, picture: usize) -> Option<&str> {
-        self.names.get(picture)?.as_deref()
+        let picture = u32::try_from(picture).ok()?;
+        let number = (*self.by_picture.get(&picture)?)?;
+        self.names.get(number as usize).map(String::as_str)
     }
 
     /// Whether picture `picture` is the last of its episode: a lone null between actions says so, a run of nulls only
@@ -96,14 +96,51 @@ impl TrueActions {
         let known =
             |picture: Option<usize>| picture.is_some_and(|picture| self.name(picture).is_some());
         self.nulls_end_episodes
-            && self.names.get(picture).is_some_and(Option::is_none)
+            && (picture as u64) < self.len()
+            && self.name(picture).is_none()
             && known(picture.checked_sub(1))
             && known(picture.checked_add(1))
     }
 
     /// Number of pictures that the file speaks of.
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
+    pub(super) fn len(&self) -> u64 {
+        let last = self.by_picture.last_key_value();
+        last.map_or(0, |(&picture, _)| u64::from(picture) + 1)
+    }
+}
+
+/// Takes actions in any order.
+#[derive(Default)]
+struct Builder {
+    actions: TrueActions,
+    numbers: HashMap<String, u32>,
+}
+
+impl Builder {
+    fn set(&mut self, picture: u64, name: Option<String>) -> Result<(), String> {
+        let number = name.map(|name| self.number(name));
+        let picture = u32::try_from(picture)
+            .ok()
+            .filter(|&picture| picture < MOST_PICTURES)
+            .ok_or_else(|| format!("frame {picture} is beyond {MOST_PICTURES}"))?;
+        self.actions.by_picture.insert(picture, number);
+        Ok(())
+    }
+
+    /// Number of a name, which is new or not.
+    fn number(&mut self, name: String) -> u32 {
+        let names = &mut self.actions.names;
+        *self.numbers.entry(name).or_insert_with_key(|name| {
+            names.push(name.clone());
+            (names.len() - 1) as u32
+        })
+    }
+
+    fn finish(self, nulls_end_episodes: bool) -> TrueActions {
+        TrueActions {
+            nulls_end_episodes,
+            ..self.actions
+        }
     }
 }
 
@@ -153,7 +190,7 @@ fn frame_number(value: Option<&Value>) -> Result<Option<u64>, String> {
 fn name(value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
-        Value::String(name) if name.len() <= 200 => Ok(Some(name.clone())),
+        Value::String(name) if name.len() <= 200 => Ok(Some(printable(name))),
         Value::Number(number) => Ok(Some(number.to_string())),
         other => Err(format!(
             "{} is no action",
@@ -162,16 +199,13 @@ fn name(value: &Value) -> Result<Option<String>, String> {
     }
 }
 
-fn set(names: &mut Vec<Option<String>>, picture: u64, name: Option<String>) -> Result<(), String> {
-    if picture >= MOST_PICTURES {
-        return Err(format!("frame {picture} is beyond {MOST_PICTURES}"));
-    }
-    let picture = picture as usize;
-    if picture >= names.len() {
-        names.resize(picture + 1, None);
-    }
-    names[picture] = name;
-    Ok(())
+/// A name from a stranger's file, safe to print: control characters escaped.
+fn printable(name: &str) -> String {
+    let escaped = |c: char| match c.is_control() {
+        true => c.escape_default().collect(),
+        false => c.to_string(),
+    };
+    name.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -184,7 +218,7 @@ mod tests {
     }
 
     fn names(actions: &TrueActions) -> Vec<Option<&str>> {
-        (0..actions.len())
+        (0..actions.len() as usize)
             .map(|picture| actions.name(picture))
             .collect()
     }
@@ -206,6 +240,23 @@ mod tests {
             sidecar_of("{\"frame\": 2, \"action\": \"b\"}\n{\"frame\": 0, \"action\": \"a\"}\n")
                 .unwrap();
         assert_eq!(names(&actions), [Some("a"), None, Some("b")]);
+    }
+
+    #[test]
+    fn memory_follows_the_file_and_not_the_pictures_it_speaks_of() {
+        let actions = sidecar_of("{\"frame\": 39999999, \"action\": \"a\"}\n").unwrap();
+        assert_eq!(actions.len(), 40_000_000);
+        assert_eq!(
+            (actions.name(39_999_999), actions.name(0)),
+            (Some("a"), None)
+        );
+        assert_eq!(actions.by_picture.len(), 1);
+    }
+
+    #[test]
+    fn names_are_safe_to_print() {
+        let actions = sidecar_of("\"a\\u001b[2Jb\"\n").unwrap();
+        assert_eq!(names(&actions), [Some("a\\u{1b}[2Jb")]);
     }
 
     #[test]
@@ -250,7 +301,7 @@ mod tests {
             let _ = TrueActions::parse_session(text.as_bytes());
             if let Ok(actions) = TrueActions::parse_sidecar(text.as_bytes()) {
                 for picture in 0..actions.len().min(1000) {
-                    let _ = actions.ends_episode(picture);
+                    let _ = actions.ends_episode(picture as usize);
                 }
             }
         }

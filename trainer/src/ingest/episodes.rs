@@ -6,8 +6,9 @@ use media::{Fitting, Picture, Resampler, VideoReader, fit_picture};
 
 use super::actions::TrueActions;
 use super::inputs::Source;
+use super::report::Damage;
 use super::scene_cut::SceneCuts;
-use super::{IngestError, IngestOptions, SkippedSource};
+use super::{DamagedSource, IngestError, IngestOptions, SkippedSource};
 use crate::dataset::DatasetWriter;
 
 /// Pictures between two reports of progress.
@@ -17,14 +18,18 @@ const PROGRESS_EVERY: u64 = 16;
 pub(super) enum SourceOutcome {
     Read {
         scene_cuts: usize,
+        damaged: Option<DamagedSource>,
         warnings: Vec<String>,
     },
     Unreadable(SkippedSource),
+    /// Nothing of it was read before the work was ended.
+    Cancelled,
 }
 
 /// Reads `source` to its end and adds its frames to `writer`. Only trouble with the dataset is an error.
 pub(super) fn read_source(
     source: &Source,
+    hash: &str,
     options: &IngestOptions,
     writer: &mut DatasetWriter,
     tell: &mut dyn FnMut(Option<f64>, u64),
@@ -37,15 +42,6 @@ pub(super) fn read_source(
             return Ok(SourceOutcome::Unreadable(SkippedSource::from_error(
                 &source.path,
                 &error,
-            )));
-        }
-    };
-    let hash = match source.hash() {
-        Ok(hash) => hash,
-        Err(error) => {
-            return Ok(SourceOutcome::Unreadable(SkippedSource::new(
-                &source.path,
-                error,
             )));
         }
     };
@@ -64,7 +60,7 @@ pub(super) fn read_source(
     };
     writer.begin_source(
         source.path.display().to_string(),
-        hash,
+        hash.to_owned(),
         reader.codec().to_owned(),
     );
     let mut assembly = Assembly {
@@ -75,25 +71,30 @@ pub(super) fn read_source(
         scene_cuts: 0,
         break_due: false,
     };
-    let read = assembly.read(&mut *reader, resampler, tell, cancel)?;
+    let mut read = assembly.read(&mut *reader, resampler, tell, cancel)?;
     let scene_cuts = assembly.scene_cuts;
     writer.end_episode();
-    if writer.forget_empty_source() {
-        return Ok(SourceOutcome::Unreadable(match &read.failure {
-            Some(error) => SkippedSource::from_error(&source.path, error),
-            None => SkippedSource::new(&source.path, "no frame could be taken from it"),
-        }));
+    if cancel.load(Ordering::Relaxed) {
+        // Ctrl-C also ends the ffmpeg that this program started, which is no fault of the source.
+        read.damage = None;
     }
-    if let Some(error) = read.failure {
-        warnings.push(format!(
-            "{error}; the {} pictures before that are used",
-            read.pictures
-        ));
+    if let Some(frames) = writer.forget_useless_source() {
+        return Ok(match read.damage {
+            _ if cancel.load(Ordering::Relaxed) => SourceOutcome::Cancelled,
+            Some(damage) => {
+                SourceOutcome::Unreadable(SkippedSource::from_error(&source.path, damage.first()))
+            }
+            None => SourceOutcome::Unreadable(too_short(source, frames, read.pictures, options)),
+        });
     }
+    let used = read.pictures - read.lost;
+    let damaged = read
+        .damage
+        .map(|damage| damage.report(&source.path, reader.codec(), used));
     if let Some(actions) = &actions {
-        let (known, pictures) = (actions.len() as u64, read.pictures);
+        let (known, pictures) = (actions.len(), read.pictures);
         // A session has no line for the picture after the last change; a sidecar may leave it out too.
-        if read.complete && known.abs_diff(pictures) > 1 {
+        if damaged.is_none() && read.complete && known.abs_diff(pictures) > 1 {
             warnings.push(format!(
                 "{}: the actions speak of {known} frames, the video has {pictures}",
                 source.path.display()
@@ -102,15 +103,48 @@ pub(super) fn read_source(
     }
     Ok(SourceOutcome::Read {
         scene_cuts,
+        damaged,
         warnings,
     })
 }
 
+/// Why a source of which everything could be read is of no use.
+fn too_short(
+    source: &Source,
+    frames: u64,
+    pictures: u64,
+    options: &IngestOptions,
+) -> SkippedSource {
+    let rate = options.frames_per_second;
+    let what = match (pictures, frames) {
+        (0, _) => "there is no picture in it".to_owned(),
+        (1, _) => "it is a single picture, and an episode needs two".to_owned(),
+        (_, 0 | 1) => format!("it is too short to give two frames at {rate} frames per second"),
+        _ => format!("no two of its {frames} frames follow one another"),
+    };
+    SkippedSource::new(&source.path, what).with_help(
+        "Give longer video, or a folder of images that are numbered, such as frame_0001.png",
+    )
+}
+
 /// How far the reading of a source came.
 struct ReadSoFar {
+    /// Pictures of the source so far, those that could not be read included.
     pictures: u64,
+    /// Pictures that could not be read.
+    lost: u64,
     complete: bool,
-    failure: Option<media::Error>,
+    damage: Option<Damage>,
+}
+
+impl ReadSoFar {
+    fn damaged(&mut self, error: media::Error) {
+        if let media::Error::Damaged { pictures_lost, .. } = error {
+            self.pictures += pictures_lost;
+            self.lost += pictures_lost;
+        }
+        self.damage = Some(Damage::add(self.damage.take(), error));
+    }
 }
 
 /// A picture of the source that is waiting to be put out, once or several times or not at all.
@@ -139,8 +173,9 @@ impl Assembly<'_> {
     ) -> Result<ReadSoFar, IngestError> {
         let mut so_far = ReadSoFar {
             pictures: 0,
+            lost: 0,
             complete: false,
-            failure: None,
+            damage: None,
         };
         let mut pending: Option<Pending> = None;
         let timed = reader.is_timed();
@@ -152,8 +187,16 @@ impl Assembly<'_> {
                     break;
                 }
                 Err(error) => {
-                    so_far.failure = Some(error);
-                    break;
+                    so_far.damaged(error);
+                    if let Some(last) = pending.take() {
+                        let repeats = if timed { resampler.restart() } else { 1 };
+                        if let Err(error) = self.put_out(&last, repeats)? {
+                            so_far.damaged(error);
+                            return Ok(so_far);
+                        }
+                    }
+                    self.break_due = true;
+                    continue;
                 }
             };
             let (repeats, pause) = if timed {
@@ -164,7 +207,7 @@ impl Assembly<'_> {
             };
             if let Some(previous) = pending.take() {
                 if let Err(error) = self.put_out(&previous, repeats)? {
-                    so_far.failure = Some(error);
+                    so_far.damaged(error);
                     return Ok(so_far);
                 }
                 self.break_due |= self
@@ -188,7 +231,7 @@ impl Assembly<'_> {
         if let Some(last) = pending {
             let repeats = if timed { resampler.finish() } else { 1 };
             if let Err(error) = self.put_out(&last, repeats)? {
-                so_far.failure.get_or_insert(error);
+                so_far.damaged(error);
             }
         }
         tell(Some(1.0), self.writer.frame_count());

@@ -12,7 +12,7 @@ pub enum IngestError {
         what: String,
     },
     /// Not one source gave two frames in a row.
-    #[error("nothing could be read{}", list(skipped))]
+    #[error("nothing could be used{}", list(skipped))]
     NothingRead {
         /// Every source and why.
         skipped: Vec<SkippedSource>,

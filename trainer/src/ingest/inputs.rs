@@ -1,8 +1,10 @@
 //! Which sources the given paths name.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -14,8 +16,11 @@ const VIDEO_ENDINGS: [&str; 25] = [
     "mpeg", "mpg", "mts", "obu", "ogm", "ogv", "ts", "vob", "webm", "webp", "wmv", "y4m",
 ];
 
-/// Folders within folders are followed this deep, which also ends loops of links.
+/// Folders within folders are followed this deep.
 const DEEPEST_FOLDER: usize = 32;
+
+/// Folders with these files are this program's own work, whose pictures are no gameplay.
+const OWN_MANIFESTS: [(&str, &str); 2] = [("world.ron", "a world"), ("dataset.ron", "a dataset")];
 
 /// What a source is, beyond its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +49,8 @@ impl Source {
         }
     }
 
-    /// SHA-256 of its pictures, in hexadecimal.
-    pub(super) fn hash(&self) -> io::Result<String> {
+    /// SHA-256 of its pictures, in hexadecimal; `None` when `cancel` becomes true.
+    pub(super) fn hash(&self, cancel: &AtomicBool) -> io::Result<Option<String>> {
         let mut hasher = Sha256::new();
         let files = match self.kind {
             Kind::Images => media::numbered_images(&self.path)?,
@@ -53,8 +58,15 @@ impl Source {
         };
         let mut buffer = vec![0; 1 << 16];
         for path in files {
+            // Opening a pipe would wait for whoever writes to it.
+            if !path.metadata()?.is_file() {
+                return Err(io::Error::other("it is no regular file"));
+            }
             let mut file = File::open(path)?;
             loop {
+                if cancel.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
                 let count = file.read(&mut buffer)?;
                 if count == 0 {
                     break;
@@ -62,83 +74,138 @@ impl Source {
                 hasher.update(&buffer[..count]);
             }
         }
-        Ok(hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        let digest = hasher.finalize();
+        Ok(Some(
+            digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        ))
     }
 }
 
-/// The sources behind `inputs`, in order; what is not there goes to `skipped`.
+/// The sources behind `inputs`, in order, each once; what is not there goes to `skipped`.
 pub(super) fn find(inputs: &[PathBuf], skipped: &mut Vec<SkippedSource>) -> Vec<Source> {
-    let mut sources = Vec::new();
+    let mut search = Search {
+        sources: Vec::new(),
+        seen: BTreeSet::new(),
+        skipped,
+    };
     for input in inputs {
         match fs::metadata(input) {
-            Err(error) => skipped.push(SkippedSource::new(input, error)),
-            Ok(metadata) if metadata.is_dir() => {
-                let before = sources.len();
-                visit(input, 0, &mut sources, skipped);
-                if sources.len() == before {
-                    skipped.push(SkippedSource::new(
-                        input,
-                        "there is no video, animation, image sequence or session in this folder",
-                    ));
-                }
-            }
-            Ok(_) => add(&mut sources, input.clone(), Kind::Video),
+            Err(error) => search.skip(input, error),
+            Ok(metadata) if metadata.is_dir() => search.input_folder(input),
+            Ok(_) => search.add(input.clone(), Kind::Video),
         }
     }
-    sources
+    search.sources
 }
 
-/// The same file named twice must not land in both halves of the split.
-fn add(sources: &mut Vec<Source>, path: PathBuf, kind: Kind) {
-    if !sources.iter().any(|source| source.path == path) {
-        sources.push(Source { path, kind });
-    }
+/// What has been found so far.
+struct Search<'a> {
+    sources: Vec<Source>,
+    /// Real paths of all files and folders looked at: whatever links lead to them, they are looked at once.
+    seen: BTreeSet<PathBuf>,
+    skipped: &'a mut Vec<SkippedSource>,
 }
 
-fn visit(folder: &Path, depth: usize, sources: &mut Vec<Source>, skipped: &mut Vec<SkippedSource>) {
-    if folder.join("session.ron").is_file() && folder.join("video.mp4").is_file() {
-        add(sources, folder.to_owned(), Kind::Session);
-        return;
+impl Search<'_> {
+    fn skip(&mut self, path: &Path, why: impl std::fmt::Display) {
+        self.skipped.push(SkippedSource::new(path, why));
     }
-    let entries = fs::read_dir(folder).and_then(|entries| {
-        entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<io::Result<Vec<_>>>()
-    });
-    let mut entries = match entries {
-        Ok(entries) => entries,
-        Err(error) => {
-            skipped.push(SkippedSource::new(folder, error));
+
+    /// Whether `path` is met for the first time.
+    fn is_new(&mut self, path: &Path) -> bool {
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.seen.insert(real)
+    }
+
+    fn add(&mut self, path: PathBuf, kind: Kind) {
+        if self.is_new(&path) {
+            self.sources.push(Source { path, kind });
+        }
+    }
+
+    /// A folder that was named itself, so that finding nothing in it is worth a word.
+    fn input_folder(&mut self, folder: &Path) {
+        if let Some(what) = own_work(folder) {
+            let reason = format!("this is {what}, not gameplay");
+            self.skip(folder, reason);
             return;
         }
-    };
-    entries.sort();
-    let hidden = |path: &Path| {
-        path.file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
-    entries.retain(|path| !hidden(path));
-    let is_video = |path: &Path| {
-        let ending = path
-            .extension()
-            .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-        ending.is_some_and(|ending| VIDEO_ENDINGS.contains(&ending.as_str())) && path.is_file()
-    };
-    if media::numbered_images(folder).is_ok_and(|images| images.len() >= 2) {
-        add(sources, folder.to_owned(), Kind::Images);
-        return;
-    }
-    for path in entries {
-        if path.is_dir() {
-            if depth < DEEPEST_FOLDER {
-                visit(&path, depth + 1, sources, skipped);
-            }
-        } else if is_video(&path) {
-            add(sources, path, Kind::Video);
+        let before = (self.seen.len(), self.skipped.len());
+        let sources = self.sources.len();
+        self.visit(folder, 0);
+        // A folder that was looked at before, alone or within another, is no mistake.
+        let looked_at = self.seen.len() > before.0;
+        if looked_at && self.sources.len() == sources && self.skipped.len() == before.1 {
+            self.skip(
+                folder,
+                "there is no video, animation, image sequence or session in this folder",
+            );
         }
     }
+
+    fn visit(&mut self, folder: &Path, depth: usize) {
+        if depth > DEEPEST_FOLDER || own_work(folder).is_some() {
+            return;
+        }
+        if folder.join("session.ron").is_file() && folder.join("video.mp4").is_file() {
+            self.add(folder.to_owned(), Kind::Session);
+            return;
+        }
+        if !self.is_new(folder) {
+            return;
+        }
+        let entries = match entries(folder) {
+            Ok(entries) => entries,
+            Err(error) => return self.skip(folder, error),
+        };
+        let images = media::numbered_images(folder).unwrap_or_default();
+        let is_image = |path: &PathBuf| images.len() >= 2 && images.contains(path);
+        let (folders, files): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|path| path.is_dir());
+        let videos: Vec<_> = files
+            .into_iter()
+            .filter(|path| is_video(path) && !is_image(path))
+            .collect();
+        // Numbered images beside videos are thumbnails or screenshots.
+        if images.len() >= 2 && videos.is_empty() {
+            self.sources.push(Source {
+                path: folder.to_owned(),
+                kind: Kind::Images,
+            });
+        }
+        for path in videos {
+            self.add(path, Kind::Video);
+        }
+        for path in folders {
+            self.visit(&path, depth + 1);
+        }
+    }
+}
+
+/// What a folder is, if this program made it as something other than gameplay.
+fn own_work(folder: &Path) -> Option<&'static str> {
+    let made = OWN_MANIFESTS
+        .iter()
+        .find(|(file, _)| folder.join(file).is_file());
+    made.map(|(_, what)| *what)
+}
+
+/// What is in a folder, in order, hidden things left out.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            entries.push(entry.path());
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn is_video(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    ending.is_some_and(|ending| VIDEO_ENDINGS.contains(&ending.as_str())) && path.is_file()
 }

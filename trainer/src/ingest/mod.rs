@@ -3,7 +3,7 @@
 //! [`ingest`] finds the sources behind the given paths, decodes them one after another, brings every picture to the
 //! frame size and the frame rate, cuts episodes where a scene ends, pairs frames with the true actions of a sidecar or a
 //! recorded session, and decides which sources are held back for validation. A source that cannot be read is reported
-//! and passed over.
+//! and passed over; where one is damaged, the episode ends and the next begins where pictures can be read again.
 
 mod actions;
 mod episodes;
@@ -13,13 +13,14 @@ mod report;
 mod scene_cut;
 mod split;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use media::{CropRect, Fit, Fitting};
 
 pub use error::IngestError;
-pub use report::{IngestProgress, IngestReport, SkippedSource};
+pub use report::{DamagedSource, IngestProgress, IngestReport, SkippedSource};
 
 use crate::dataset::{DatasetWriter, MAXIMUM_SHARD_BYTES, WriterOptions};
 use episodes::SourceOutcome;
@@ -104,7 +105,8 @@ impl IngestOptions {
 /// # Errors
 ///
 /// Only what stops the whole: settings that make no sense, a place that is taken, a full disk, no readable source at all.
-/// A source that cannot be read is listed in [`IngestReport::skipped`].
+/// A source that cannot be read is listed in [`IngestReport::skipped`], one that was read in part in
+/// [`IngestReport::damaged`].
 pub fn ingest(
     inputs: &[PathBuf],
     out: &Path,
@@ -128,12 +130,29 @@ pub fn ingest(
     )?;
 
     let mut used: Vec<&Path> = Vec::new();
+    // Two copies of one video could end up on both sides of the split.
+    let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
             report.cancelled = true;
             break;
         }
-        let frames_before = writer.frame_count();
+        let hash = match source.hash(cancel) {
+            Ok(Some(hash)) => hash,
+            Ok(None) => break,
+            Err(error) => {
+                report.skipped.push(SkippedSource::new(&source.path, error));
+                continue;
+            }
+        };
+        if let Some(twin) = seen.get(&hash) {
+            report.warnings.push(format!(
+                "{}: the same as {}; it is used once",
+                source.path.display(),
+                twin.display()
+            ));
+            continue;
+        }
         let mut tell = |within: Option<f64>, frames: u64| {
             progress(IngestProgress {
                 path: &source.path,
@@ -143,18 +162,20 @@ pub fn ingest(
                 frames,
             });
         };
-        match episodes::read_source(source, options, &mut writer, &mut tell, cancel)? {
+        match episodes::read_source(source, &hash, options, &mut writer, &mut tell, cancel)? {
             SourceOutcome::Read {
                 scene_cuts,
+                damaged,
                 warnings,
             } => {
                 report.scene_cuts += scene_cuts;
+                report.damaged.extend(damaged);
                 report.warnings.extend(warnings);
+                used.push(&source.path);
+                seen.insert(hash, &source.path);
             }
             SourceOutcome::Unreadable(skipped) => report.skipped.push(skipped),
-        }
-        if writer.frame_count() > frames_before {
-            used.push(&source.path);
+            SourceOutcome::Cancelled => {}
         }
     }
     writer.end_episode();

@@ -45,7 +45,12 @@ pub struct SkippedSource {
 
 impl fmt::Display for SkippedSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
+        formatter.write_str(&self.message)?;
+        match &self.help {
+            // Some messages give the help themselves.
+            Some(help) if !self.message.contains(help) => write!(formatter, ". {help}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -58,12 +63,18 @@ impl SkippedSource {
             media::Error::Damaged { codec, .. } => (Some(codec.clone()), Vec::new(), None),
             _ => (None, Vec::new(), None),
         };
+        let help = help.or_else(|| help_for(error).map(str::to_owned));
+        // Some errors speak of a picture and do not know which file it is from.
+        let message = match error.path() {
+            Some(_) => error.to_string(),
+            None => format!("{}: {error}", path.display()),
+        };
         Self {
             path: path.to_owned(),
             codec,
             tried,
             help,
-            message: error.to_string(),
+            message,
         }
     }
 
@@ -74,6 +85,108 @@ impl SkippedSource {
             tried: Vec::new(),
             help: None,
             message: format!("{}: {what}", path.display()),
+        }
+    }
+
+    pub(super) fn with_help(self, help: &str) -> Self {
+        Self {
+            help: Some(help.to_owned()),
+            ..self
+        }
+    }
+}
+
+/// What would help against an error that does not say so itself.
+fn help_for(error: &media::Error) -> Option<&'static str> {
+    match error {
+        media::Error::Malformed { .. } | media::Error::Damaged { .. } => {
+            Some("Copy it again from where it came from, or record it again")
+        }
+        media::Error::CropOutside { .. } => Some(
+            "Give a --crop that lies inside the pictures, or ingest videos of one size at a time",
+        ),
+        media::Error::TooLarge { .. } => {
+            Some("Make its pictures smaller first, with ffmpeg for one")
+        }
+        _ => None,
+    }
+}
+
+/// A source of which only a part is in the dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedSource {
+    /// The source.
+    pub path: PathBuf,
+    /// Its codec.
+    pub codec: String,
+    /// In how many places it could not be read. An episode ends at each.
+    pub places: u64,
+    /// Pictures left out, where that is known.
+    pub pictures_lost: u64,
+    /// The whole story in one sentence, the path included.
+    pub message: String,
+    /// What would help.
+    pub help: String,
+}
+
+impl fmt::Display for DamagedSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}. {}", self.message, self.help)
+    }
+}
+
+/// What was met in the places where a source could not be read.
+#[derive(Debug)]
+pub(super) struct Damage {
+    first: media::Error,
+    places: u64,
+    pictures_lost: u64,
+}
+
+impl Damage {
+    /// Adds a place to those met before.
+    pub(super) fn add(before: Option<Self>, error: media::Error) -> Self {
+        let lost = match error {
+            media::Error::Damaged { pictures_lost, .. } => pictures_lost,
+            _ => 0,
+        };
+        match before {
+            Some(before) => Self {
+                places: before.places + 1,
+                pictures_lost: before.pictures_lost + lost,
+                ..before
+            },
+            None => Self {
+                first: error,
+                places: 1,
+                pictures_lost: lost,
+            },
+        }
+    }
+
+    /// The first error met.
+    pub(super) fn first(&self) -> &media::Error {
+        &self.first
+    }
+
+    /// The report on a source from which `used` pictures could be read all the same.
+    pub(super) fn report(&self, path: &Path, codec: &str, used: u64) -> DamagedSource {
+        let SkippedSource { message, help, .. } = SkippedSource::from_error(path, &self.first);
+        let places = match self.places {
+            1 => String::new(),
+            places => format!(" (the first of {places} such places)"),
+        };
+        let rest = match self.pictures_lost {
+            0 => format!("the {used} pictures that could be read are used"),
+            lost => format!("{lost} pictures are left out, {used} are used"),
+        };
+        DamagedSource {
+            path: path.to_owned(),
+            codec: codec.to_owned(),
+            places: self.places,
+            pictures_lost: self.pictures_lost,
+            message: format!("{message}{places}; {rest}"),
+            help: help.unwrap_or_default(),
         }
     }
 }
@@ -97,7 +210,9 @@ pub struct IngestReport {
     pub action_names: Vec<String>,
     /// Sources that could not be read. Not empty: something was asked for and is missing.
     pub skipped: Vec<SkippedSource>,
-    /// Sources that were read in part, and sidecars that did not fit.
+    /// Sources that were read in part. Not empty: something was asked for and is missing.
+    pub damaged: Vec<DamagedSource>,
+    /// Sources that came twice, and sidecars that did not fit.
     pub warnings: Vec<String>,
     /// Decisions worth knowing, such as how the validation frames were chosen.
     pub notes: Vec<String>,
@@ -106,6 +221,11 @@ pub struct IngestReport {
 }
 
 impl IngestReport {
+    /// Whether everything that was asked for is in the dataset.
+    pub fn is_complete(&self) -> bool {
+        self.skipped.is_empty() && self.damaged.is_empty()
+    }
+
     pub(super) fn count(&mut self, manifest: &DatasetManifest) {
         self.sources = manifest.sources.len();
         self.episodes = manifest.episodes.len();

@@ -362,19 +362,224 @@ fn one_unreadable_file_does_not_stop_the_rest() {
         "{skipped:?}"
     );
     assert!(!report.skipped[1].tried.is_empty());
-    assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+    assert_eq!(report.damaged.len(), 1, "{:?}", report.damaged);
+    let message = &report.damaged[0].message;
     assert!(
-        report
-            .warnings
-            .iter()
-            .any(|warning| warning.contains("cut.mkv")
-                && warning.contains("pictures before that are used"))
+        message.contains("cut.mkv") && message.contains("pictures that could be read are used"),
+        "{message}"
+    );
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(report.warnings[0].contains("good.actions.jsonl: line 1"));
+    assert!(!report.is_complete());
+}
+
+#[test]
+fn damage_costs_the_pictures_up_to_the_next_keyframe_and_ends_an_episode() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    // A keyframe every 30 pictures.
+    write_video(&video, 15.0, pan(0, 90));
+    let mut bytes = fs::read(&video).unwrap();
+    let fragments: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|&at| &bytes[at..at + 4] == b"mdat")
+        .collect();
+    bytes[fragments[fragments.len() / 2] + 4..][..4].fill(0xff);
+    fs::write(&video, bytes).unwrap();
+    let lines: String = (0..90).map(|i| format!("{i}\n")).collect();
+    fs::write(folder.path().join("a.actions.jsonl"), lines).unwrap();
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, dataset) = run(&[video], &folder.path().join("out"), &whole).unwrap();
+
+    assert!(report.skipped.is_empty() && !report.is_complete());
+    let damaged = &report.damaged[0];
+    assert_eq!(damaged.places, 1);
+    assert!(
+        (1..30).contains(&damaged.pictures_lost),
+        "{}",
+        damaged.pictures_lost
+    );
+    assert!(damaged.message.contains("a.mp4") && !damaged.help.is_empty());
+    let episodes = dataset.episodes(Split::Train);
+    assert_eq!(episodes.len(), 2);
+    let good = 60 - damaged.pictures_lost as usize;
+    assert_eq!((episodes[0].length, episodes[1].length), (good, 30));
+    for at in 0..30 {
+        assert_shows(
+            dataset.frames(&episodes[1], at..at + 1),
+            &view(0, 60 + at as u32),
+        );
+    }
+    assert_eq!(action_names(&dataset, &episodes[1])[0], Some("60"));
+    assert_eq!(
+        action_names(&dataset, &episodes[0]).last(),
+        Some(&Some((good - 2).to_string().as_str()))
+    );
+}
+
+#[test]
+fn a_bad_image_costs_itself_and_ends_an_episode() {
+    let folder = tempfile::tempdir().unwrap();
+    let shots = folder.path().join("shots");
+    fs::create_dir_all(&shots).unwrap();
+    for number in 0..12 {
+        write_png(&shots.join(format!("{number}.png")), &view(0, number)).unwrap();
+    }
+    fs::write(shots.join("5.png"), "no picture").unwrap();
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, dataset) = run(&[shots], &folder.path().join("out"), &whole).unwrap();
+    let episodes = dataset.episodes(Split::Train);
+    assert_eq!((episodes[0].length, episodes[1].length), (5, 6));
+    assert_eq!(dataset.frames(&episodes[1], 0..1), view(0, 6).rgb);
+    assert!(report.damaged[0].message.contains("5.png"), "{report:?}");
+}
+
+#[test]
+fn a_source_of_one_frame_is_skipped_for_its_own_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("one.png");
+    write_png(&picture, &view(0, 0)).unwrap();
+    let (short, good) = (
+        folder.path().join("short.mp4"),
+        folder.path().join("good.mp4"),
+    );
+    write_video(&short, 15.0, pan(1, 2));
+    write_video(&good, 15.0, pan(2, 40));
+    let slow = IngestOptions {
+        frames_per_second: 5.0,
+        ..options()
+    };
+    let inputs = [picture.clone(), short, good];
+    let (report, dataset) = run(&inputs, &folder.path().join("out"), &slow).unwrap();
+    assert_eq!((report.sources, report.skipped.len()), (1, 2), "{report:?}");
+    let told: Vec<String> = report.skipped.iter().map(ToString::to_string).collect();
+    assert!(
+        told[0].contains("one.png") && told[0].contains("single picture"),
+        "{told:?}"
     );
     assert!(
-        report
-            .warnings
-            .iter()
-            .any(|warning| warning.contains("good.actions.jsonl: line 1"))
+        told[1].contains("short.mp4") && told[1].contains("5 frames per second"),
+        "{told:?}"
+    );
+    assert!(
+        dataset.manifest().sources[0].path.contains("good.mp4")
+            && dataset
+                .manifest()
+                .episodes
+                .iter()
+                .all(|episode| episode.source == 0)
+    );
+    assert_shows(
+        dataset.frames(&dataset.episodes(Split::Train)[0], 0..1),
+        &view(2, 0),
+    );
+
+    let error = run(&[picture], &folder.path().join("none"), &options()).unwrap_err();
+    assert!(error.to_string().contains("single picture"), "{error}");
+}
+
+#[test]
+fn numbered_images_hide_neither_videos_nor_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    for name in ["a.mp4", "deep/b.mp4"] {
+        write_video(&input.join(name), 15.0, pan(u32::from(name.len() > 5), 20));
+    }
+    let deep = input.join("deep/shots");
+    fs::create_dir_all(deep.join("more")).unwrap();
+    for number in 0..4 {
+        for place in [&input, &deep] {
+            write_png(&place.join(format!("shot{number}.png")), &view(2, number)).unwrap();
+        }
+    }
+    write_video(&deep.join("more/c.mp4"), 15.0, pan(2, 30));
+    let (report, dataset) = run(&[input], &folder.path().join("out"), &options()).unwrap();
+    let paths: Vec<&str> = dataset
+        .manifest()
+        .sources
+        .iter()
+        .map(|source| source.path.as_str())
+        .collect();
+    assert_eq!(report.sources, 4, "{paths:?}");
+    for ending in ["in/a.mp4", "deep/b.mp4", "deep/shots", "more/c.mp4"] {
+        assert!(
+            paths.iter().any(|path| path.ends_with(ending)),
+            "{ending} is not in {paths:?}"
+        );
+    }
+}
+
+#[test]
+fn what_comes_twice_is_used_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    let video = input.join("a.mp4");
+    write_video(&video, 15.0, pan(0, 40));
+    fs::copy(&video, input.join("copy.mp4")).unwrap();
+    let again = input.join("../in/./a.mp4");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&input, input.join("loop")).unwrap();
+        std::os::unix::fs::symlink(&video, input.join("link.mp4")).unwrap();
+    }
+    let (report, dataset) = run(
+        &[video, again, input],
+        &folder.path().join("out"),
+        &options(),
+    )
+    .unwrap();
+    assert_eq!(dataset.manifest().sources.len(), 1);
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(
+        report.warnings[0].contains("copy.mp4") && report.warnings[0].contains("the same as"),
+        "{:?}",
+        report.warnings
+    );
+    assert!(report.is_complete());
+}
+
+#[test]
+fn worlds_and_datasets_are_no_gameplay() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("in");
+    write_video(&input.join("a.mp4"), 15.0, pan(0, 40));
+    for (name, manifest) in [("w", "world.ron"), ("d", "dataset.ron")] {
+        write_video(&input.join(name).join("play.mp4"), 15.0, pan(1, 20));
+        fs::write(input.join(name).join(manifest), "()").unwrap();
+    }
+    let inputs = [input.clone(), input.join("w")];
+    let (report, _) = run(&inputs, &folder.path().join("out"), &options()).unwrap();
+    assert_eq!(report.sources, 1);
+    assert_eq!(report.skipped.len(), 1, "{:?}", report.skipped);
+    assert!(report.skipped[0].message.contains("this is a world"));
+}
+
+#[test]
+fn a_crop_outside_the_picture_is_told_by_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = folder.path().join("a.mp4");
+    write_video(&video, 15.0, pan(0, 10));
+    let cropped = IngestOptions {
+        crop: Some(CropRect {
+            x: 0,
+            y: 0,
+            width: 1000,
+            height: 10,
+        }),
+        ..options()
+    };
+    let error = run(&[video], &folder.path().join("out"), &cropped).unwrap_err();
+    let IngestError::NothingRead { skipped } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        skipped[0].message.contains("a.mp4") && skipped[0].help.is_some(),
+        "{error}"
     );
 }
 
@@ -438,8 +643,8 @@ fn a_taken_place_is_refused_and_an_empty_folder_is_not() {
 #[test]
 fn cancelling_keeps_what_was_read() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["a.mp4", "b.mp4", "c.mp4"] {
-        write_video(&folder.path().join("in").join(name), 15.0, pan(0, 40));
+    for (scene, name) in (0..).zip(["a.mp4", "b.mp4", "c.mp4"]) {
+        write_video(&folder.path().join("in").join(name), 15.0, pan(scene, 40));
     }
     let inputs = [folder.path().join("in")];
     let stop = AtomicBool::new(true);

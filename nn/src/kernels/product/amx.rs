@@ -3,6 +3,7 @@
 //!
 //! The instructions have no stable intrinsics, so they are written in assembly. Linux lets a process use the unit only after it has asked.
 
+use crate::kernels::transpose::brain;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
@@ -24,7 +25,10 @@ pub fn usable() -> bool {
 fn present() -> bool {
     const UNIT: u32 = (1 << 22) | (1 << 24);
     const STATE: u64 = (1 << 17) | (1 << 18);
-    if !is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("xsave") || __cpuid(0).eax < 7 {
+    if !is_x86_feature_detected!("avx512f")
+        || !is_x86_feature_detected!("xsave")
+        || __cpuid(0).eax < 7
+    {
         return false;
     }
     // SAFETY: the operating system has enabled `xgetbv`, or AVX-512 would not have been found.
@@ -55,12 +59,22 @@ fn permitted() -> bool {
 fn computes() -> bool {
     const WORDS: usize = 2 * STEP;
     let number = |i: usize| (i % 7) as f32 - 3.0;
-    let word = |i: usize| super::pack::brain(number(2 * i)) | (super::pack::brain(number(2 * i + 1)) << 16);
+    let word = |i: usize| brain(number(2 * i)) | (brain(number(2 * i + 1)) << 16);
     let left: Vec<u32> = (0..ROWS * WORDS).map(word).collect();
     let right: Vec<u32> = (0..WORDS * COLUMNS).map(|i| word(i + 5)).collect();
     let mut out = vec![1.0; ROWS * COLUMNS];
     // SAFETY: the unit is there and permitted; a whole tile lies in `out`, and the panels are `WORDS` deep.
-    unsafe { tile(&mut out, COLUMNS, [ROWS, COLUMNS], &left, &right, WORDS, true) };
+    unsafe {
+        tile(
+            &mut out,
+            COLUMNS,
+            [ROWS, COLUMNS],
+            &left,
+            &right,
+            WORDS,
+            true,
+        )
+    };
     (0..ROWS * COLUMNS).all(|i| {
         let (row, column) = (i / COLUMNS, i % COLUMNS);
         let term = |l: usize| {

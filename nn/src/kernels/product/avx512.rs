@@ -1,8 +1,8 @@
 //! Tiles of f32 with AVX-512: up to 14 rows by two registers of 16 columns, which leaves four of the 32 registers for the sides.
 
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 /// Most rows of a tile.
@@ -52,7 +52,12 @@ pub unsafe fn tile(
 ) {
     let sides = [left.as_ptr().cast(), right.as_ptr().cast()];
     // SAFETY: by this function's contract.
-    unsafe { with_rows!(rows, tile_of(out, stride, columns, sides, words, accumulate)) }
+    unsafe {
+        with_rows!(
+            rows,
+            tile_of(out, stride, columns, sides, words, accumulate)
+        )
+    }
 }
 
 #[target_feature(enable = "avx512f")]
@@ -101,7 +106,11 @@ pub unsafe fn store<const R: usize>(
             // SAFETY: masked to the columns that are there; `wrapping_add` because a masked-out half may lie beyond the end.
             unsafe {
                 let out = out.add(row * stride).wrapping_add(half * LANES);
-                let sum = if accumulate { _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum) } else { sum };
+                let sum = if accumulate {
+                    _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum)
+                } else {
+                    sum
+                };
                 _mm512_mask_storeu_ps(out, mask, sum);
             }
         }
@@ -110,5 +119,9 @@ pub unsafe fn store<const R: usize>(
 
 /// The mask of the first `count` lanes.
 fn lanes(count: usize) -> __mmask16 {
-    if count >= LANES { __mmask16::MAX } else { (1 << count) - 1 }
+    if count >= LANES {
+        __mmask16::MAX
+    } else {
+        (1 << count) - 1
+    }
 }

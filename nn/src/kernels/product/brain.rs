@@ -1,7 +1,9 @@
 //! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: `sum += a0 * b0 + a1 * b1`, sums in f32. Otherwise as in [`super::avx512`].
 
 use super::avx512::{COLUMNS, LANES, store, with_rows};
-use std::arch::x86_64::{__m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps};
+use std::arch::x86_64::{
+    __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+};
 
 /// Whether the CPU has the instruction.
 pub fn usable() -> bool {
@@ -24,7 +26,12 @@ pub unsafe fn tile(
 ) {
     let sides = [left.as_ptr(), right.as_ptr()];
     // SAFETY: by this function's contract.
-    unsafe { with_rows!(rows, tile_of(out, stride, columns, sides, words, accumulate)) }
+    unsafe {
+        with_rows!(
+            rows,
+            tile_of(out, stride, columns, sides, words, accumulate)
+        )
+    }
 }
 
 /// Sixteen words as pairs of bf16.
@@ -48,7 +55,8 @@ unsafe fn tile_of<const R: usize>(
     for _ in 0..words {
         // SAFETY: the panels hold `words` lines of `R` and of 32 words, by the contract of `tile`.
         unsafe {
-            let line = [right, right.add(LANES)].map(|line| as_pairs(_mm512_load_si512(line.cast())));
+            let line =
+                [right, right.add(LANES)].map(|line| as_pairs(_mm512_load_si512(line.cast())));
             for (row, sum) in sums.iter_mut().enumerate() {
                 let factor = as_pairs(_mm512_set1_epi32(*left.add(row) as i32));
                 sum[0] = _mm512_dpbf16_ps(sum[0], factor, line[0]);

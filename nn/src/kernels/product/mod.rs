@@ -27,9 +27,17 @@ mod weight;
 pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};
 
+use super::buffer::{copied, filled};
 use super::parallel::SharedMut;
-use pack::{Buffer, even_part, with_buffer};
+pub(super) use pack::even_part;
+use pack::{Buffer, with_buffer};
 use rayon::prelude::*;
+
+/// Whether the CPU rounds to bf16 and multiplies pairs of it.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_pairs() -> bool {
+    brain::usable()
+}
 
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
@@ -77,33 +85,52 @@ pub fn multiply(out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) 
     multiply_on(unit(crate::precision()), out, left, right, accumulate);
 }
 
+/// `left * right` as [`multiply`] computes it.
+pub fn product(left: Matrix, right: Matrix) -> Vec<f32> {
+    // SAFETY: a product that does not accumulate writes each number of its result, and reads none.
+    unsafe {
+        filled(left.rows * right.columns, |out| {
+            multiply(out, left, right, false)
+        })
+    }
+}
+
+/// `onto + left * right`.
+pub fn product_onto(onto: &[f32], left: Matrix, right: Matrix) -> Vec<f32> {
+    let mut out = copied(onto);
+    multiply(&mut out, left, right, true);
+    out
+}
+
 /// [`multiply`] on a unit of one's choice; it must be one that [`unit`] returns on this CPU, or a narrower one.
 pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert_eq!(k, right.rows, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "result of a product");
     crate::count::add_product(m, n, k);
-    if k == 0 && !accumulate {
-        out.fill(0.0);
-    }
-    let parts = k.div_ceil(unit.most_depth());
-    let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
-    for part in 0..parts {
-        let depth = even_part(k, parts, part, unit.depth_step());
-        let accumulate = accumulate || part > 0;
-        with_buffer(|right_panels| {
-            pack::right(unit, right_panels, right, depth.clone(), shared);
-            let task = Task {
-                unit,
-                left,
-                depth,
-                n,
-                right_panels,
-                accumulate,
-            };
-            task.rows(out, m, shared);
-        });
-    }
+    crate::profile::operation("product", || {
+        if k == 0 && !accumulate {
+            out.fill(0.0);
+        }
+        let parts = k.div_ceil(unit.most_depth());
+        let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
+        for part in 0..parts {
+            let depth = even_part(k, parts, part, unit.depth_step());
+            let accumulate = accumulate || part > 0;
+            with_buffer(|right_panels| {
+                pack::right(unit, right_panels, right, depth.clone(), shared);
+                let task = Task {
+                    unit,
+                    left,
+                    depth,
+                    n,
+                    right_panels,
+                    accumulate,
+                };
+                task.rows(out, m, shared);
+            });
+        }
+    });
 }
 
 /// The part of a product that belongs to one range of `k`, its right side packed.
@@ -120,9 +147,18 @@ impl Task<'_> {
     /// Computes all `m` rows, on several cores where that pays.
     fn rows(&self, out: &mut [f32], m: usize, shared: bool) {
         // At least two pieces a core, so that a core that was interrupted is helped out by the other.
-        let cores = if shared { rayon::current_num_threads() } else { 1 };
-        let wanted = m.div_ceil(MOST_TASK_ROWS).max(if shared { 2 * cores } else { 1 });
-        let pieces = wanted.next_multiple_of(cores).min(m.div_ceil(self.unit.tile_rows())).max(1);
+        let cores = if shared {
+            rayon::current_num_threads()
+        } else {
+            1
+        };
+        let wanted = m
+            .div_ceil(MOST_TASK_ROWS)
+            .max(if shared { 2 * cores } else { 1 });
+        let pieces = wanted
+            .next_multiple_of(cores)
+            .min(m.div_ceil(self.unit.tile_rows()))
+            .max(1);
         let out = SharedMut::new(out);
         let piece = |index: usize| {
             let rows = even_part(m, pieces, index, 1);
@@ -149,7 +185,14 @@ impl Task<'_> {
                 let rows = even_part(count, panels, panel, 1);
                 let left = left_panels.panel(panel * self.unit.left_panel_words(self.depth.len()));
                 let out = &mut out[rows.start * self.n + column..];
-                self.unit.tile(out, self.n, [rows.len(), columns], [left, right], words, self.accumulate);
+                self.unit.tile(
+                    out,
+                    self.n,
+                    [rows.len(), columns],
+                    [left, right],
+                    words,
+                    self.accumulate,
+                );
             }
         }
     }

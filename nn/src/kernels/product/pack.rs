@@ -5,6 +5,9 @@
 use super::{Matrix, Unit};
 use crate::kernels::kernel;
 use crate::kernels::parallel::SharedWords;
+use crate::kernels::transpose::{
+    Rows, brain, copy_line_pairs, copy_lines, transpose, transpose_pairs,
+};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -65,8 +68,9 @@ impl Buffer {
     /// The words from `start` on.
     pub fn panel(&self, start: usize) -> &[u32] {
         // SAFETY: a line is sixteen words.
-        let words: &[u32] =
-            unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) };
+        let words: &[u32] = unsafe {
+            std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16)
+        };
         &words[start..]
     }
 }
@@ -101,12 +105,44 @@ struct Source<'a> {
     depth: usize,
 }
 
+impl<'a> Source<'a> {
+    /// The lanes as rows, where they lie together along `k`.
+    fn rows(&self) -> Rows<'a> {
+        Rows {
+            data: self.data,
+            stride: self.lane_stride,
+            count: self.lanes,
+            width: self.depth,
+        }
+    }
+
+    /// One line for each number along `k`, where the lanes lie side by side.
+    fn lines(&self) -> Rows<'a> {
+        Rows {
+            data: self.data,
+            stride: self.depth_stride,
+            count: self.depth,
+            width: self.lanes,
+        }
+    }
+}
+
 /// Packs `rows` of `left` over `depth` into panels, one after another, each as long as if it had all the rows of a tile.
-pub fn left(unit: Unit, buffer: &mut Buffer, left: Matrix, rows: Range<usize>, depth: Range<usize>) {
+pub fn left(
+    unit: Unit,
+    buffer: &mut Buffer,
+    left: Matrix,
+    rows: Range<usize>,
+    depth: Range<usize>,
+) {
     let panels = rows.len().div_ceil(unit.tile_rows());
     let panel_words = unit.left_panel_words(depth.len());
     let words = buffer.words(panels * panel_words);
-    for (panel, out) in words.chunks_exact_mut(panel_words.max(1)).take(panels).enumerate() {
+    for (panel, out) in words
+        .chunks_exact_mut(panel_words.max(1))
+        .take(panels)
+        .enumerate()
+    {
         let part = even_part(rows.len(), panels, panel, 1);
         let start = (rows.start + part.start) * left.row_stride + depth.start * left.column_stride;
         let source = Source {
@@ -155,73 +191,56 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     }
 }
 
-/// `x` rounded to bf16, to nearest, ties to even; what is not a number stays so.
-#[inline(always)]
-pub fn brain(x: f32) -> u32 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    if x.is_nan() { (bits >> 16) | 0x40 } else { rounded }
-}
-
 #[inline(always)]
 fn pair(first: f32, second: f32) -> u32 {
     brain(first) | (brain(second) << 16)
 }
 
-kernel! {
-    /// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
-    fn single(out: &mut [u32], source: Source, width: usize) {
-        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
-        if lanes < width {
-            out[..depth * width].fill(0);
-        }
-        if lane_stride == 1 {
-            for (l, out) in out.chunks_exact_mut(width).take(depth).enumerate() {
-                for (out, x) in out.iter_mut().zip(&data[l * depth_stride..][..lanes]) {
-                    *out = x.to_bits();
-                }
-            }
-        } else {
-            for lane in 0..if depth == 0 { 0 } else { lanes } {
-                let line = &data[lane * lane_stride..][..(depth - 1) * depth_stride + 1];
-                for (out, x) in out[lane..].iter_mut().step_by(width).zip(line.iter().step_by(depth_stride)) {
-                    *out = x.to_bits();
-                }
-            }
-        }
+/// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
+fn single(out: &mut [u32], source: Source, width: usize) {
+    let Source {
+        lane_stride,
+        depth_stride,
+        lanes,
+        depth,
+        ..
+    } = source;
+    if lanes < width {
+        out[..depth * width].fill(0);
+    }
+    if depth_stride == 1 {
+        transpose(out, width, source.rows());
+    } else {
+        assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
+        copy_lines(out, width, source.lines());
     }
 }
 
-kernel! {
-    /// A panel `[words, width]` of pairs, of as many words as `out` has room for; lanes beyond the source's and numbers beyond `depth` are zeros.
-    fn pairs(out: &mut [u32], source: Source, width: usize) {
-        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
-        let whole = depth / 2;
-        if lanes < width {
-            out.fill(0);
-        } else {
-            out[whole * width..].fill(0);
-        }
-        if lane_stride == 1 {
-            for (l, out) in out.chunks_exact_mut(width).take(whole).enumerate() {
-                let first = &data[2 * l * depth_stride..][..lanes];
-                let second = &data[(2 * l + 1) * depth_stride..][..lanes];
-                for i in 0..lanes {
-                    out[i] = pair(first[i], second[i]);
-                }
-            }
-        } else {
-            for lane in 0..lanes {
-                let line = &data[lane * lane_stride..];
-                for l in 0..whole {
-                    out[l * width + lane] = pair(line[2 * l * depth_stride], line[(2 * l + 1) * depth_stride]);
-                }
-            }
-        }
-        if depth % 2 == 1 {
-            for lane in 0..lanes {
-                out[whole * width + lane] = pair(data[lane * lane_stride + (depth - 1) * depth_stride], 0.0);
-            }
+/// A panel `[words, width]` of pairs, of as many words as `out` has room for; lanes beyond the source's and numbers beyond `depth` are zeros.
+fn pairs(out: &mut [u32], source: Source, width: usize) {
+    let Source {
+        data,
+        lane_stride,
+        depth_stride,
+        lanes,
+        depth,
+    } = source;
+    let whole = depth / 2;
+    if lanes < width {
+        out.fill(0);
+    } else {
+        out[whole * width..].fill(0);
+    }
+    if depth_stride == 1 {
+        transpose_pairs(out, width, source.rows());
+    } else {
+        assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
+        copy_line_pairs(out, width, source.lines());
+    }
+    if depth % 2 == 1 {
+        for lane in 0..lanes {
+            out[whole * width + lane] =
+                pair(data[lane * lane_stride + (depth - 1) * depth_stride], 0.0);
         }
     }
 }

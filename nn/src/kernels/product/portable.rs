@@ -65,9 +65,17 @@ fn by_rows<const FUSED: bool>(
 }
 
 #[inline(always)]
-fn sums<const R: usize, const FUSED: bool>(left: &[u32], right: &[u32], words: usize) -> [[f32; COLUMNS]; R] {
+fn sums<const R: usize, const FUSED: bool>(
+    left: &[u32],
+    right: &[u32],
+    words: usize,
+) -> [[f32; COLUMNS]; R] {
     let mut sums = [[0f32; COLUMNS]; R];
-    for (factors, line) in left.chunks_exact(R).zip(right.chunks_exact(COLUMNS)).take(words) {
+    for (factors, line) in left
+        .chunks_exact(R)
+        .zip(right.chunks_exact(COLUMNS))
+        .take(words)
+    {
         for (sum, factor) in sums.iter_mut().zip(factors) {
             let factor = f32::from_bits(*factor);
             for (total, value) in sum.iter_mut().zip(line) {

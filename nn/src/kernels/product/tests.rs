@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Precision;
+use crate::kernels::transpose::brain;
 use proptest::prelude::*;
 
 fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -12,7 +13,7 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
 
 /// What a unit reads of a number.
 fn rounded(unit: Unit, values: &[f32]) -> Vec<f64> {
-    let brain = |x: f32| f32::from_bits(pack::brain(x) << 16);
+    let brain = |x: f32| f32::from_bits(brain(x) << 16);
     let read = |&x: &f32| match unit.precision() {
         Precision::F32 => f64::from(x),
         Precision::Bf16 => f64::from(brain(x)),
@@ -31,21 +32,32 @@ fn plain(left: &[f64], right: &[f64], m: usize, n: usize, k: usize) -> Vec<f64> 
 }
 
 fn exchanged(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..rows * columns).map(|i| x[(i % rows) * columns + i / rows]).collect()
+    (0..rows * columns)
+        .map(|i| x[(i % rows) * columns + i / rows])
+        .collect()
 }
 
 fn assert_close(a: &[f32], b: &[f64], factor: f64, what: &str) {
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
         let (a, b) = (f64::from(*a), b * factor);
-        assert!((a - b).abs() < 2e-4 * (1.0 + b.abs()), "{what}: number {i} is {a}, not {b}");
+        assert!(
+            (a - b).abs() < 2e-4 * (1.0 + b.abs()),
+            "{what}: number {i} is {a}, not {b}"
+        );
     }
 }
 
 fn check(m: usize, n: usize, k: usize) {
     let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
     let (left_flipped, right_flipped) = (exchanged(&left, m, k), exchanged(&right, k, n));
-    let lefts = [Matrix::new(&left, m, k), Matrix::new(&left_flipped, k, m).transposed()];
-    let rights = [Matrix::new(&right, k, n), Matrix::new(&right_flipped, n, k).transposed()];
+    let lefts = [
+        Matrix::new(&left, m, k),
+        Matrix::new(&left_flipped, k, m).transposed(),
+    ];
+    let rights = [
+        Matrix::new(&right, k, n),
+        Matrix::new(&right_flipped, n, k).transposed(),
+    ];
     for unit in Unit::all() {
         let expected = plain(&rounded(unit, &left), &rounded(unit, &right), m, n, k);
         let mut out = vec![f32::NAN; m * n];
@@ -62,7 +74,12 @@ fn check(m: usize, n: usize, k: usize) {
         weight.apply(&mut out, &left, Finish::Write);
         assert_close(&out, &expected, 1.0, unit.name());
         weight.apply(&mut out, &left, Finish::Add);
-        assert_eq!(out, whole, "a packed weight gives exactly what a product gives ({})", unit.name());
+        assert_eq!(
+            out,
+            whole,
+            "a packed weight gives exactly what a product gives ({})",
+            unit.name()
+        );
         let bias = vec![0.5; n];
         weight.apply(&mut out, &left, Finish::Bias(&bias));
         let moved: Vec<f64> = expected.iter().map(|x| x + 0.5).collect();
@@ -82,7 +99,12 @@ proptest! {
 /// Sizes that are split over several cores and several parts of `k`.
 #[test]
 fn large_products_equal_the_definition() {
-    for (m, n, k) in [(301, 97, 1100), (64, 1000, 192), (40, 40, 2100), (1500, 33, 70)] {
+    for (m, n, k) in [
+        (301, 97, 1100),
+        (64, 1000, 192),
+        (40, 40, 2100),
+        (1500, 33, 70),
+    ] {
         check(m, n, k);
     }
 }
@@ -106,9 +128,20 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
     for unit in Unit::all() {
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let mut out = vec![0.0; m * n];
-            pool.install(|| multiply_on(unit, &mut out, Matrix::new(&left, m, k), Matrix::new(&right, k, n), false));
+            pool.install(|| {
+                multiply_on(
+                    unit,
+                    &mut out,
+                    Matrix::new(&left, m, k),
+                    Matrix::new(&right, k, n),
+                    false,
+                )
+            });
             out
         };
         assert_eq!(run(1), run(3), "{}", unit.name());
@@ -118,14 +151,11 @@ fn results_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn empty_sides_make_zeros() {
     let mut out = vec![1.0; 6];
-    multiply(&mut out, Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3), false);
+    multiply(
+        &mut out,
+        Matrix::new(&[], 2, 0),
+        Matrix::new(&[], 0, 3),
+        false,
+    );
     assert_eq!(out, [0.0; 6]);
-}
-
-#[test]
-fn bf16_rounds_to_nearest_even() {
-    for (x, bits) in [(1.0, 0x3f80), (1.0 + 1.0 / 256.0, 0x3f80), (1.0 + 3.0 / 256.0, 0x3f82), (-2.5, 0xc020), (f32::INFINITY, 0x7f80)] {
-        assert_eq!(pack::brain(x), bits, "{x}");
-    }
-    assert!(f32::from_bits(pack::brain(f32::NAN) << 16).is_nan());
 }

@@ -34,7 +34,11 @@ pub fn unit(precision: Precision) -> Unit {
 fn kind(precision: Precision) -> Kind {
     match (precision, instruction_set()) {
         (Precision::Bf16, InstructionSet::Amx) if super::amx::usable() => Kind::Amx,
-        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx) if super::brain::usable() => Kind::Brain512,
+        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx)
+            if super::brain::usable() =>
+        {
+            Kind::Brain512
+        }
         (_, InstructionSet::Avx512 | InstructionSet::Amx) => Kind::Avx512,
         (_, InstructionSet::Avx2) => Kind::Avx2,
         (_, InstructionSet::Baseline) => Kind::Portable,
@@ -56,10 +60,20 @@ impl Unit {
             let has = [
                 (Kind::Avx2, set >= InstructionSet::Avx2),
                 (Kind::Avx512, set >= InstructionSet::Avx512),
-                (Kind::Brain512, set >= InstructionSet::Avx512 && super::brain::usable()),
-                (Kind::Amx, set >= InstructionSet::Amx && super::amx::usable()),
+                (
+                    Kind::Brain512,
+                    set >= InstructionSet::Avx512 && super::brain::usable(),
+                ),
+                (
+                    Kind::Amx,
+                    set >= InstructionSet::Amx && super::amx::usable(),
+                ),
             ];
-            all.extend(has.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)));
+            all.extend(
+                has.into_iter()
+                    .filter(|(_, has)| *has)
+                    .map(|(kind, _)| Self(kind)),
+            );
         }
         all
     }
@@ -159,29 +173,60 @@ impl Unit {
         words: usize,
         accumulate: bool,
     ) {
-        assert!((1..=self.tile_rows()).contains(&rows) && (1..=self.tile_columns()).contains(&columns));
-        assert!(stride >= columns && out.len() >= (rows - 1) * stride + columns, "tile of {rows}x{columns}");
-        let left_rows = if self.layout() == Layout::PairsByRow { self.tile_rows() } else { rows };
+        assert!(
+            (1..=self.tile_rows()).contains(&rows) && (1..=self.tile_columns()).contains(&columns)
+        );
+        assert!(
+            stride >= columns && out.len() >= (rows - 1) * stride + columns,
+            "tile of {rows}x{columns}"
+        );
+        let left_rows = if self.layout() == Layout::PairsByRow {
+            self.tile_rows()
+        } else {
+            rows
+        };
         assert!(left.len() >= left_rows * words && right.len() >= self.tile_columns() * words);
         match self.0 {
-            Kind::Portable => portable::tile(out, stride, [rows, columns], left, right, words, accumulate),
+            Kind::Portable => {
+                portable::tile(out, stride, [rows, columns], left, right, words, accumulate)
+            }
             // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
             // checks above.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { portable::tile_avx2(out, stride, [rows, columns], left, right, words, accumulate) },
+            Kind::Avx2 => unsafe {
+                portable::tile_avx2(out, stride, [rows, columns], left, right, words, accumulate)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => unsafe {
-                super::avx512::tile(out.as_mut_ptr(), stride, [rows, columns], left, right, words, accumulate);
+                super::avx512::tile(
+                    out.as_mut_ptr(),
+                    stride,
+                    [rows, columns],
+                    left,
+                    right,
+                    words,
+                    accumulate,
+                );
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Brain512 => unsafe {
-                super::brain::tile(out.as_mut_ptr(), stride, [rows, columns], left, right, words, accumulate);
+                super::brain::tile(
+                    out.as_mut_ptr(),
+                    stride,
+                    [rows, columns],
+                    left,
+                    right,
+                    words,
+                    accumulate,
+                );
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Kind::Amx => unsafe { super::amx::tile(out, stride, [rows, columns], left, right, words, accumulate) },
+            Kind::Amx => unsafe {
+                super::amx::tile(out, stride, [rows, columns], left, right, words, accumulate)
+            },
         }
     }
 }

@@ -59,10 +59,21 @@ impl PackedWeight {
     /// `x * weight^T` for rows `x` `[rows, inputs]`, into `out` `[rows, outputs]`, on the calling thread. Panics when sizes do not fit.
     pub fn apply(&self, out: &mut [f32], x: &[f32], finish: Finish) {
         let rows = x.len() / self.inputs;
-        assert_eq!(x.len(), rows * self.inputs, "rows of {} numbers", self.inputs);
-        assert_eq!(out.len(), rows * self.outputs, "{rows} rows of {} results", self.outputs);
+        assert_eq!(
+            x.len(),
+            rows * self.inputs,
+            "rows of {} numbers",
+            self.inputs
+        );
+        assert_eq!(
+            out.len(),
+            rows * self.outputs,
+            "{rows} rows of {} results",
+            self.outputs
+        );
         if let Finish::Bias(bias) = finish {
-            out.chunks_exact_mut(self.outputs).for_each(|row| row.copy_from_slice(bias));
+            out.chunks_exact_mut(self.outputs)
+                .for_each(|row| row.copy_from_slice(bias));
         }
         let adds = matches!(finish, Finish::Add | Finish::Bias(_));
         let left = Matrix::new(x, rows, self.inputs);
@@ -71,7 +82,15 @@ impl PackedWeight {
             let gelu = last && matches!(finish, Finish::Gelu);
             with_buffer(|panels| {
                 pack::left(self.unit, panels, left, 0..rows, depth.clone());
-                self.part(out, rows, panels, right, depth.len(), adds || index > 0, gelu);
+                self.part(
+                    out,
+                    rows,
+                    panels,
+                    right,
+                    depth.len(),
+                    adds || index > 0,
+                    gelu,
+                );
             });
         }
     }
@@ -96,7 +115,14 @@ impl PackedWeight {
                 let part = even_part(rows, panels, panel, 1);
                 let left = left.panel(panel * unit.left_panel_words(depth));
                 let out = &mut out[part.start * n + column..];
-                unit.tile(out, n, [part.len(), columns], [left, right], words, accumulate);
+                unit.tile(
+                    out,
+                    n,
+                    [part.len(), columns],
+                    [left, right],
+                    words,
+                    accumulate,
+                );
                 if gelu {
                     // The tile is still in the first cache level.
                     gelu_rows(out, n, [part.len(), columns]);

@@ -1,0 +1,298 @@
+//! Attention within one frame's pass: each thread computes it for its own rows.
+
+use super::super::attention::{prepare, rotary_angles};
+use super::super::elementwise::exp;
+use super::super::norm::{lane_max, lane_sum};
+use super::super::parallel::SharedMut;
+use super::super::small_product::{SMALL_WIDTH_STEP, multiply_small};
+use super::super::transpose::{Rows, transpose_to};
+use super::super::{kernel, multiply_add};
+use crate::transformer::CachedFrame;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Sizes of attention in a pass.
+#[derive(Clone, Copy)]
+pub struct HeadSizes {
+    /// Positions in a frame (`S`).
+    pub positions: usize,
+    pub heads: usize,
+    pub head_width: usize,
+}
+
+impl HeadSizes {
+    /// `D`.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Positions, rounded up to what small products want.
+    pub fn padded(&self) -> usize {
+        self.positions.next_multiple_of(SMALL_WIDTH_STEP)
+    }
+}
+
+/// A thread's buffers.
+#[derive(Default)]
+pub struct MemberBuffers {
+    /// One head's key of one row.
+    pub key: Vec<f32>,
+    query: Vec<f32>,
+    scores: Vec<f32>,
+    result: Vec<f32>,
+    /// FiLM's scale and shift.
+    pub modulation: Vec<f32>,
+}
+
+impl MemberBuffers {
+    fn fit(&mut self, rows: usize, sizes: HeadSizes) {
+        let dense = rows * sizes.head_width;
+        self.query.resize(dense, 0.0);
+        self.result.resize(dense, 0.0);
+        self.scores.resize(rows * sizes.padded(), 0.0);
+    }
+}
+
+/// Spatial attention of some rows `qkv` `[rows, 3 * D]` to all positions, into `out` `[rows, D]`. `keys` is `[H, W, padded]`, `values` `[H, S, W]`.
+pub fn attend_space(
+    out: &mut [f32],
+    qkv: &[f32],
+    query_scale: &[f32],
+    [keys, values]: [&[f32]; 2],
+    sizes: HeadSizes,
+    buffers: &mut MemberBuffers,
+) {
+    let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
+    let rows = out.len() / full;
+    buffers.fit(rows, sizes);
+    for head in 0..sizes.heads {
+        head_queries(&mut buffers.query, qkv, query_scale, full, head);
+        let keys = &keys[head * width * padded..][..width * padded];
+        multiply_small(
+            &mut buffers.scores,
+            &buffers.query,
+            width,
+            1,
+            keys,
+            rows,
+            padded,
+            width,
+        );
+        softmax_of_first(&mut buffers.scores, padded, sizes.positions);
+        let values = &values[head * sizes.positions * width..][..sizes.positions * width];
+        multiply_small(
+            &mut buffers.result,
+            &buffers.scores,
+            padded,
+            1,
+            values,
+            rows,
+            width,
+            sizes.positions,
+        );
+        for (out, result) in out
+            .chunks_exact_mut(full)
+            .zip(buffers.result.chunks_exact(width))
+        {
+            out[head * width..][..width].copy_from_slice(result);
+        }
+    }
+}
+
+kernel! {
+    /// Softmax of the first `count` numbers of each row of `padded`; the others become zero.
+    fn softmax_of_first(scores: &mut [f32], padded: usize, count: usize) {
+        for row in scores.chunks_exact_mut(padded) {
+            row[count..].fill(0.0);
+            let row = &mut row[..count];
+            let largest = lane_max(row);
+            for score in row.iter_mut() {
+                *score = exp::<FUSED>(*score - largest);
+            }
+            let factor = 1.0 / lane_sum(|i| row[i], count);
+            for score in row.iter_mut() {
+                *score *= factor;
+            }
+        }
+    }
+}
+
+/// The past of one layer as temporal attention reads it.
+#[derive(Clone, Copy)]
+pub struct Past<'a> {
+    pub frames: &'a VecDeque<Arc<CachedFrame>>,
+    pub layer: usize,
+}
+
+/// Weights of temporal attention, and the angles of the frame at hand.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    pub query_scale: &'a [f32],
+    pub key_scale: &'a [f32],
+    pub angles: (&'a [f32], &'a [f32]),
+}
+
+/// Temporal attention of some rows `qkv` `[rows, 3 * D]`, numbers `first` and on of their frame, to the same positions in the past and to themselves,
+/// into `out` `[rows, D]`. Their own `keys` and `values`, `[rows, D]`, are made here.
+#[allow(clippy::too_many_arguments)]
+pub fn attend_time(
+    out: &mut [f32],
+    qkv: &[f32],
+    [keys, values]: [&mut [f32]; 2],
+    turn: Turn,
+    past: Past,
+    first: usize,
+    full: usize,
+    buffers: &mut MemberBuffers,
+) {
+    let heads = full / turn.query_scale.len();
+    buffers.query.resize(buffers.query.len().max(full), 0.0);
+    buffers.scores.resize(
+        buffers.scores.len().max((past.frames.len() + 1) * heads),
+        0.0,
+    );
+    let own = keys
+        .chunks_exact_mut(full)
+        .zip(values.chunks_exact_mut(full));
+    let sides = out.chunks_exact_mut(full).zip(qkv.chunks_exact(3 * full));
+    for (row, ((key, value), (out, qkv))) in own.zip(sides).enumerate() {
+        let query = &mut buffers.query[..full];
+        turn_row(query, key, value, qkv, turn);
+        attend_row(
+            out,
+            query,
+            [key, value],
+            past,
+            first + row,
+            turn.query_scale.len(),
+            &mut buffers.scores,
+        );
+    }
+}
+
+kernel! {
+    /// A row's query, key and value, all heads, from its `qkv`.
+    fn turn_row(query: &mut [f32], key: &mut [f32], value: &mut [f32], qkv: &[f32], turn: Turn) {
+        let (full, width) = (query.len(), turn.query_scale.len());
+        let factor = (width as f32).sqrt().recip();
+        let heads = query.chunks_exact_mut(width).zip(key.chunks_exact_mut(width));
+        for (head, (query, key)) in heads.enumerate() {
+            prepare(query, &qkv[head * width..][..width], turn.query_scale, factor, Some(turn.angles));
+            prepare(key, &qkv[full + head * width..][..width], turn.key_scale, 1.0, Some(turn.angles));
+        }
+        value.copy_from_slice(&qkv[2 * full..][..full]);
+    }
+}
+
+kernel! {
+    /// One row's queries, all heads, against the keys and values of row `row` of each past frame, and its own.
+    fn attend_row(out: &mut [f32], query: &[f32], own: [&[f32]; 2], past: Past, row: usize, width: usize, scores: &mut [f32]) {
+        let full = query.len();
+        let heads = full / width;
+        let frames = past.frames.len() + 1;
+        let side = |values: usize, frame: usize| match past.frames.get(frame) {
+            Some(frame) => &frame.layer(past.layer)[values][row * full..][..full],
+            None => &own[values][..full],
+        };
+        // Scores lie by head, then by frame.
+        for frame in 0..frames {
+            let key = side(0, frame);
+            for head in 0..heads {
+                let (query, key) = (&query[head * width..][..width], &key[head * width..][..width]);
+                scores[head * frames + frame] = lane_sum(|i| query[i] * key[i], width);
+            }
+        }
+        for scores in scores.chunks_exact_mut(frames).take(heads) {
+            let largest = lane_max(scores);
+            for score in scores.iter_mut() {
+                *score = exp::<FUSED>(*score - largest);
+            }
+            let factor = 1.0 / lane_sum(|i| scores[i], frames);
+            for score in scores.iter_mut() {
+                *score *= factor;
+            }
+        }
+        out.fill(0.0);
+        for frame in 0..frames {
+            let value = side(1, frame);
+            for head in 0..heads {
+                let (out, value) = (&mut out[head * width..][..width], &value[head * width..][..width]);
+                let weight = scores[head * frames + frame];
+                for i in 0..width {
+                    out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Keys of one head of some rows `qkv` `[rows, 3 * D]`, dense.
+    fn head_keys(keys: &mut [f32], qkv: &[f32], key_scale: &[f32], full: usize, head: usize) {
+        let width = key_scale.len();
+        for (key, qkv) in keys.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * full)) {
+            prepare(key, &qkv[full + head * width..][..width], key_scale, 1.0, None);
+        }
+    }
+}
+
+kernel! {
+    /// Queries of one head of some rows `qkv` `[rows, 3 * D]`, dense.
+    fn head_queries(queries: &mut [f32], qkv: &[f32], query_scale: &[f32], full: usize, head: usize) {
+        let width = query_scale.len();
+        let factor = (width as f32).sqrt().recip();
+        for (query, qkv) in queries.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * full)) {
+            prepare(query, &qkv[head * width..][..width], query_scale, factor, None);
+        }
+    }
+}
+
+/// Writes the keys and values of some rows, from number `first` on, where all threads will read them: keys `[H, W, padded]`, values `[H, S, W]`.
+///
+/// # Safety
+/// Both are as long as that, and nobody else uses these rows' columns and lines of them.
+pub unsafe fn lay_out(
+    [keys, values]: [SharedMut; 2],
+    qkv: &[f32],
+    key_scale: &[f32],
+    sizes: HeadSizes,
+    first: usize,
+    buffers: &mut MemberBuffers,
+) {
+    let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
+    let count = qkv.len() / (3 * full);
+    if count == 0 {
+        return;
+    }
+    buffers.key.resize(count * width, 0.0);
+    for head in 0..sizes.heads {
+        head_keys(&mut buffers.key, qkv, key_scale, full, head);
+        let rows = Rows {
+            data: &buffers.key,
+            stride: width,
+            count,
+            width,
+        };
+        // SAFETY: these columns of the head's keys belong to this call by its contract.
+        unsafe {
+            transpose_to(
+                keys.pointer(head * width * padded + first).cast(),
+                padded,
+                rows,
+            )
+        };
+        // SAFETY: so do these lines of the head's values.
+        let values = unsafe { values.row((head * sizes.positions + first) * width, count * width) };
+        for (value, qkv) in values
+            .chunks_exact_mut(width)
+            .zip(qkv.chunks_exact(3 * full))
+        {
+            value.copy_from_slice(&qkv[2 * full + head * width..][..width]);
+        }
+    }
+}
+
+/// Cosines and sines of a frame's number for heads of `width`.
+pub fn angles_of(frame: u64, width: usize) -> Vec<f32> {
+    rotary_angles(frame, width)
+}

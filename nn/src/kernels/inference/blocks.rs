@@ -1,0 +1,331 @@
+//! The blocks of a transformer with packed weights, and a pass of one frame through them.
+
+use super::super::norm::rms_norm_rows;
+use super::super::parallel::SharedMut;
+use super::super::product::{Finish, PackedWeight};
+use super::attention::{
+    HeadSizes, MemberBuffers, Past, Turn, angles_of, attend_space, attend_time, lay_out,
+};
+use super::team::{Member, Team};
+use crate::kernels::parallel::Shared;
+use crate::transformer::{CachedFrame, KvCache};
+use std::ops::Range;
+
+/// Normalisation before a sub-layer.
+pub struct NormWeights {
+    /// `[D]`.
+    pub weight: Vec<f32>,
+    /// Map of the condition to a scale and a shift, `[2 * D, C]`.
+    pub film: Option<Vec<f32>>,
+}
+
+/// One attention layer.
+pub struct AttentionWeights {
+    /// What goes before it.
+    pub norm: NormWeights,
+    /// To queries, keys and values.
+    pub qkv: PackedWeight,
+    /// `[W]`.
+    pub query_scale: Vec<f32>,
+    /// `[W]`.
+    pub key_scale: Vec<f32>,
+    /// Back to the residual stream.
+    pub out: PackedWeight,
+}
+
+/// One feed-forward layer.
+pub struct FeedForwardWeights {
+    /// What goes before it.
+    pub norm: NormWeights,
+    /// To the wide middle.
+    pub up: PackedWeight,
+    /// Back to the residual stream.
+    pub down: PackedWeight,
+}
+
+/// One block.
+pub struct BlockWeights {
+    /// Spatial attention.
+    pub space: AttentionWeights,
+    /// Temporal attention.
+    pub time: Option<AttentionWeights>,
+    /// Feed-forward.
+    pub feed_forward: FeedForwardWeights,
+}
+
+/// What stands after the last block: a norm and a map to a row's results.
+pub struct Projection {
+    /// `[D]`.
+    pub norm: Vec<f32>,
+    /// To the results.
+    pub output: PackedWeight,
+    /// Added to them.
+    pub bias: Option<Vec<f32>>,
+    /// The first position that has results; those before it have none.
+    pub first: usize,
+}
+
+/// All blocks of a transformer.
+pub struct PackedBlocks {
+    /// Heads (`H`) of every layer.
+    pub heads: usize,
+    /// Positions in a frame (`S`).
+    pub positions: usize,
+    /// The blocks, in order.
+    pub blocks: Vec<BlockWeights>,
+}
+
+/// What a pass works in; made once, used for every frame.
+#[derive(Default)]
+pub struct FrameBuffers {
+    x: Vec<f32>,
+    normal: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    hidden: Vec<f32>,
+    /// Keys and values of spatial attention, of even and of odd layers: a thread may be one layer ahead of another.
+    keys: [Vec<f32>; 2],
+    values: [Vec<f32>; 2],
+    /// Keys and values of temporal attention, of all layers: what becomes part of the past if the frame does.
+    own: CachedFrame,
+    members: Vec<MemberBuffers>,
+}
+
+impl FrameBuffers {
+    /// The residual stream after the last pass, `[S, D]`.
+    pub fn residual(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// Makes the frame of the last pass the newest of the past.
+    pub fn keep(&mut self, cache: &mut KvCache) {
+        let spare = cache.push(std::mem::take(&mut self.own));
+        self.own = spare.unwrap_or_default();
+    }
+}
+
+/// The buffers as threads share them.
+#[derive(Clone, Copy)]
+struct SharedBuffers {
+    x: SharedMut,
+    normal: SharedMut,
+    qkv: SharedMut,
+    attended: SharedMut,
+    hidden: SharedMut,
+    keys: [SharedMut; 2],
+    values: [SharedMut; 2],
+    members: Shared<MemberBuffers>,
+}
+
+/// What is the same for all threads of a pass.
+struct Pass<'a> {
+    buffers: SharedBuffers,
+    /// Keys and values of each layer's temporal attention.
+    own: &'a [[SharedMut; 2]],
+    cache: &'a KvCache,
+    condition: Option<&'a [f32]>,
+    angles: &'a [f32],
+}
+
+impl PackedBlocks {
+    fn sizes(&self) -> HeadSizes {
+        let head_width = self
+            .blocks
+            .first()
+            .map_or(16, |block| block.space.query_scale.len());
+        HeadSizes {
+            positions: self.positions,
+            heads: self.heads,
+            head_width,
+        }
+    }
+
+    fn fit(&self, buffers: &mut FrameBuffers, members: usize) {
+        let sizes = self.sizes();
+        let (rows, width) = (self.positions, sizes.width());
+        for (buffer, count) in [
+            (&mut buffers.x, rows * width),
+            (&mut buffers.normal, rows * width),
+            (&mut buffers.qkv, 3 * rows * width),
+            (&mut buffers.attended, rows * width),
+            (&mut buffers.hidden, 4 * rows * width),
+        ] {
+            buffer.resize(count, 0.0);
+        }
+        for parity in 0..2 {
+            buffers.keys[parity].resize(width * sizes.padded(), 0.0);
+            buffers.values[parity].resize(width * rows, 0.0);
+        }
+        let temporal = self
+            .blocks
+            .iter()
+            .filter(|block| block.time.is_some())
+            .count();
+        buffers.own.fit(temporal, rows * width);
+        buffers.members.resize_with(members, MemberBuffers::default);
+    }
+
+    /// Takes one frame through the blocks: `embed` fills the rows that it is given of the first layer's input `[S, D]`; `projection`, where there is
+    /// one, says what becomes of the last layer's output and where it goes, `[S - first, outputs]`. `cache` is the past of temporal attention;
+    /// [`FrameBuffers::keep`] makes this frame part of it.
+    ///
+    /// Panics when sizes do not fit; models check them where input can reach.
+    pub fn run(
+        &self,
+        team: &Team,
+        buffers: &mut FrameBuffers,
+        cache: &KvCache,
+        condition: Option<&[f32]>,
+        embed: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        projection: Option<(&Projection, &mut [f32])>,
+    ) {
+        self.fit(buffers, team.members());
+        let angles = angles_of(cache.frames_seen(), self.sizes().head_width);
+        let own: Vec<_> = buffers
+            .own
+            .layers_mut()
+            .map(|(keys, values)| [Shared::new(keys), Shared::new(values)])
+            .collect();
+        let [even_keys, odd_keys] = &mut buffers.keys;
+        let [even_values, odd_values] = &mut buffers.values;
+        let shared = SharedBuffers {
+            x: Shared::new(&mut buffers.x),
+            normal: Shared::new(&mut buffers.normal),
+            qkv: Shared::new(&mut buffers.qkv),
+            attended: Shared::new(&mut buffers.attended),
+            hidden: Shared::new(&mut buffers.hidden),
+            keys: [Shared::new(even_keys), Shared::new(odd_keys)],
+            values: [Shared::new(even_values), Shared::new(odd_values)],
+            members: Shared::new(&mut buffers.members),
+        };
+        let projection = projection.map(|(projection, out)| (projection, Shared::new(out)));
+        let pass = Pass {
+            buffers: shared,
+            own: &own,
+            cache,
+            condition,
+            angles: &angles,
+        };
+        team.run(&|member| self.member(member, &pass, embed, projection));
+    }
+
+    /// One thread's part.
+    fn member(
+        &self,
+        member: &Member,
+        pass: &Pass,
+        embed: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        projection: Option<(&Projection, SharedMut)>,
+    ) {
+        let width = self.sizes().width();
+        let rows = member.rows(self.positions);
+        let shared = pass.buffers;
+        // SAFETY: here and below, a thread takes its own rows of a buffer and its own member's buffers; the vectors outlive the pass.
+        let own = |buffer: SharedMut, width: usize| unsafe {
+            buffer.row(rows.start * width, rows.len() * width)
+        };
+        // SAFETY: as above.
+        let buffers = &mut unsafe { shared.members.row(member.index(), 1) }[0];
+        let (x, normal) = (own(shared.x, width), own(shared.normal, width));
+        embed(rows.clone(), x);
+        let mut temporal = 0;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let (qkv, attended) = (own(shared.qkv, 3 * width), own(shared.attended, width));
+            block.space.norm.apply(normal, x, pass.condition, buffers);
+            block.space.qkv.apply(qkv, normal, Finish::Write);
+            let sides = [shared.keys[index % 2], shared.values[index % 2]];
+            // SAFETY: each thread lays out its own rows; nobody reads them before the threads have met.
+            unsafe {
+                lay_out(
+                    sides,
+                    qkv,
+                    &block.space.key_scale,
+                    self.sizes(),
+                    rows.start,
+                    buffers,
+                )
+            };
+            member.meet();
+            // SAFETY: all threads have written their part of these and write to the other pair until they meet again.
+            let all = sides.map(|side| unsafe { side.whole() });
+            attend_space(
+                attended,
+                qkv,
+                &block.space.query_scale,
+                all,
+                self.sizes(),
+                buffers,
+            );
+            block.space.out.apply(x, attended, Finish::Add);
+            if let Some(time) = &block.time {
+                time.norm.apply(normal, x, pass.condition, buffers);
+                time.qkv.apply(qkv, normal, Finish::Write);
+                let [keys, values] = pass.own[temporal];
+                let frame = [own(keys, width), own(values, width)];
+                let past = Past {
+                    frames: pass.cache.frames(),
+                    layer: temporal,
+                };
+                let turn = Turn {
+                    query_scale: &time.query_scale,
+                    key_scale: &time.key_scale,
+                    angles: pass.angles.split_at(pass.angles.len() / 2),
+                };
+                attend_time(attended, qkv, frame, turn, past, rows.start, width, buffers);
+                time.out.apply(x, attended, Finish::Add);
+                temporal += 1;
+            }
+            let hidden = own(shared.hidden, 4 * width);
+            block
+                .feed_forward
+                .norm
+                .apply(normal, x, pass.condition, buffers);
+            block.feed_forward.up.apply(hidden, normal, Finish::Gelu);
+            block.feed_forward.down.apply(x, hidden, Finish::Add);
+        }
+        if let Some((projection, out)) = projection {
+            let start = rows.start.max(projection.first).min(rows.end);
+            let (skipped, outputs) = ((start - rows.start) * width, projection.output.outputs());
+            let first = start.saturating_sub(projection.first) * outputs;
+            // SAFETY: these are the results of this thread's own rows.
+            let out = unsafe { out.row(first, (rows.end - start) * outputs) };
+            projection.apply(out, &x[skipped..], &mut normal[skipped..]);
+        }
+    }
+}
+
+impl NormWeights {
+    /// `out = norm(x)`, modulated by the condition where there is one.
+    fn apply(
+        &self,
+        out: &mut [f32],
+        x: &[f32],
+        condition: Option<&[f32]>,
+        buffers: &mut MemberBuffers,
+    ) {
+        rms_norm_rows(out, x, &self.weight);
+        if let (Some(film), Some(condition)) = (&self.film, condition) {
+            let width = self.weight.len();
+            let dot = |row: &[f32]| row.iter().zip(condition).map(|(a, b)| a * b).sum::<f32>();
+            buffers.modulation.clear();
+            buffers
+                .modulation
+                .extend(film.chunks_exact(condition.len()).map(dot));
+            let (scale, shift) = buffers.modulation.split_at(width);
+            for row in out.chunks_exact_mut(width) {
+                for i in 0..width {
+                    row[i] = row[i] * (1.0 + scale[i]) + shift[i];
+                }
+            }
+        }
+    }
+}
+
+impl Projection {
+    /// Results of some rows `x` `[rows, D]`; `normal` is as large as they.
+    pub fn apply(&self, out: &mut [f32], x: &[f32], normal: &mut [f32]) {
+        rms_norm_rows(normal, x, &self.norm);
+        let finish = self.bias.as_deref().map_or(Finish::Write, Finish::Bias);
+        self.output.apply(out, normal, finish);
+    }
+}

@@ -1,0 +1,20 @@
+//! Whole transformer passes over one frame, as play needs them: fixed weights, few rows, an answer within milliseconds.
+//!
+//! The frame's positions are divided among the threads of a [`Team`], and each thread takes its own rows through all layers: norms,
+//! products ([`PackedWeight`]), temporal attention and activations need nothing of the other rows. Only spatial attention does, so the
+//! threads meet once a layer, after they have laid out their keys and values. All buffers are kept from frame to frame.
+
+mod attention;
+mod blocks;
+mod team;
+
+pub use blocks::{
+    AttentionWeights, BlockWeights, FeedForwardWeights, FrameBuffers, NormWeights, PackedBlocks,
+    Projection,
+};
+pub use team::{Member, Team};
+
+pub use super::product::{Finish, PackedWeight, Unit};
+
+#[cfg(test)]
+mod tests;

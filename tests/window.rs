@@ -1,0 +1,214 @@
+//! The window for real: a virtual display, a software Vulkan driver, keys sent through the X server, and a screenshot.
+
+use super::common::djinn;
+use super::{json, wait_until};
+use media::{Fit, Fitting, Picture, fit_picture};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Side of a frame of the built-in world.
+const SIDE: u32 = 64;
+
+/// A virtual display, which ends with this value.
+struct Display {
+    server: Child,
+    name: String,
+}
+
+impl Display {
+    /// `None` where a program that this test needs is missing.
+    fn start() -> Option<Self> {
+        for program in ["Xvfb", "xdotool", "xwd"] {
+            let found = Command::new("which").arg(program).output();
+            if !found.is_ok_and(|found| found.status.success()) {
+                skip(&format!("there is no {program}"));
+                return None;
+            }
+        }
+        let mut server = Command::new("Xvfb")
+            .args(["-displayfd", "1", "-screen", "0", "1024x768x24"])
+            .args(["-nolisten", "tcp"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut number = String::new();
+        let output = server.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut number).unwrap();
+        let name = format!(":{}", number.trim());
+        Some(Self { server, name })
+    }
+
+    /// Runs an X program to its end and gives its output.
+    fn run(&self, program: &str, arguments: &[&str]) -> Vec<u8> {
+        let mut command = Command::new(program);
+        command.args(arguments).env("DISPLAY", &self.name);
+        let output = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {errors}");
+        output.stdout
+    }
+
+    /// The number of the visible window with that title, once there is one.
+    fn window(&self, title: &str) -> Option<String> {
+        let mut command = Command::new("xdotool");
+        command.args(["search", "--onlyvisible", "--name", title]);
+        let output = command.env("DISPLAY", &self.name).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.lines().next().map(str::to_owned)
+    }
+
+    fn screenshot(&self, window: &str) -> Picture {
+        picture_of_dump(&self.run("xwd", &["-silent", "-id", window]))
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Tells of a skipped test past the harness, which shows nothing of tests that pass.
+fn skip(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: the window's test: {why}");
+}
+
+/// Reads what `xwd` writes: 32-bit words of a header, a colour map, and rows of pixels of blue, green, red and nothing.
+fn picture_of_dump(dump: &[u8]) -> Picture {
+    let word = |index: usize| {
+        let bytes = dump[index * 4..][..4].try_into().unwrap();
+        u32::from_be_bytes(bytes) as usize
+    };
+    let (header, width, height, stride, colours) = (word(0), word(4), word(5), word(12), word(19));
+    assert_eq!(
+        (word(7), word(11)),
+        (0, 32),
+        "little-endian, 32 bits a pixel"
+    );
+    let rows = dump[header + colours * 12..].chunks_exact(stride);
+    let pixels = rows
+        .take(height)
+        .flat_map(|row| row[..width * 4].chunks_exact(4));
+    let rgb = pixels.flat_map(|pixel| [pixel[2], pixel[1], pixel[0]]);
+    Picture::new(width as u32, height as u32, rgb.collect()).unwrap()
+}
+
+/// The mean of each square of pixels that shows one pixel of a frame.
+fn shrunk(picture: &Picture) -> Picture {
+    let fitting = Fitting {
+        width: SIDE,
+        height: SIDE,
+        fit: Fit::Stretch,
+        crop: None,
+    };
+    fit_picture(picture, &fitting).unwrap()
+}
+
+fn psnr(a: &Picture, b: &Picture) -> f64 {
+    let pairs = a.rgb.iter().zip(&b.rgb);
+    let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 / (squares / a.rgb.len() as f64).max(1e-9)).log10()
+}
+
+fn action_lines(session: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(session.join("actions.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(json).collect()
+}
+
+/// Codes of the built-in world to which it binds `key`.
+fn codes_of(key: &str) -> Vec<usize> {
+    let said = super::succeed(djinn().args(["worlds", "coinrun", "--json"]));
+    let world = json(&said.out);
+    let actions = world["manifest"]["actions"].as_array().unwrap().iter();
+    let bound = actions.enumerate().filter(|(_, action)| {
+        let bindings = action["bindings"].as_array().unwrap();
+        bindings.iter().any(|binding| binding == key)
+    });
+    bound.map(|(code, _)| code).collect()
+}
+
+#[test]
+fn the_window_shows_the_frames_that_are_made_and_takes_keys() {
+    let Some(display) = Display::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let mut player = djinn()
+        .args(["play", "coinrun", "--window", "--seed", "7", "--record"])
+        .arg(&session)
+        .env("DISPLAY", &display.name)
+        .env("WINIT_X11_SCALE_FACTOR", "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("play", || {
+        action_lines(&session).len() > 3 || player.try_wait().unwrap().is_some()
+    });
+    if player.try_wait().unwrap().is_some() {
+        let said: super::common::Said = player.wait_with_output().unwrap().into();
+        let missing = ["no graphics", "could not be loaded"];
+        assert!(
+            missing.iter().any(|word| said.err.contains(word)),
+            "{}",
+            said.err
+        );
+        return skip(&said.err);
+    }
+
+    let window = display.window("^Djinn").expect("a window with its name");
+    display.run("xdotool", &["windowfocus", "--sync", &window]);
+    let right = codes_of("ArrowRight");
+    assert!(right.len() > 1, "a key of several codes: {right:?}");
+    let frames = || action_lines(&session).len();
+    display.run("xdotool", &["keydown", "Right"]);
+    let pressed = frames();
+    wait_until("ten frames", || frames() > pressed + 10);
+    let before = frames();
+    let screenshot = display.screenshot(&window);
+    let after = frames();
+    display.run("xdotool", &["keyup", "Right"]);
+    let released = frames();
+    wait_until("eight frames", || frames() > released + 8);
+    display.run("xdotool", &["key", "Escape"]);
+    wait_until("the end", || player.try_wait().unwrap().is_some());
+    let said: super::common::Said = player.wait_with_output().unwrap().into();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+
+    let wishes: Vec<Value> = action_lines(&session)
+        .iter()
+        .map(|line| {
+            assert_eq!(line["device"], "keyboard");
+            line["wish"].clone()
+        })
+        .collect();
+    let none = Value::from(Vec::<usize>::new());
+    assert_eq!(wishes[0], none);
+    // A key takes a frame or two from the server to the world, more on a busy machine.
+    for wish in &wishes[pressed + 5..before] {
+        assert_eq!(*wish, Value::from(right.clone()), "{wishes:?}");
+    }
+    assert_eq!(wishes.last(), Some(&none), "{wishes:?}");
+
+    // The video begins with the prompt, so frame `n` is picture `n` where there are `n` lines.
+    assert_eq!((screenshot.width, screenshot.height), (640, 640));
+    let shown = shrunk(&screenshot);
+    let mut video = media::open(&session.join("video.mp4")).unwrap();
+    let mut qualities = Vec::new();
+    while let Some(timed) = video.next_picture().unwrap() {
+        qualities.push(psnr(&shown, &shrunk(&timed.picture)));
+    }
+    let best = (0..qualities.len()).max_by(|&a, &b| qualities[a].total_cmp(&qualities[b]));
+    let best = best.unwrap();
+    assert!(qualities[best] > 30.0, "{qualities:.1?}");
+    assert!(
+        (before.saturating_sub(8)..=after + 1).contains(&best),
+        "picture {best} between frames {before} and {after}: {qualities:.1?}"
+    );
+}
