@@ -68,7 +68,11 @@ impl<'a> ClipSampler<'a> {
     /// # Errors
     /// When no episode of it is long enough.
     pub fn held_out(dataset: &'a Dataset, length: usize) -> Result<Self> {
-        Self::new(dataset, measured_split(dataset), length)
+        Self::new(dataset, measured_split(dataset), length).map_err(|error| {
+            // Where training video is too short as well, that is the first thing to mend.
+            let training = Self::new(dataset, Split::Train, length);
+            training.err().unwrap_or(error)
+        })
     }
 
     /// A clip.

@@ -56,6 +56,15 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     Ok(exit_code(verification.is_whole()))
 }
 
+fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>> {
+    let found = match &arguments.world {
+        Some(name) => find_world(Some(name)),
+        None => recorded_world(&session.manifest.world),
+    };
+    let found = found.context("the session's world is not here; name it with --world WORLD")?;
+    Ok(Arc::new(found.load()?))
+}
+
 /// The world that a session names: a whole path, or a name. A folder that is here by chance under that name is looked at last.
 fn recorded_world(name: &str) -> Result<::worlds::FoundWorld> {
     let named = match Path::new(name).is_absolute() {
@@ -66,15 +75,6 @@ fn recorded_world(name: &str) -> Result<::worlds::FoundWorld> {
         Some(found) => Ok(found),
         None => find_world(Some(name)),
     }
-}
-
-fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>> {
-    let found = match &arguments.world {
-        Some(name) => find_world(Some(name)),
-        None => recorded_world(&session.manifest.world),
-    };
-    let found = found.context("the session's world is not here; name it with --world WORLD")?;
-    Ok(Arc::new(found.load()?))
 }
 
 fn verified(

@@ -46,9 +46,9 @@ impl Files<'_> {
         refuse(self.folder, file, field, reason)
     }
 
-    /// Folders are read as those of worlds are; what is wrong here is a session, though.
-    fn of_session(&self, error: worlds::Error) -> Error {
-        match error {
+    /// The reader of folders is made for worlds, and speaks of one where it refuses a file.
+    fn as_session<T>(&self, result: worlds::Result<T>) -> Result<T> {
+        result.map_err(|error| match error {
             worlds::Error::Refused {
                 file,
                 field,
@@ -56,26 +56,18 @@ impl Files<'_> {
                 ..
             } => self.refuse(&file, field, reason),
             other => other.into(),
-        }
-    }
-
-    fn size(&self, file: &str) -> Result<Option<u64>> {
-        let size = self.source.size(file);
-        size.map_err(|error| self.of_session(error))
+        })
     }
 
     /// The file's bytes; `None` when there is no such file.
     fn find(&self, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        match self.size(file)? {
+        match self.as_session(self.source.size(file))? {
             None => Ok(None),
             Some(size) if size > limit => {
                 let reason = format!("{size} bytes, at most {limit} are allowed");
                 Err(self.refuse(file, "size", reason))
             }
-            Some(size) => {
-                let bytes = self.source.read(file, size);
-                bytes.map(Some).map_err(|error| self.of_session(error))
-            }
+            Some(size) => Ok(Some(self.as_session(self.source.read(file, size))?)),
         }
     }
 
@@ -107,7 +99,10 @@ impl Session {
     pub fn open(folder: &Path) -> Result<Self> {
         let source = FolderSource::new(folder)?;
         let files = Files { folder, source };
-        if files.size(MANIFEST_FILE)?.is_none() {
+        if files
+            .as_session(files.source.size(MANIFEST_FILE))?
+            .is_none()
+        {
             return Err(Error::NotASession(folder.to_owned()));
         }
         let manifest = read_manifest(&files)?;
