@@ -237,18 +237,51 @@ pub struct WorldsArguments {
     pub world: Option<String>,
 }
 
+/// What `djinn bench` can time by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchPart {
+    /// Frames of play
+    Play,
+    /// Training steps of the tokenizer
+    Tokenizer,
+    /// Training steps of the latent action model
+    #[value(alias = "latent_actions")]
+    LatentActions,
+    /// Training steps of the dynamics
+    Dynamics,
+}
+
+/// What the numbers are that matrix products multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArgument {
+    /// Single precision
+    F32,
+    /// Brain floats, added up in single precision
+    Bf16,
+    /// Whichever is the fastest on this machine
+    Auto,
+}
+
 /// Arguments of `djinn bench`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  djinn bench\n  djinn bench my.world --json")]
+#[command(
+    after_help = "Examples:\n  djinn bench\n  djinn bench my.world --json\n  djinn bench --only dynamics --steps 20"
+)]
 pub struct BenchArguments {
     /// Name or folder of a world [default: the built-in one]
     pub world: Option<String>,
+    /// Time this part only; may be given several times
+    #[arg(long, value_name = "PART", value_enum)]
+    pub only: Vec<BenchPart>,
     /// Frames to time
     #[arg(long, value_name = "N", default_value_t = 120)]
     pub frames: usize,
     /// Training steps to time for each stage; 0 leaves training out
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub steps: usize,
+    /// Precision of matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArgument::Auto)]
+    pub precision: PrecisionArgument,
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {

@@ -11,6 +11,7 @@ pub mod elementwise;
 pub mod matmul;
 pub mod norm;
 pub mod parallel;
+pub mod peak;
 pub mod warp;
 
 pub(crate) use dispatch::{kernel, multiply_add};
