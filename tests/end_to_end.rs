@@ -470,8 +470,14 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
         "/frame_ms/p99",
         "/fps",
         "/train/tokenizer/steps_per_s",
+        "/train/tokenizer/p50_ms",
         "/train/latent_actions/gflops",
         "/train/dynamics/share_of_peak",
+        "/models/tokenizer/parameters",
+        "/models/latent_actions/batch",
+        "/models/dynamics/clip_frames",
+        "/models/dynamics/config/width",
+        "/models/sampler/steps",
     ] {
         assert!(
             figures
@@ -481,6 +487,27 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
             "{path} in {figures}"
         );
     }
+}
+
+#[test]
+fn a_benchmark_of_some_parts_leaves_the_others_out() {
+    let mut bench = djinn();
+    bench.arg("bench").arg(&tiny().world).args([
+        "--only",
+        "tokenizer",
+        "--only",
+        "latent-actions",
+        "--precision",
+        "f32",
+        "--steps",
+        "1",
+        "--json",
+    ]);
+    let figures = json(&succeed(&mut bench).out);
+    assert_eq!(figures["precision"], "f32");
+    assert!(figures["frame_ms"].is_null());
+    let timed: Vec<_> = figures["train"].as_object().unwrap().keys().collect();
+    assert_eq!(timed, ["latent_actions", "tokenizer"]);
 }
 
 #[test]

@@ -97,6 +97,9 @@ pub struct PlayArguments {
     /// Sampling temperature; 0 takes the most likely tokens [default: the world's]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,
+    /// Precision of matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArgument::Bf16)]
+    pub precision: PrecisionArgument,
 }
 
 /// Frames that are played without a window unless told otherwise.
@@ -240,18 +243,62 @@ pub struct WorldsArguments {
     pub world: Option<String>,
 }
 
+/// What `djinn bench` can time by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchPart {
+    /// Frames of play
+    Play,
+    /// Training steps of the tokenizer
+    Tokenizer,
+    /// Training steps of the latent action model
+    #[value(alias = "latent_actions")]
+    LatentActions,
+    /// Training steps of the dynamics
+    Dynamics,
+}
+
+/// What the numbers are that matrix products multiply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArgument {
+    /// Single precision
+    F32,
+    /// Brain floats, added up in single precision, where the CPU multiplies those faster
+    #[default]
+    Bf16,
+}
+
+impl From<PrecisionArgument> for nn::Precision {
+    fn from(argument: PrecisionArgument) -> Self {
+        match argument {
+            PrecisionArgument::F32 => Self::F32,
+            PrecisionArgument::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// Arguments of `djinn bench`.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  djinn bench\n  djinn bench my.world --json")]
+#[command(
+    after_help = "Examples:\n  djinn bench\n  djinn bench my.world --json\n  djinn bench --only dynamics --steps 20"
+)]
 pub struct BenchArguments {
     /// Name or folder of a world [default: the built-in one]
     pub world: Option<String>,
+    /// Time this part only; may be given several times
+    #[arg(long, value_name = "PART", value_enum)]
+    pub only: Vec<BenchPart>,
     /// Frames to time
     #[arg(long, value_name = "N", default_value_t = 120)]
     pub frames: usize,
     /// Training steps to time for each stage; 0 leaves training out
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub steps: usize,
+    /// Precision of matrix products
+    #[arg(long, value_enum, default_value_t = PrecisionArgument::Bf16)]
+    pub precision: PrecisionArgument,
+    /// Say where a training step's time goes, by kind of operation
+    #[arg(long)]
+    pub profile: bool,
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {

@@ -30,7 +30,7 @@ pub use headless::{HeadlessOptions, play_headless};
 pub use play::{Play, PlaySummary, Preferences, Recording, read_prompt};
 pub use replay::{Difference, Verification, export, verify};
 pub use session::{
-    ActionLine, Recorder, SESSION_VERSION, Session, SessionManifest, enlargement, instructions,
+    ActionLine, Recorder, SESSION_VERSION, Session, SessionManifest, enlargement,
     parse_action_lines,
 };
 pub use statistics::{FrameTimeSummary, FrameTimes};

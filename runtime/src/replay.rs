@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::play::picture_of;
-use crate::session::{Session, enlargement, instructions};
+use crate::session::{Session, enlargement};
 use media::{GifWriter, Mp4Writer, Picture};
 use nn::ActionCode;
 use serde::Serialize;
@@ -22,9 +22,9 @@ pub struct Verification {
     pub difference: Option<Difference>,
     /// Whether the session was played to its end; otherwise the frames that were complete when it was cut short were compared.
     pub complete: bool,
-    /// Whether the session was computed with the CPU instructions that this process uses. If not, small differences in rounding
+    /// Whether the session was computed by the kernels that this process uses for the world. If not, small differences in rounding
     /// can lead to other tokens without anything being wrong.
-    pub same_instructions: bool,
+    pub same_kernels: bool,
 }
 
 /// The first frame that came out differently.
@@ -52,13 +52,13 @@ pub fn verify(
     cancel: &AtomicBool,
 ) -> Result<Verification> {
     session.check_world(&world, &world.manifest.name)?;
-    let mut rollout = Rollout::start(world, &session.prompt, session.manifest.settings)?;
+    let mut rollout = Rollout::start(world.clone(), &session.prompt, session.manifest.settings)?;
     let mut verification = Verification {
         frames: 0,
         recorded: session.recorded as u64,
         difference: None,
         complete: session.complete,
-        same_instructions: session.manifest.instructions == instructions(),
+        same_kernels: session.manifest.kernels == world.kernels()?,
     };
     for (index, line) in session.lines.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
@@ -96,7 +96,7 @@ impl Verification {
     }
 }
 
-/// Writes a session as an `.mp4` or `.gif`, made again from its codes and enlarged by a whole factor. `on_frame` is called with the number of
+/// Writes a session as an `.mp4` or `.gif`, from its tokens (or, where they are lost, made again from its codes), enlarged by a whole factor. `on_frame` is called with the number of
 /// frames done. Returns the number of pictures written.
 ///
 /// # Errors
@@ -118,11 +118,14 @@ pub fn export(
         written += 1;
     }
     let mut rollout = Rollout::start(world, &session.prompt, session.manifest.settings)?;
-    for line in &session.lines {
+    for (index, line) in session.lines.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
             break;
         }
-        let step = rollout.step_with_code(line.code)?;
+        let step = match session.tokens(index) {
+            Some(tokens) => rollout.step_with_tokens(line.code, tokens.to_vec())?,
+            None => rollout.step_with_code(line.code)?,
+        };
         writer.write(&media::enlarge(&picture_of(&step.frame)?, factor))?;
         written += 1;
         on_frame(written);

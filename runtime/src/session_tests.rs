@@ -199,7 +199,7 @@ fn verification_finds_all_the_same_or_the_first_difference() {
         (same.frames, same.difference.clone(), same.complete),
         (15, None, true)
     );
-    assert!(same.same_instructions);
+    assert!(same.same_kernels);
 
     // One token of frame 9, which is line 8.
     let path = folder.path().join("tokens.safetensors");

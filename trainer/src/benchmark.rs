@@ -4,198 +4,243 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor, Var};
-use dynamics::{Dynamics, DynamicsConfig, Forecast, TrainingClip};
+use dynamics::{Dynamics, DynamicsConfig};
 use latent_actions::{LatentActionConfig, LatentActionModel};
-use nn::kernels::product::{Matrix, multiply};
-use nn::{AdamW, AdamWConfig, Parameters, count, generator, gradients, ops};
+use nn::profile::{Timed, profiled};
+use nn::{AdamW, FrameSize, Parameters, count, generator, gradients};
+use rand::Rng;
 use serde::Serialize;
 use tokenizer::{Tokenizer, TokenizerConfig};
 
-use crate::{Result, TrainConfig};
+use crate::prepared::PreparedClips;
+use crate::stages::dynamics::{losses, mask};
+use crate::{DynamicsStage, Result, Stage, TrainConfig};
 
-/// Side of the square matrices that the peak is measured with.
-const PEAK_SIDE: usize = 1024;
-/// Products of which the fastest is taken as the peak.
-const PEAK_TRIES: usize = 12;
+/// Length of the steps that are timed: long enough for ordinary arithmetic, too short to lead anywhere.
+const LEARNING_RATE: f64 = 1e-5;
+
+/// Part of a training step's time that went to one kind of operation.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperationTime {
+    /// What it is; `other` is all that is not a fused operation.
+    pub operation: &'static str,
+    /// Milliseconds a step.
+    pub ms: f64,
+    /// Share of the step.
+    pub share: f64,
+}
 
 /// Speed of one stage's training step.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct StepSpeed {
     /// Steps in a second (the median step).
     pub steps_per_s: f64,
+    /// Milliseconds of the median step.
+    pub p50_ms: f64,
     /// Billions of floating-point operations in matrix products a second.
     pub gflops: f64,
     /// The same as a share of the peak.
     pub share_of_peak: f64,
+    /// Where the time goes, most first.
+    pub profile: Vec<OperationTime>,
 }
 
-/// Speed of the training step of every stage.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct TrainingSpeed {
+/// What it takes to build a model of the same size elsewhere and to train it on batches of the same size.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelSize<C> {
+    /// Its configuration.
+    pub config: C,
+    /// Numbers in its weights.
+    pub parameters: usize,
+    /// Clips in a training batch.
+    pub batch: usize,
+    /// Frames in a clip.
+    pub clip_frames: usize,
+}
+
+/// The sizes of a world's three models.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelSizes {
     /// The tokenizer's.
-    pub tokenizer: StepSpeed,
+    pub tokenizer: ModelSize<TokenizerConfig>,
     /// The latent action model's.
-    pub latent_actions: StepSpeed,
+    pub latent_actions: ModelSize<LatentActionConfig>,
     /// The dynamics'.
-    pub dynamics: StepSpeed,
+    pub dynamics: ModelSize<DynamicsConfig>,
 }
 
-/// Billions of floating-point operations a second that the fastest of several large f32 products reaches on all cores.
-pub fn matmul_peak() -> f64 {
-    let side = vec![0.5; PEAK_SIDE * PEAK_SIDE];
-    let mut out = vec![0.0; PEAK_SIDE * PEAK_SIDE];
-    let mut shortest = f64::INFINITY;
-    for _ in 0..PEAK_TRIES {
-        let matrix = Matrix::new(&side, PEAK_SIDE, PEAK_SIDE);
-        let start = Instant::now();
-        multiply(&mut out, matrix, matrix, false);
-        shortest = shortest.min(start.elapsed().as_secs_f64());
+/// The sizes of the models that `config` trains.
+///
+/// # Errors
+/// When a model cannot be built.
+pub fn model_sizes(config: &TrainConfig) -> Result<ModelSizes> {
+    macro_rules! size {
+        ($stage:ident) => {
+            ModelSize {
+                config: config.$stage.model.clone(),
+                parameters: $stage(config)?.1.count(),
+                batch: config.$stage.batch,
+                clip_frames: config.$stage.clip_frames,
+            }
+        };
     }
-    2.0 * (PEAK_SIDE as f64).powi(3) / shortest / 1e9
+    Ok(ModelSizes {
+        tokenizer: size!(tokenizer),
+        latent_actions: size!(latent_actions),
+        dynamics: size!(dynamics),
+    })
 }
 
-/// Times `steps` training steps of each stage at a world's sizes, on made-up frames with the default batches; `peak` is
-/// [`matmul_peak`]'s.
+/// Times `steps` training steps of a stage, on made-up clips of the sizes that `config` asks for; `peak` is in GFLOP/s.
 ///
 /// # Errors
 /// When a model cannot be built or run.
 pub fn training_speed(
-    tokenizer: &TokenizerConfig,
-    latent_actions: &LatentActionConfig,
-    dynamics: &DynamicsConfig,
+    stage: Stage,
+    config: &TrainConfig,
     steps: usize,
     peak: f64,
-) -> Result<TrainingSpeed> {
-    let batches = TrainConfig::default();
-    Ok(TrainingSpeed {
-        tokenizer: tokenizer_speed(tokenizer, batches.tokenizer.batch, steps, peak)?,
-        latent_actions: latent_action_speed(
-            latent_actions,
-            batches.latent_actions.batch,
-            steps,
-            peak,
-        )?,
-        dynamics: dynamics_speed(
-            dynamics,
-            tokenizer,
-            [batches.dynamics.batch, batches.dynamics.clip_frames],
-            steps,
-            peak,
-        )?,
+) -> Result<StepSpeed> {
+    match stage {
+        Stage::Tokenizer => tokenizer_speed(config, steps, peak),
+        Stage::LatentActions => latent_action_speed(config, steps, peak),
+        Stage::Dynamics => dynamics_speed(config, steps, peak),
+    }
+}
+
+fn tokenizer(config: &TrainConfig) -> Result<(Tokenizer, Parameters)> {
+    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let model = Tokenizer::new(&config.tokenizer.model, parameters.builder())?;
+    Ok((model, parameters))
+}
+
+fn latent_actions(config: &TrainConfig) -> Result<(LatentActionModel, Parameters)> {
+    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
+    Ok((model, parameters))
+}
+
+fn dynamics(config: &TrainConfig) -> Result<(Dynamics, Parameters)> {
+    let (tokenizer, _) = tokenizer(config)?;
+    let all = Tensor::arange(0u32, config.dynamics.model.vocabulary as u32, &Device::Cpu)?;
+    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let model = Dynamics::new(
+        &config.dynamics.model,
+        &tokenizer.token_vectors(&all)?,
+        parameters.builder(),
+    )?;
+    Ok((model, parameters))
+}
+
+fn tokenizer_speed(config: &TrainConfig, steps: usize, peak: f64) -> Result<StepSpeed> {
+    let (model, parameters) = tokenizer(config)?;
+    let stage = &config.tokenizer;
+    let frames = noise(stage.batch, stage.clip_frames, stage.model.frame)?;
+    speed(config, parameters.variables(), steps, peak, || {
+        Ok(model.loss(&frames)?.0)
+    })
+}
+
+fn latent_action_speed(config: &TrainConfig, steps: usize, peak: f64) -> Result<StepSpeed> {
+    let (model, parameters) = latent_actions(config)?;
+    let stage = &config.latent_actions;
+    let frames = noise(stage.batch, stage.clip_frames, stage.model.frame)?;
+    let mut random = generator(1, 0);
+    speed(config, parameters.variables(), steps, peak, || {
+        Ok(model.loss(&frames, &mut random)?.loss)
+    })
+}
+
+fn dynamics_speed(config: &TrainConfig, steps: usize, peak: f64) -> Result<StepSpeed> {
+    let (model, parameters) = dynamics(config)?;
+    let stage = &config.dynamics;
+    let batch = mask(noise_clips(stage)?, stage, &mut generator(1, 0))?;
+    speed(config, parameters.variables(), steps, peak, || {
+        let (tokens, prior) = losses(&model, &batch)?;
+        Ok((tokens + (prior * stage.prior_weight)?)?)
+    })
+}
+
+/// Frames `[B, T, H, W, 3]` of noise.
+fn noise(batch: usize, count: usize, size: FrameSize) -> Result<Tensor> {
+    let shape = (batch, count, size.height, size.width, 3);
+    Ok(Tensor::rand(0f32, 1f32, shape, &Device::Cpu)?)
+}
+
+/// Clips of tokens, codes and forecasts drawn at random.
+fn noise_clips(stage: &DynamicsStage) -> Result<PreparedClips> {
+    let model = &stage.model;
+    let (batch, changes, tokens) = (stage.batch, stage.clip_frames - 1, model.tokens_per_frame());
+    let mut random = generator(1, 1);
+    let mut draw = |count: usize, below: usize| -> Vec<u32> {
+        (0..count)
+            .map(|_| random.random_range(0..below as u32))
+            .collect()
+    };
+    let latents = (batch, changes, tokens, model.latent_width);
+    Ok(PreparedClips {
+        tokens: draw(batch * stage.clip_frames * tokens, model.vocabulary),
+        codes: draw(batch * changes, model.codes),
+        forecast: noise(batch, changes, model.frame)?,
+        latents: Tensor::zeros(latents, DType::F32, &Device::Cpu)?,
     })
 }
 
 /// Times whole steps: loss, gradients, update. One step that is not counted goes first.
 fn speed(
+    config: &TrainConfig,
     variables: BTreeMap<String, Var>,
     steps: usize,
     peak: f64,
     mut loss: impl FnMut() -> Result<Tensor>,
 ) -> Result<StepSpeed> {
-    let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+    let settings = &config.optimizer;
+    let mut optimizer = AdamW::new(variables.clone(), settings.adamw);
     let mut step = || -> Result<()> {
-        let gradients = gradients(&loss()?, &variables).map_err(nn::Error::from)?;
-        optimizer
-            .step(&gradients, 1e-5, 1.0)
-            .map_err(nn::Error::from)?;
+        let gradients = gradients(&loss()?, &variables)?;
+        optimizer.step(&gradients, LEARNING_RATE, settings.gradient_clip)?;
         Ok(())
     };
     let (first, operations) = count::product_operations(&mut step);
     first?;
     let mut seconds = Vec::with_capacity(steps.max(1));
-    for _ in 0..steps.max(1) {
-        let start = Instant::now();
-        step()?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
+    let (timed, operation_times) = profiled(|| -> Result<()> {
+        for _ in 0..steps.max(1) {
+            let start = Instant::now();
+            step()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        Ok(())
+    });
+    timed?;
+    let profile = shares(&operation_times, &seconds);
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     let gflops = operations as f64 / median / 1e9;
     Ok(StepSpeed {
         steps_per_s: 1.0 / median,
+        p50_ms: 1000.0 * median,
         gflops,
         share_of_peak: gflops / peak,
+        profile,
     })
 }
 
-/// Noise as frames `[B, T, H, W, 3]`.
-fn frames(batch: usize, count: usize, size: nn::FrameSize) -> Result<Tensor> {
-    let shape = (batch, count, size.height, size.width, 3);
-    Ok(Tensor::rand(0f32, 1f32, shape, &Device::Cpu).map_err(nn::Error::from)?)
-}
-
-fn tokenizer_speed(
-    config: &TokenizerConfig,
-    batch: usize,
-    steps: usize,
-    peak: f64,
-) -> Result<StepSpeed> {
-    let parameters = Parameters::seeded(1, &Device::Cpu);
-    let model = Tokenizer::new(config, parameters.builder())?;
-    let frames = frames(batch, 1, config.frame)?;
-    speed(parameters.variables(), steps, peak, || {
-        Ok(model.loss(&frames)?.0)
-    })
-}
-
-fn latent_action_speed(
-    config: &LatentActionConfig,
-    batch: usize,
-    steps: usize,
-    peak: f64,
-) -> Result<StepSpeed> {
-    let parameters = Parameters::seeded(1, &Device::Cpu);
-    let model = LatentActionModel::new(config, parameters.builder())?;
-    let frames = frames(batch, 3, config.frame)?;
-    let mut random = generator(1, 0);
-    speed(parameters.variables(), steps, peak, || {
-        Ok(model.loss(&frames, &mut random)?.loss)
-    })
-}
-
-fn dynamics_speed(
-    config: &DynamicsConfig,
-    tokenizer: &TokenizerConfig,
-    [batch, count]: [usize; 2],
-    steps: usize,
-    peak: f64,
-) -> Result<StepSpeed> {
-    let device = Device::Cpu;
-    let (tokens, changes) = (config.tokens_per_frame(), count - 1);
-    let zeros =
-        |shape: &[usize]| Tensor::zeros(shape, DType::U32, &device).map_err(nn::Error::from);
-    let ones = |count: usize| Tensor::ones(count, DType::F32, &device).map_err(nn::Error::from);
-    let words = Tokenizer::new(tokenizer, Parameters::seeded(1, &device).builder())?;
-    let all = Tensor::arange(0u32, config.vocabulary as u32, &device).map_err(nn::Error::from)?;
-    let parameters = Parameters::seeded(1, &device);
-    let model = Dynamics::new(config, &words.token_vectors(&all)?, parameters.builder())?;
-    let forecast = match config.forecast {
-        true => {
-            let latents = Tensor::zeros(
-                (batch, changes, tokens, config.latent_width),
-                DType::F32,
-                &device,
-            );
-            Some(Forecast {
-                pixels: frames(batch, changes, config.frame)?,
-                latents: latents.map_err(nn::Error::from)?,
-            })
-        }
-        false => None,
+/// Times of all steps by kind of operation, as parts of one step.
+fn shares(times: &BTreeMap<&'static str, Timed>, seconds: &[f64]) -> Vec<OperationTime> {
+    let total: f64 = seconds.iter().sum();
+    let known: f64 = times.values().map(|timed| timed.time.as_secs_f64()).sum();
+    let part = |operation, seconds_of: f64| OperationTime {
+        operation,
+        ms: 1000.0 * seconds_of / seconds.len() as f64,
+        share: seconds_of / total,
     };
-    let clip = TrainingClip {
-        clean: zeros(&[batch, count, tokens])?,
-        masked: zeros(&[batch, count, tokens])?,
-        actions: zeros(&[batch, changes])?,
-        forecast,
-    };
-    let codes = zeros(&[batch, count])?;
-    let (token_weights, code_weights) = (ones(batch * count * tokens)?, ones(batch * count)?);
-    speed(parameters.variables(), steps, peak, || {
-        let pass = model.training_pass(&clip)?;
-        let tokens = ops::cross_entropy(&pass.logits, &clip.clean, &token_weights);
-        let codes = ops::cross_entropy(&pass.prior_logits, &codes, &code_weights);
-        let sum = tokens.and_then(|tokens| tokens + codes?);
-        Ok(sum.map_err(nn::Error::from)?)
-    })
+    let times = times
+        .iter()
+        .map(|(operation, timed)| part(*operation, timed.time.as_secs_f64()));
+    let mut parts: Vec<_> = times
+        .chain([part("other", (total - known).max(0.0))])
+        .collect();
+    parts.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    parts
 }

@@ -201,7 +201,6 @@ impl Rollout {
     /// When the world does not have the code, or its weights lead to numbers that are not finite.
     pub fn step_with_code(&mut self, code: ActionCode) -> Result<Step> {
         let world = &self.world;
-        let number = self.state.frames;
         let tokens = world.engine()?.generate(
             world,
             &self.state.cache,
@@ -210,10 +209,19 @@ impl Rollout {
             &self.settings.sampler,
             &mut self.random(Purpose::Tokens),
         )?;
+        self.step_with_tokens(code, tokens)
+    }
+
+    /// Shows a frame that was made before: its tokens, and the code that led to it.
+    ///
+    /// # Errors
+    /// When the world does not have the code or a token, or its weights lead to numbers that are not finite.
+    pub fn step_with_tokens(&mut self, code: ActionCode, tokens: Vec<u32>) -> Result<Step> {
         // Only a frame that was made completely becomes part of the past.
         let mut next = self.state.clone();
-        next.take(world, Some(code), &tokens)?;
-        let frame = Frame::from_numbers(&next.picture, world.manifest.frame)?;
+        next.take(&self.world, Some(code), &tokens)?;
+        let frame = Frame::from_numbers(&next.picture, self.world.manifest.frame)?;
+        let number = self.state.frames;
         self.state = next;
         Ok(Step {
             number,

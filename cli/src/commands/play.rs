@@ -19,7 +19,9 @@ use crate::output::Output;
 
 pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     let found = find_world(arguments.world.as_deref())?;
-    let world = Arc::new(found.load()?);
+    let mut world = found.load()?;
+    world.precision = arguments.precision.into();
+    let world = Arc::new(world);
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
     let preferences = Preferences {
         orders: arguments.orders,

@@ -62,7 +62,10 @@ fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>
         None => recorded_world(&session.manifest.world),
     };
     let found = found.context("the session's world is not here; name it with --world WORLD")?;
-    Ok(Arc::new(found.load()?))
+    let mut world = found.load()?;
+    // What a session was computed with decides how it rounds.
+    world.precision = session.precision();
+    Ok(Arc::new(world))
 }
 
 /// The world that a session names: a whole path, or a name. A folder that is here by chance under that name is looked at last.
@@ -121,8 +124,8 @@ fn text(verification: &Verification, session: &Session) -> String {
     if !verification.complete {
         text += "\nthe session was cut short; what was complete has been compared";
     }
-    if !verification.same_instructions {
-        text += "\nit was recorded with other CPU instructions, whose rounding may lead to other tokens";
+    if !verification.same_kernels {
+        text += "\nit was recorded with other kernels (another CPU or precision), whose rounding may lead to other tokens";
     }
     text
 }

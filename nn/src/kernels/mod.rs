@@ -12,6 +12,7 @@ pub mod elementwise;
 pub mod inference;
 pub mod norm;
 pub mod parallel;
+pub mod peak;
 pub mod product;
 pub mod small_product;
 pub mod transpose;

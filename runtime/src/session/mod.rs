@@ -56,11 +56,6 @@ pub struct SessionManifest {
     pub settings: RolloutSettings,
     /// Files of the starting frames.
     pub prompt: Vec<String>,
-    /// The CPU instructions that the frames were computed with; others may round differently.
-    pub instructions: String,
-}
-
-/// The CPU instructions that frames are computed with in this process.
-pub fn instructions() -> String {
-    format!("{:?}", nn::kernels::dispatch::instruction_set())
+    /// What computed the frames' matrix products, as [`worlds::World::kernels`] names it; anything else may round differently.
+    pub kernels: String,
 }

@@ -157,6 +157,14 @@ impl Session {
         })
     }
 
+    /// The precision that its frames were computed in.
+    pub fn precision(&self) -> nn::Precision {
+        match self.manifest.kernels.ends_with("bf16") {
+            true => nn::Precision::Bf16,
+            false => nn::Precision::F32,
+        }
+    }
+
     /// Frames after the prompt.
     pub fn frames(&self) -> usize {
         self.lines.len()
@@ -232,7 +240,7 @@ fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
         ("world", &manifest.world),
         ("world_hash", &manifest.world_hash),
         ("program", &manifest.program),
-        ("instructions", &manifest.instructions),
+        ("kernels", &manifest.kernels),
     ] {
         if !one_line(text) {
             return Err(refuse(

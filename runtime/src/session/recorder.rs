@@ -4,7 +4,7 @@ use super::lines::ActionLine;
 use super::soundtrack::Soundtrack;
 use super::{
     ACTIONS_FILE, AUDIO_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest,
-    TOKENS_FILE, VIDEO_FILE, instructions,
+    TOKENS_FILE, VIDEO_FILE,
 };
 use crate::error::{Error, Result};
 use crate::picture_of;
@@ -106,7 +106,7 @@ impl Recorder {
             frames_per_second: manifest.frames_per_second,
             settings: *settings,
             prompt: names,
-            instructions: instructions(),
+            kernels: world.kernels()?.to_owned(),
         };
         // The manifest comes last: a folder with one is a session.
         let path = folder.join(MANIFEST_FILE);

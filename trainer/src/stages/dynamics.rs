@@ -78,21 +78,21 @@ impl<'a> DynamicsTask<'a> {
             config,
         })
     }
+}
 
-    /// Cross-entropy of masked tokens and of the next code.
-    fn losses(&self, model: &Dynamics, batch: &DynamicsBatch) -> Result<(Tensor, Tensor)> {
-        let pass = model.training_pass(&batch.clip)?;
-        let tokens = ops::cross_entropy(&pass.logits, &batch.targets, &batch.weights)?;
-        let changes = batch.clip.actions.dim(1)?;
-        let prior = pass.prior_logits.narrow(1, 0, changes)?.contiguous()?;
-        let even = Tensor::ones(
-            batch.clip.actions.elem_count(),
-            candle_core::DType::F32,
-            &Device::Cpu,
-        )?;
-        let prior = ops::cross_entropy(&prior, &batch.clip.actions, &even)?;
-        Ok((tokens, prior))
-    }
+/// Cross-entropy of masked tokens and of the next code.
+pub(crate) fn losses(model: &Dynamics, batch: &DynamicsBatch) -> Result<(Tensor, Tensor)> {
+    let pass = model.training_pass(&batch.clip)?;
+    let tokens = ops::cross_entropy(&pass.logits, &batch.targets, &batch.weights)?;
+    let changes = batch.clip.actions.dim(1)?;
+    let prior = pass.prior_logits.narrow(1, 0, changes)?.contiguous()?;
+    let even = Tensor::ones(
+        batch.clip.actions.elem_count(),
+        candle_core::DType::F32,
+        &Device::Cpu,
+    )?;
+    let prior = ops::cross_entropy(&prior, &batch.clip.actions, &even)?;
+    Ok((tokens, prior))
 }
 
 /// Masks the frames of clips and corrupts their past, as training wants them.
@@ -176,7 +176,7 @@ impl Task for DynamicsTask<'_> {
         batch: &DynamicsBatch,
         _random: &mut ChaCha8Rng,
     ) -> Result<Loss> {
-        let (tokens, prior) = self.losses(model, batch)?;
+        let (tokens, prior) = losses(model, batch)?;
         let figure = f64::from(tokens.to_scalar::<f32>()?);
         let prior_figure = f64::from(prior.to_scalar::<f32>()?);
         Ok(Loss {
@@ -197,7 +197,7 @@ impl Task for DynamicsTask<'_> {
     ) -> Result<Evaluated> {
         let (mut tokens, mut prior) = (0.0, 0.0);
         for batch in &self.held_out {
-            let losses = self.losses(model, batch)?;
+            let losses = losses(model, batch)?;
             tokens += f64::from(losses.0.to_scalar::<f32>()?) / EVALUATION_BATCHES as f64;
             prior += f64::from(losses.1.to_scalar::<f32>()?) / EVALUATION_BATCHES as f64;
         }
