@@ -108,11 +108,12 @@ pub fn export(
         written += 1;
     }
     let mut rollout = Rollout::start(world, &session.prompt, session.manifest.settings)?;
-    for line in &session.lines {
+    let codes = session.codes();
+    for code in codes.as_slice().iter().flatten() {
         if cancel.load(Ordering::Relaxed) {
             break;
         }
-        let step = rollout.step_with_code(line.code)?;
+        let step = rollout.step_with_code(*code)?;
         writer.write(&media::enlarge(&picture_of(&step.frame)?, factor))?;
         written += 1;
         on_frame(written);
