@@ -1,11 +1,12 @@
 //! Ctrl-C: the first one asks long work to stop and keep everything, the second one ends the program.
 
+use crate::output::complain;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit code of a program that was told to end, as shells have it.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// A flag that becomes true at the first Ctrl-C (or SIGTERM).
 ///
@@ -16,9 +17,9 @@ pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
     let shared = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if shared.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("stopping; everything is kept (again to stop at once)");
+        complain("stopping; everything is kept (again to stop at once)");
     })
     .context("cannot listen to Ctrl-C")?;
     Ok(flag)

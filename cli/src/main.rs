@@ -1,7 +1,7 @@
 //! The `djinn` program: arguments, messages and exit codes. All else is in the libraries.
 //!
 //! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or a session did not
-//! verify; 130 interrupted twice.
+//! verify; 130 interrupted: training before it was finished, anything when interrupted twice.
 
 use anyhow::Result;
 use clap::Parser;
@@ -15,7 +15,7 @@ mod output;
 mod progress;
 
 use arguments::{Arguments, Command, Common, PlayArguments};
-use output::Output;
+use output::{Output, complain};
 
 fn main() -> ExitCode {
     // SAFETY: nothing has started a thread yet.
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("djinn: {}", whole_story(&error));
+            complain(format!("djinn: {}", whole_story(&error)));
             ExitCode::FAILURE
         }
     }
@@ -72,6 +72,8 @@ fn log_to_standard_error(common: &Common) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Otherwise it panics where nobody reads standard error.
+        .log_internal_errors(false)
         .with_target(false)
         .init();
 }

@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use std::io::Write;
 
 use crate::arguments::Common;
 
@@ -24,23 +25,24 @@ impl Output {
     /// Tells a person something by the way; silent for programs and when told to be quiet.
     pub fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet && !self.json {
-            println!("{text}");
+            // Whether anyone still listens (`| head`, a full disk behind `>`) decides nothing about the work.
+            let _ = print(text);
         }
     }
 
     /// A result: text for people, or one JSON object for programs.
     ///
     /// # Errors
-    /// When the result cannot be written as JSON.
+    /// When the result cannot be written as JSON, or standard output cannot be written to. That nobody reads it is no error.
     pub fn result(
         &self,
         value: &impl Serialize,
         text: impl std::fmt::Display,
     ) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(value)?);
+            print(serde_json::to_string_pretty(value)?)?;
         } else {
-            println!("{text}");
+            print(text)?;
         }
         Ok(())
     }
@@ -68,6 +70,19 @@ impl Output {
         }
         bar
     }
+}
+
+/// Writes a line to standard output; where its reader has gone away, nobody misses it.
+fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Writes a line to standard error, as far as anyone listens.
+pub fn complain(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Seconds as a person reads them.

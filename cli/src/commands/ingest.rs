@@ -10,7 +10,7 @@ use trainer::ingest::{IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_C
 use super::exit_code;
 use crate::arguments::{FitArgument, IngestArguments};
 use crate::cancel::on_interrupt;
-use crate::output::Output;
+use crate::output::{Output, complain};
 
 pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     let options = options(&arguments);
@@ -39,10 +39,10 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     )?;
     bar.finish_and_clear();
     for skipped in &report.skipped {
-        eprintln!("skipped: {skipped}");
+        complain(format!("skipped: {skipped}"));
     }
     for warning in &report.warnings {
-        eprintln!("warning: {warning}");
+        complain(format!("warning: {warning}"));
     }
     output.result(
         &summary(&report, &arguments),
