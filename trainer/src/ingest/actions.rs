@@ -74,8 +74,8 @@ impl TrueActions {
             };
             let frame = frame_number(fields.get("frame"))?.unwrap_or(number);
             let code = fields.get("code").map_or(Ok(None), name)?;
-            match frame.checked_sub(1) {
-                Some(frame) => set(&mut names, frame, code),
+            match nn::change_into(frame as usize) {
+                Some(change) => set(&mut names, change as u64, code),
                 None => Ok(()),
             }
         })?;
