@@ -89,6 +89,7 @@ pub(crate) fn train_stage<T: Task>(
         step: session.position.step,
         progress: session.progress(),
     });
+    report::write_progress(settings.run, T::STAGE, None)?;
     loop {
         let first = session.position.step * settings.pace.accumulate as u64;
         let seed = session.data_seed();

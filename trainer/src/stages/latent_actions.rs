@@ -24,6 +24,7 @@ const EVALUATION_CLIPS: usize = 128;
 const EVALUATION_PREDICTIONS: usize = 256;
 /// Training clips whose descriptions are clustered into the codes.
 const CLUSTERED_CLIPS: usize = 1536;
+const FEWEST_CLUSTERED_CLIPS: usize = 128;
 /// Share of the continuous phase that an attempt gets to break through in.
 const PATIENCE: f64 = 0.4;
 /// Steps between revivals of dead codes, and batches that a code must be absent from to be dead.
@@ -45,7 +46,7 @@ pub(crate) struct LatentActionTask<'a> {
 }
 
 impl<'a> LatentActionTask<'a> {
-    /// `thoroughness` is the share of the usual held-out clips that evaluations look at.
+    /// `thoroughness` is the share of the usual clips that evaluations and clustering look at.
     pub fn new(
         config: &'a LatentActionStage,
         dataset: &'a Dataset,
@@ -58,7 +59,11 @@ impl<'a> LatentActionTask<'a> {
             sampler: ClipSampler::new(dataset, Split::Train, config.clip_frames)?,
             held_out: held_out.fixed(part_of(EVALUATION_CLIPS, thoroughness, 16)),
             predictions: part_of(EVALUATION_PREDICTIONS, thoroughness, 32),
-            clustered: ClipSampler::new(dataset, Split::Train, 3)?.fixed(CLUSTERED_CLIPS),
+            clustered: ClipSampler::new(dataset, Split::Train, 3)?.fixed(part_of(
+                CLUSTERED_CLIPS,
+                thoroughness,
+                FEWEST_CLUSTERED_CLIPS,
+            )),
             seed,
             config,
             dataset,
