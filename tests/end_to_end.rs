@@ -1,6 +1,7 @@
 //! What users do, on the real program: from a video file to a world that is played, recorded, replayed and measured.
 
 mod common;
+mod known_motion;
 mod window;
 
 use common::{clip, djinn, fail, run, succeed, tiny};
@@ -229,14 +230,60 @@ fn an_interrupted_training_run_is_resumed() {
     let metrics = folder.path().join("w.run/metrics.jsonl");
     wait_until("training", || lines(&metrics) > 2);
     interrupt(&child);
-    child.wait().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(
         !world.join("world.ron").exists(),
         "an unfinished run leaves no finished world"
     );
     fail(&mut train(), &["--resume"]);
-    succeed(train().arg("--resume"));
+    // The run knows its configuration; the file is not even there any more.
+    std::fs::remove_file(&config).unwrap();
+    let mut resume = djinn();
+    resume
+        .arg("train")
+        .arg(&tiny.dataset)
+        .arg("--out")
+        .arg(&world)
+        .arg("--resume");
+    succeed(&mut resume);
     assert!(world.join("world.ron").is_file());
+    let count = |text: &str| {
+        std::fs::read_to_string(&metrics)
+            .unwrap()
+            .matches(text)
+            .count()
+    };
+    assert!(
+        count("\"tokenizer\"") < 20,
+        "150 steps, not those of the default budget"
+    );
+}
+
+#[test]
+fn nobody_reading_stops_nothing() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let unheard = |command: &mut std::process::Command| {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{command:?}");
+    };
+    let (dataset, world) = (folder.path().join("d"), folder.path().join("w"));
+    unheard(djinn().arg("ingest").arg(clip()).arg("--out").arg(&dataset));
+    unheard(
+        djinn()
+            .args(["train", "--stage", "latent_actions"])
+            .arg(&dataset)
+            .arg("--out")
+            .arg(&world)
+            .arg("--config")
+            .arg(&tiny.config),
+    );
+    assert!(lines(&folder.path().join("w.run/metrics.jsonl")) > 2);
 }
 
 fn interrupt(child: &Child) {

@@ -164,6 +164,7 @@ pub enum StageArgument {
     /// The video tokenizer
     Tokenizer,
     /// The latent action model
+    #[value(alias = "latent_actions")]
     LatentActions,
     /// Tokens and forecasts to disk, then the dynamics
     Dynamics,
@@ -180,7 +181,7 @@ pub struct TrainArguments {
     /// Folder for the finished world; checkpoints and the report go to WORLD.run beside it
     #[arg(long, value_name = "WORLD")]
     pub out: PathBuf,
-    /// Configuration of everything (RON)
+    /// Configuration of everything (RON) [default: with --resume, the one that the run was begun with]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Time for all stages together, such as 90s, 45m or 2h [default: the configuration's]
@@ -189,7 +190,8 @@ pub struct TrainArguments {
     /// Run this stage only
     #[arg(long, value_enum)]
     pub stage: Option<StageArgument>,
-    /// Continue the run that was begun in WORLD.run
+    /// Continue the run that was begun in WORLD.run, with its configuration and budget unless others are given; model sizes,
+    /// batches and the seed cannot change on the way
     #[arg(long)]
     pub resume: bool,
 }
@@ -367,6 +369,24 @@ mod tests {
                 command.get_name()
             );
         }
+    }
+
+    #[test]
+    fn stages_are_known_by_the_names_that_messages_call_them() {
+        for stage in trainer::Stage::ALL {
+            let line = ["djinn", "train", "d", "--out", "w", "--stage", stage.name()];
+            Arguments::try_parse_from(line).unwrap();
+        }
+        let line = [
+            "djinn",
+            "train",
+            "d",
+            "--out",
+            "w",
+            "--stage",
+            "latent-actions",
+        ];
+        Arguments::try_parse_from(line).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Ctrl-C: the first one asks long work to stop and keep everything, the second one ends the program.
 
+use crate::output::complain;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
         if shared.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("stopping; everything is kept (again to stop at once)");
+        complain("stopping; everything is kept (again to stop at once)");
     })
     .context("cannot listen to Ctrl-C")?;
     Ok(flag)

@@ -1,7 +1,7 @@
 //! The `djinn` program: arguments, messages and exit codes. All else is in the libraries.
 //!
 //! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or damaged, or a
-//! session did not verify; 130 interrupted twice, or an ingest that was interrupted once.
+//! session did not verify; 130 interrupted: ingest and training before they were finished, anything when interrupted twice.
 
 use anyhow::Result;
 use clap::Parser;
@@ -16,7 +16,7 @@ mod output;
 mod progress;
 
 use arguments::{Arguments, Command, Common, PlayArguments};
-use output::Output;
+use output::{Output, complain};
 
 fn main() -> ExitCode {
     // SAFETY: nothing has started a thread yet.
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("djinn: {}", whole_story(&error));
+            complain(format!("djinn: {}", whole_story(&error)));
             ExitCode::FAILURE
         }
     }
@@ -82,6 +82,8 @@ fn log_to_standard_error(common: &Common) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
+        // Otherwise it panics where nobody reads standard error.
+        .log_internal_errors(false)
         .with_target(false)
         .init();
 }

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
-use std::fmt::Write;
+use std::io::Write as _;
 
 use crate::arguments::Common;
 
@@ -25,14 +25,15 @@ impl Output {
     /// Tells a person something by the way; silent for programs and when told to be quiet.
     pub fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet && !self.json {
-            println!("{text}");
+            // Whether anyone still listens (`| head`, a full disk behind `>`) decides nothing about the work.
+            let _ = print(text);
         }
     }
 
     /// Tells something that must not get lost: by the way to a person, and on standard error where results alone are wanted.
     pub fn tell(&self, text: impl std::fmt::Display) {
         if self.quiet || self.json {
-            eprintln!("{text}");
+            complain(text);
         } else {
             self.say(text);
         }
@@ -41,16 +42,16 @@ impl Output {
     /// A result: text for people, or one JSON object for programs.
     ///
     /// # Errors
-    /// When the result cannot be written as JSON.
+    /// When the result cannot be written as JSON, or standard output cannot be written to. That nobody reads it is no error.
     pub fn result(
         &self,
         value: &impl Serialize,
         text: impl std::fmt::Display,
     ) -> anyhow::Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(value)?);
+            print(serde_json::to_string_pretty(value)?)?;
         } else {
-            println!("{text}");
+            print(text)?;
         }
         Ok(())
     }
@@ -74,14 +75,30 @@ impl Output {
         }
         // The templates are constants; if one were wrong, the default style would do.
         if let Ok(style) = ProgressStyle::with_template(template) {
-            let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
-                // A text that cannot be written leaves its place on the bar empty.
-                let _ = write!(text, "{:.1}/s", state.per_sec());
-            });
+            let style = style.with_key(
+                "rate",
+                |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+                    // A text that cannot be written leaves its place on the bar empty.
+                    let _ = write!(text, "{:.1}/s", state.per_sec());
+                },
+            );
             bar.set_style(style.progress_chars("=> "));
         }
         bar
     }
+}
+
+/// Writes a line to standard output; where its reader has gone away, nobody misses it.
+fn print(text: impl std::fmt::Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Writes a line to standard error, as far as anyone listens.
+pub fn complain(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Seconds as a person reads them.

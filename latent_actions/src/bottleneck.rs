@@ -22,6 +22,15 @@ pub trait Bottleneck: Send + Sync {
     /// # Errors
     /// When shapes do not fit.
     fn pass(&self, actions: &Tensor, random: &mut ChaCha8Rng) -> Result<Passed>;
+
+    /// Gives codes that `usage` (a count for each) shows as dead a new life near the descriptions `[.., A]` of a batch; returns how
+    /// many. Bottlenecks without codes of their own do nothing.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn revive(&self, _usage: &[u64], _actions: &Tensor, _seed: u64) -> Result<usize> {
+        Ok(0)
+    }
 }
 
 /// Builds the bottleneck, and the codebook `[K, A]` that it shares with the model.
@@ -81,5 +90,9 @@ impl Bottleneck for Quantized {
             actions: quantized.vectors,
             auxiliary_loss: quantized.auxiliary_loss,
         })
+    }
+
+    fn revive(&self, usage: &[u64], actions: &Tensor, seed: u64) -> Result<usize> {
+        self.quantizer.revive(usage, actions, seed)
     }
 }

@@ -4,7 +4,10 @@ use crate::LatentActionConfig;
 use crate::bottleneck::{self, Bottleneck, Passed, normalise};
 use candle_core::{D, DType, Tensor};
 use candle_nn::{Init, VarBuilder};
-use nn::{Error, Result, SpaceTimeTransformer, linear_weight, ops, patches_of, pictures_of};
+use nn::{
+    ActionCode, Error, Result, SpaceTimeTransformer, Transitions, linear_weight, ops, patches_of,
+    pictures_of,
+};
 use rand_chacha::ChaCha8Rng;
 
 /// Weight of the absolute error beside the squared error in the loss.
@@ -181,6 +184,20 @@ impl LatentActionModel {
         Ok(self.codebook.slice_set(&centres.contiguous()?, 0, 0)?)
     }
 
+    /// Gives codes of a quantized bottleneck that `usage` (a count for each) shows as dead a new life near `descriptions` `[.., A]`;
+    /// returns how many. Clustered codes cannot die while training and stay as they are.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn revive_dead_codes(
+        &self,
+        usage: &[u64],
+        descriptions: &Tensor,
+        seed: u64,
+    ) -> Result<usize> {
+        self.bottleneck.revive(usage, descriptions, seed)
+    }
+
     /// Whether there are codes yet.
     ///
     /// # Errors
@@ -195,6 +212,22 @@ impl LatentActionModel {
     /// When the frames are of another size or fewer than two.
     pub fn codes(&self, frames: &Tensor) -> Result<Tensor> {
         self.nearest(&self.describe(frames)?)
+    }
+
+    /// The codes of the changes of one clip `[1, T, H, W, 3]`; a single frame has none.
+    ///
+    /// # Errors
+    /// When the frames are of another size or of several clips.
+    pub fn transitions(&self, clip: &Tensor) -> Result<Transitions<ActionCode>> {
+        let (clips, frames) = (clip.dim(0)?, clip.dim(1)?);
+        let codes = match frames {
+            0 | 1 => Vec::new(),
+            _ => self.codes(clip)?.flatten_all()?.to_vec1::<u32>()?,
+        };
+        let codes = codes.into_iter().map(|code| ActionCode(code as u16));
+        Transitions::new(codes.collect(), frames).ok_or_else(|| {
+            Error::Input(format!("{clips} clips of {frames} frames in place of one"))
+        })
     }
 
     /// The nearest code u32 `[..]` of descriptions `[.., A]`.

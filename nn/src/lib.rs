@@ -30,7 +30,7 @@ pub mod quantizer;
 mod random;
 pub mod transformer;
 
-pub use action::{ActionCode, Transitions};
+pub use action::{ActionCode, Transitions, change_into};
 pub use error::{Error, Result};
 pub use frame::{FrameSize, patches_of, patches_of_picture, picture_of_patches, pictures_of};
 pub use optimizer::{

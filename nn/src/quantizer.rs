@@ -389,6 +389,25 @@ mod tests {
     }
 
     #[test]
+    fn every_vq_token_is_its_own() -> Result<()> {
+        let config = QuantizerConfig::Vq {
+            codes: 32,
+            width: 4,
+        };
+        let quantizer = config.build(Parameters::seeded(1, &Device::Cpu).builder())?;
+        let all = Tensor::arange(0u32, 32, &Device::Cpu)?;
+        let vectors = quantizer.vectors(&all)?;
+        assert_eq!(
+            quantizer.quantize(&vectors)?.tokens.to_vec1::<u32>()?,
+            all.to_vec1::<u32>()?
+        );
+        // Near a code is still that code; the other codes are further away than this.
+        let near = quantizer.quantize(&(vectors + 0.01)?)?;
+        assert_eq!(near.tokens.to_vec1::<u32>()?, all.to_vec1::<u32>()?);
+        Ok(())
+    }
+
+    #[test]
     fn gradients_pass_straight_through() -> Result<()> {
         let [fsq, vq] = configs();
         let var = Var::from_tensor(&(latents(50) * 0.2)?)?;

@@ -103,6 +103,16 @@ fn a_session_holds_all_that_was_played() {
         assert_eq!((line.frame, line.device.as_str()), (step.number, "random"));
         assert_eq!(session.tokens(index).unwrap(), step.tokens);
     }
+    // The prompt's one frame is frame 0, and the first code leads from it to frame 1.
+    let codes = session.codes();
+    assert_eq!(codes.frames(), 21);
+    for (index, step) in steps.iter().enumerate() {
+        assert_eq!(codes.after(index), Some(Some(step.code)));
+        assert_eq!(
+            codes.into_frame(step.number as usize),
+            Some(Some(step.code))
+        );
+    }
     assert!(
         session
             .lines

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use dynamics::{Dynamics, DynamicsConfig};
 use latent_actions::{LatentActionConfig, LatentActionModel};
 use nn::profile::{Timed, profiled};
-use nn::{AdamW, FrameSize, Parameters, count, generator, gradients};
+use nn::{ActionCode, AdamW, FrameSize, Parameters, Transitions, count, generator, gradients};
 use rand::Rng;
 use serde::Serialize;
 use tokenizer::{Tokenizer, TokenizerConfig};
@@ -180,7 +180,15 @@ fn noise_clips(stage: &DynamicsStage) -> Result<PreparedClips> {
     let latents = (batch, changes, tokens, model.latent_width);
     Ok(PreparedClips {
         tokens: draw(batch * stage.clip_frames * tokens, model.vocabulary),
-        codes: draw(batch * changes, model.codes),
+        codes: draw(batch * changes, model.codes)
+            .chunks_exact(changes)
+            .filter_map(|codes| {
+                Transitions::new(
+                    codes.iter().map(|&code| ActionCode(code as u16)).collect(),
+                    stage.clip_frames,
+                )
+            })
+            .collect(),
         forecast: noise(batch, changes, model.frame)?,
         latents: Tensor::zeros(latents, DType::F32, &Device::Cpu)?,
     })

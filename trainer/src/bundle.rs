@@ -51,7 +51,10 @@ impl Blueprint {
             author: details.author.clone(),
             licence: details.licence.clone(),
             training_video: Provenance {
-                source: details.source.clone(),
+                source: match details.source.as_str() {
+                    "" => sources(dataset),
+                    source => source.to_owned(),
+                },
                 licence: details.source_licence.clone(),
             },
             frame: size,
@@ -91,6 +94,33 @@ impl Blueprint {
             ..self.contents.clone()
         }
     }
+}
+
+/// What a dataset was made of, in one line: the files' names and how many frames were taken of each.
+fn sources(dataset: &Dataset) -> String {
+    const NAMED: usize = 6;
+    let sources = &dataset.manifest().sources;
+    let named: Vec<String> = sources
+        .iter()
+        .take(NAMED)
+        .map(|source| {
+            let path = Path::new(&source.path);
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            let name = name.to_string_lossy().replace(char::is_control, "?");
+            let name: String = name.chars().take(100).collect();
+            format!("{name} ({} frames)", source.frames)
+        })
+        .collect();
+    let rest = match sources.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    let frames: u64 = sources.iter().map(|source| source.frames).sum();
+    format!(
+        "{}{rest}: {frames} frames at {} frames/s",
+        named.join(", "),
+        dataset.frames_per_second()
+    )
 }
 
 /// Starting frames from held-out video, from different episodes as far as there are any. Not an episode's first frames: those are often

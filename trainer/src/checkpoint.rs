@@ -12,10 +12,11 @@ use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::Recipe;
 use crate::{Error, Result, Stage, files};
 
 /// Version of the format that this program writes and reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Name of the metadata entry.
 const METADATA: &str = "djinn";
 
@@ -26,11 +27,14 @@ pub(crate) struct Position {
     pub version: u32,
     pub stage: Stage,
     /// What the stage trains, on what; a checkpoint only continues under the same.
-    pub recipe: String,
+    pub recipe: Recipe,
     /// Steps taken, in all attempts.
     pub step: u64,
     /// Seconds spent, in all attempts.
     pub seconds: f64,
+    /// Those of them that went into evaluations, and into the last one.
+    pub evaluation_seconds: f64,
+    pub last_evaluation_seconds: f64,
     pub finished: bool,
     /// Attempt at this stage, from 0, and the step and progress at which it began.
     pub attempt: u32,
@@ -51,13 +55,15 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    pub fn start(stage: Stage, recipe: String) -> Self {
+    pub fn start(stage: Stage, recipe: Recipe) -> Self {
         Self {
             version: VERSION,
             stage,
             recipe,
             step: 0,
             seconds: 0.0,
+            evaluation_seconds: 0.0,
+            last_evaluation_seconds: 0.0,
             finished: false,
             attempt: 0,
             attempt_step: 0,
@@ -203,7 +209,10 @@ mod tests {
 
     fn checkpoint() -> Checkpoint {
         let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
-        let mut position = Position::start(Stage::Tokenizer, "recipe".to_owned());
+        let mut position = Position::start(
+            Stage::Tokenizer,
+            [("seed".to_owned(), "1".to_owned())].into(),
+        );
         position.step = 17;
         position.seconds = 0.1 + 0.2;
         position.recent_losses = vec![0.1, 1.0 / 3.0];

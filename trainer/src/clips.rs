@@ -1,7 +1,7 @@
 //! Random clips of a dataset as tensors.
 
 use candle_core::{Device, Tensor};
-use nn::generator;
+use nn::{Transitions, generator};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -146,14 +146,10 @@ pub(crate) fn push_unit(values: &mut Vec<f32>, bytes: &[u8]) {
     values.extend(bytes.iter().map(|&byte| f32::from(byte) * (1.0 / 255.0)));
 }
 
-/// The true actions of a clip's changes (`T - 1`), where all are known.
-pub(crate) fn true_actions(dataset: &Dataset, clip: &Clip) -> Option<Vec<u32>> {
+/// The true actions of a clip, where the dataset has any.
+pub(crate) fn true_actions(dataset: &Dataset, clip: &Clip) -> Option<Transitions<Option<u16>>> {
     let actions = dataset.true_actions(&clip.episode)?;
-    let actions = actions.get(clip.start..clip.start + clip.length - 1)?;
-    let known = actions
-        .iter()
-        .all(|&action| action != crate::dataset::UNKNOWN_ACTION);
-    known.then(|| actions.iter().map(|&action| u32::from(action)).collect())
+    actions.part(clip.start..clip.start + clip.length)
 }
 
 #[cfg(test)]

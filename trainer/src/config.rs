@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dynamics::{DynamicsConfig, SamplerConfig, Strength};
 use latent_actions::LatentActionConfig;
-use nn::AdamWConfig;
+use nn::{AdamWConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
 
@@ -28,8 +28,10 @@ pub struct TrainConfig {
     /// Seed of weights, clips and noise.
     pub seed: u64,
     /// Minutes for all that is to be done; stages without a budget of their own share them: latent actions 17%, tokenizer
-    /// 30%, preparation 10%, dynamics what is left but 4%, which the final evaluation takes.
+    /// 30%, preparation 10%, dynamics what is left but 4% (more in a run of minutes), which the final evaluation takes.
     pub budget_minutes: f64,
+    /// Precision of matrix products; weights, sums and the optimizer are f32 in any case.
+    pub precision: Precision,
     /// Settings of the optimizer in every stage.
     pub optimizer: OptimizerConfig,
     /// Seconds between checkpoints.
@@ -55,6 +57,7 @@ impl Default for TrainConfig {
         Self {
             seed: 1,
             budget_minutes: 60.0,
+            precision: Precision::Bf16,
             optimizer: OptimizerConfig::default(),
             checkpoint_seconds: 120.0,
             log_steps: 10,
@@ -292,7 +295,7 @@ pub struct WorldDetails {
     pub author: String,
     /// Licence of the bundle.
     pub licence: String,
-    /// What the training video shows, who recorded it, how and how much of it.
+    /// What the training video shows, who recorded it, how and how much of it; the names of the dataset's files if empty.
     pub source: String,
     /// Under which licence or right the video was used.
     pub source_licence: String,
@@ -314,7 +317,7 @@ impl Default for WorldDetails {
             name: String::new(),
             author: "unknown".to_owned(),
             licence: "unknown".to_owned(),
-            source: "not described".to_owned(),
+            source: String::new(),
             source_licence: "unknown".to_owned(),
             sampler: SamplerConfig::default(),
             strength: Strength::Wish(4.0),

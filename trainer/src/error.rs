@@ -35,6 +35,16 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
+    /// A checkpoint was made with other sizes, or of other video.
+    #[error("{}: {stage} was begun under another configuration or with other data ({differences}); restore that, or remove this file to train {stage} anew", path.display())]
+    AnotherRecipe {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its stage.
+        stage: Stage,
+        /// What differs, as `field: before -> now`.
+        differences: String,
+    },
     /// Something is in the way of a new run.
     #[error("{} is there already: continue that run with --resume, or choose another --out, or remove it", .0.display())]
     AlreadyThere(PathBuf),
@@ -49,9 +59,9 @@ pub enum Error {
     /// There is not enough video.
     #[error("{0}")]
     TooLittleVideo(String),
-    /// The loss kept exploding.
+    /// The loss or its gradient kept exploding.
     #[error(
-        "{stage}: the loss exploded again at step {step} after {rollbacks} returns to a checkpoint; lower {stage}.learning_rate ({learning_rate}) in the configuration"
+        "{stage}: the loss or its gradient exploded again at step {step} after {rollbacks} returns to a checkpoint; lower {stage}.learning_rate ({learning_rate}) in the configuration"
     )]
     Diverged {
         /// The stage.

@@ -14,8 +14,12 @@ use crate::evaluate::rollouts::{Continuation, follow};
 use crate::evaluate::stored::StoredWeights;
 use crate::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use crate::measure::median;
-use crate::observer::{Figures, TrainEvent, TrainObserver};
-use crate::report::{play_gif, write_report};
+use crate::metrics;
+use crate::observer::{TrainEvent, TrainObserver};
+use crate::report::{self, play_gif};
+use crate::report::{BRIEF, FULL, REPORT_FILE, of_world};
+use crate::session::part_of;
+use crate::stages::dynamics::Played;
 use crate::{Error, Result};
 
 /// Clips that a milestone's world is played on, the frames that start it, and the frames it makes of each.
@@ -32,18 +36,24 @@ pub(crate) struct Milestone<'a> {
 }
 
 impl<'a> Milestone<'a> {
-    pub fn new(blueprint: &'a Blueprint, dataset: &'a Dataset, out: &Path) -> Result<Self> {
+    /// `thoroughness` is the share of the usual clips that the world is played on.
+    pub fn new(
+        blueprint: &'a Blueprint,
+        dataset: &'a Dataset,
+        out: &Path,
+        thoroughness: f64,
+    ) -> Result<Self> {
         let sampler = ClipSampler::held_out(dataset, PROMPT + AHEAD)?;
         Ok(Self {
             blueprint,
             dataset,
             out: out.to_owned(),
-            clips: sampler.fixed(CLIPS),
+            clips: sampler.fixed(part_of(CLIPS, thoroughness, 4)),
         })
     }
 
     /// Saves the world that these weights make, and measures how well it follows inferred codes and random ones.
-    pub fn play_test(&self, dynamics: &Parameters) -> Result<(Figures, String)> {
+    pub fn play_test(&self, dynamics: &Parameters) -> Result<Played> {
         let contents = self.blueprint.with_dynamics(dynamics.tensors());
         let world = Arc::new(worlds::save(&contents, WeightFormat::F16, &self.out)?);
         let at = |continuation, frame: usize| -> Result<f64> {
@@ -64,28 +74,39 @@ impl<'a> Milestone<'a> {
             "frame 4 of rollouts: {inferred:.2} dB with inferred codes, {random:.2} with random ones (gap {:.2}), {copy:.2} by copying",
             inferred - random
         );
-        Ok((
-            figures.map(|(name, value)| (name.to_owned(), value)).into(),
+        Ok(Played {
+            figures: figures.map(|(name, value)| (name.to_owned(), value)).into(),
             text,
-        ))
+            pictures: of_world(&world, self.dataset, BRIEF)?,
+        })
     }
 }
 
-/// Frames of the moving picture in a bundle's README.
+/// Frames of the moving picture in a bundle's README, of a long run and of the shortest.
 const GIF_FRAMES: usize = 90;
+const FEWEST_GIF_FRAMES: usize = 30;
+/// A run of this many minutes ends with all that there is to be seen; after a shorter one, less has to do.
+const FULL_MINUTES: f64 = 20.0;
 /// Its name.
 const GIF: &str = "play.gif";
 
-/// Measures the finished world, writes its bundle and its report, and gives the report's path; `None` when it was asked to
+/// What a run ends in.
+pub(crate) struct Finished {
+    pub report: PathBuf,
+    /// What looks wrong with the world, in plain words.
+    pub warnings: Vec<String>,
+}
+
+/// Measures the finished world, writes its bundle and its report; `None` when it was asked to
 /// stop first (the bundle then holds the world already, without figures).
 pub(crate) fn finish(
     mut contents: BundleContents,
     dataset: &Dataset,
     (out, run): (&Path, &Path),
-    options: &EvaluateOptions,
+    (options, minutes): (&EvaluateOptions, f64),
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
-) -> Result<Option<PathBuf>> {
+) -> Result<Option<Finished>> {
     let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
     let evaluation = match evaluate(&world, dataset, options, observer, cancel) {
         Err(Error::Cancelled) => return Ok(None),
@@ -100,17 +121,22 @@ pub(crate) fn finish(
         .manifest
         .quality
         .retain(|_, value| value.is_finite());
-    let gif = play_gif(&world, &run.join(GIF), GIF_FRAMES)?;
+    let share = (minutes / FULL_MINUTES).min(1.0);
+    let frames = part_of(GIF_FRAMES, share, FEWEST_GIF_FRAMES);
+    let gif = play_gif(&world, &run.join(GIF), frames)?;
     contents.files.insert(GIF.to_owned(), gif);
-    contents.readme = readme(&contents, &evaluation);
+    let warnings = metrics::warnings(&metrics::read(run)?);
+    let drift_frames = (options.drift_rollouts > 0).then_some(options.drift_frames);
+    contents.readme = readme(&contents, &evaluation, drift_frames, &warnings);
     contents.readme += &format!("\n{}\n", weights.to_text());
     let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
-    let report = run.join("report.html");
-    match write_report(
+    let report = run.join(REPORT_FILE);
+    let scale = if share < 1.0 { BRIEF } else { FULL };
+    match report::write(
         &report,
         (&world, dataset),
         &evaluation,
-        Some(run),
+        (Some(run), scale),
         observer,
         cancel,
     ) {
@@ -118,12 +144,27 @@ pub(crate) fn finish(
         written => written?,
     }
     observer.observe(&TrainEvent::Note(evaluation.to_text()));
-    Ok(Some(report))
+    Ok(Some(Finished { report, warnings }))
 }
 
 /// The text for people in a bundle.
-fn readme(contents: &BundleContents, evaluation: &Evaluation) -> String {
+fn readme(
+    contents: &BundleContents,
+    evaluation: &Evaluation,
+    drift_frames: Option<usize>,
+    warnings: &[String],
+) -> String {
     let manifest = &contents.manifest;
+    let list: String = warnings.iter().map(|text| format!("- {text}\n")).collect();
+    let warnings = match warnings {
+        [] => String::new(),
+        _ => format!("## Warnings\n\n{list}\n"),
+    };
+    let drift = drift_frames.map_or(String::new(), |frames| {
+        format!(
+            " Drift is the distance of rollouts of {frames} frames under a random player from real frames, as squared Fréchet distance of picture statistics, in units of the same distance of equally much real video."
+        )
+    });
     let actions: String = manifest
         .actions
         .iter()
@@ -137,7 +178,7 @@ fn readme(contents: &BundleContents, evaluation: &Evaluation) -> String {
         })
         .collect();
     format!(
-        "# {name}\n\nA world that Djinn learned from video. Play it with `djinn play {name_quoted}` or `djinn play FOLDER`.\n\n![{name} played by dice]({GIF})\n\n- Trained on: {source} (licence: {source_licence})\n- Author: {author}; licence: {licence}\n- {size} pixels, {fps} frames/s, {codes} latent actions\n\nThe actions were found in the video without labels; their names say how they move the view. Keys are wishes: the world decides what comes of them.\n\n| code | name | keys |\n|---|---|---|\n{actions}\n## Measured\n\n{table}\nPSNRs of rollouts are medians over {clips} clips. Drift is the distance of 1,000-frame rollouts under a random player from real frames, as squared Fréchet distance of picture statistics, in units of the same distance of equally much real video.\n",
+        "# {name}\n\nA world that Djinn learned from video. Play it with `djinn play {name_quoted}` or `djinn play FOLDER`.\n\n![{name} played by dice]({GIF})\n\n- Trained on: {source} (licence: {source_licence})\n- Author: {author}; licence: {licence}\n- {size} pixels, {fps} frames/s, {codes} latent actions\n\n{warnings}The actions were found in the video without labels; their names say how they move the view. Keys are wishes: the world decides what comes of them.\n\n| code | name | keys |\n|---|---|---|\n{actions}\n## Measured\n\n{table}\nPSNRs of rollouts are medians over {clips} clips.{drift}\n",
         name = manifest.name,
         name_quoted = match manifest.name.contains(' ') {
             true => format!("\"{}\"", manifest.name),

@@ -10,11 +10,11 @@
 //!
 //! [`train`] writes the finished bundle to `OUT` and everything else to `OUT.run` beside it:
 //!
-//! - `train.ron`: the configuration with every field set;
+//! - `train.ron`: the configuration with every field set, which `--resume` goes by unless told otherwise;
 //! - `STAGE.checkpoint.safetensors`: from which `--resume` continues exactly where the stage stopped;
-//! - `metrics.jsonl` and `events/`: figures of every logged step and every evaluation, the latter for TensorBoard;
+//! - `metrics.jsonl` and `events/STAGE/`: figures of every logged step and every evaluation, the latter for TensorBoard;
 //! - `prepared/`: every frame's tokens and forecast, which the dynamics trains on;
-//! - `report.html`: curves and pictures.
+//! - `report.html`: curves and pictures, written anew after every evaluation; `pictures/` holds what it shows of each stage.
 //!
 //! While the dynamics trains, `OUT` already holds the world as it was at the last evaluation.
 //!
@@ -39,7 +39,9 @@ mod metrics;
 mod observer;
 mod prepare;
 mod prepared;
+mod recipe;
 mod report;
+mod resume;
 mod schedule;
 mod session;
 mod stage;

@@ -1,10 +1,13 @@
 //! Figures of models on fixed clips, shared by evaluation while training and by `djinn eval`.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
 use latent_actions::LatentActionModel;
 use nn::quality::{normalised_mutual_information, psnr, ssim};
 use nn::{FrameSize, generator};
 use rand::Rng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use tokenizer::Tokenizer;
 
@@ -80,10 +83,82 @@ pub(crate) fn tokenizer_quality(
     })
 }
 
+/// How much codes tell about true actions, over the changes of which these are known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Agreement {
+    /// Normalised mutual information.
+    pub nmi: f64,
+    /// The same with the true actions shuffled: what so many changes give by chance alone.
+    pub chance: f64,
+    /// Changes, each counted once however many clips show it.
+    pub changes: usize,
+}
+
+/// Fewer known changes than this say nothing.
+const FEWEST_CHANGES: usize = 50;
+/// Shuffles whose mean is the level of chance.
+const SHUFFLES: usize = 20;
+
+impl Agreement {
+    /// Of pairs of a code and a true action.
+    fn of(pairs: &[(u32, u32)]) -> Self {
+        let (codes, mut truth): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+        let nmi = normalised_mutual_information(&codes, &truth);
+        let mut random = generator(0x7a6d, 2);
+        let shuffled: Vec<f64> = (0..SHUFFLES)
+            .map(|_| {
+                truth.shuffle(&mut random);
+                normalised_mutual_information(&codes, &truth)
+            })
+            .collect();
+        Self {
+            nmi,
+            chance: mean(&shuffled),
+            changes: pairs.len(),
+        }
+    }
+
+    /// For people.
+    pub fn to_text(self) -> String {
+        let Self {
+            nmi,
+            chance,
+            changes,
+        } = self;
+        match changes {
+            0 => "of no held-out change is the true action known".to_owned(),
+            1..FEWEST_CHANGES => {
+                format!("{nmi:.3} over {changes} changes, too few to mean anything")
+            }
+            _ => format!("{nmi:.3} over {changes} changes ({chance:.3} by chance)"),
+        }
+    }
+}
+
+/// Compares the codes of clips, `[B, T - 2]` from change 1 on, with true actions.
+fn agreement(dataset: &Dataset, clips: &[Clip], codes: &Tensor) -> Result<Option<Agreement>> {
+    let mut pairs = BTreeMap::new();
+    let mut any = false;
+    for (clip, codes) in clips.iter().zip(codes.to_vec2::<u32>()?) {
+        let Some(truth) = true_actions(dataset, clip) else {
+            continue;
+        };
+        any = true;
+        for (change, code) in (1..).zip(codes) {
+            if let Some(Some(action)) = truth.after(change) {
+                let place = clip.episode.start + clip.start + change;
+                pairs.insert((clip.episode.shard, place), (code, u32::from(action)));
+            }
+        }
+    }
+    let pairs: Vec<(u32, u32)> = pairs.into_values().collect();
+    Ok(any.then(|| Agreement::of(&pairs)))
+}
+
 /// What a latent action model has found out about held-out changes. PSNRs are of the next frame, means over changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LatentActionQuality {
-    /// With the frame's own code, and with a random one.
+    /// With the frame's own code, and with a random one of those in use.
     pub psnr: f64,
     pub psnr_random: f64,
     /// With the description before clustering: its own, and another change's.
@@ -93,8 +168,8 @@ pub(crate) struct LatentActionQuality {
     pub psnr_copy: f64,
     /// Four frames on, the predictor fed back into itself: own codes minus random ones.
     pub gap4: Option<f64>,
-    /// Of code and true action, where all true actions are known.
-    pub nmi: Option<f64>,
+    /// Of code and true action, where the dataset has true actions.
+    pub agreement: Option<Agreement>,
     /// How often each code occurs.
     pub usage: Vec<u64>,
 }
@@ -109,7 +184,24 @@ impl LatentActionQuality {
     }
 
     pub fn codes_used(&self) -> usize {
-        self.usage.iter().filter(|&&count| count > 0).count()
+        self.codes_in_use().len()
+    }
+
+    /// The codes that occur.
+    fn codes_in_use(&self) -> Vec<u32> {
+        let codes = 0..self.usage.len();
+        codes
+            .filter(|&code| self.usage[code] > 0)
+            .map(|code| code as u32)
+            .collect()
+    }
+
+    /// The gap four frames on, or why there is none.
+    pub fn gap4_text(&self) -> String {
+        match self.gap4 {
+            Some(gap) => format!("{gap:.2} dB"),
+            None => format!("not measured, as no held-out episode has {LATENT_ACTION_CLIP} frames"),
+        }
     }
 
     /// Share of the most frequent code.
@@ -168,13 +260,8 @@ pub(crate) fn latent_action_quality(
     }
     let codes = model.nearest(&descriptions)?;
     let flat = codes.flatten_all()?.to_vec1::<u32>()?;
-    let known = clips.iter().map(|clip| true_actions(dataset, clip));
-    let truth: Option<Vec<u32>> = known
-        .map(|actions| Some(actions?[1..].to_vec()))
-        .collect::<Option<Vec<_>>>()
-        .map(|actions| actions.concat());
     let mut quality = LatentActionQuality {
-        nmi: truth.map(|truth| normalised_mutual_information(&flat, &truth)),
+        agreement: agreement(dataset, clips, &codes)?,
         usage: vec![0; model.config().codes],
         ..LatentActionQuality::default()
     };
@@ -190,7 +277,14 @@ pub(crate) fn latent_action_quality(
         &mut quality,
     )?;
     if length >= LATENT_ACTION_CLIP {
-        quality.gap4 = Some(fed_back_gap(model, dataset, clips, &codes, size)?);
+        let in_use = quality.codes_in_use();
+        quality.gap4 = Some(fed_back_gap(
+            model,
+            dataset,
+            clips,
+            (&codes, &in_use),
+            size,
+        )?);
     }
     Ok(quality)
 }
@@ -227,7 +321,7 @@ fn next_frame_quality(
     };
     let own = model.vectors(&model.nearest(&described)?)?;
     let mut random = generator(0x7a6d, 0);
-    let random_codes = random_codes(rows, model.config().codes, &mut random)?;
+    let random_codes = random_codes(rows, &quality.codes_in_use(), &mut random)?;
     let random_codes = model.vectors(&random_codes.reshape((rows, 1))?)?;
     let mut sums: [Vec<f64>; 5] = Default::default();
     for (number, part) in clips.chunks(CHUNK / 2).enumerate() {
@@ -258,10 +352,11 @@ fn next_frame_quality(
     Ok(())
 }
 
-/// Random codes u32 `[count]`.
-fn random_codes(count: usize, codes: usize, random: &mut ChaCha8Rng) -> Result<Tensor> {
+/// Random codes u32 `[count]` of those `in_use`. A code that never occurs means nothing to the predictor: to guess badly with it would
+/// pass for control.
+fn random_codes(count: usize, in_use: &[u32], random: &mut ChaCha8Rng) -> Result<Tensor> {
     let codes: Vec<u32> = (0..count)
-        .map(|_| random.random_range(0..codes as u32))
+        .map(|_| in_use[random.random_range(0..in_use.len())])
         .collect();
     Ok(Tensor::from_vec(codes, count, &Device::Cpu)?)
 }
@@ -272,7 +367,7 @@ fn fed_back_gap(
     model: &LatentActionModel,
     dataset: &Dataset,
     clips: &[Clip],
-    codes: &Tensor,
+    (codes, in_use): (&Tensor, &[u32]),
     size: FrameSize,
 ) -> Result<f64> {
     const AHEAD: usize = 4;
@@ -291,7 +386,7 @@ fn fed_back_gap(
                 .narrow(1, step, 1)?
                 .flatten_all()?;
             inferred = model.forecast(&inferred, &codes)?;
-            let codes = random_codes(part.len(), model.config().codes, &mut random)?;
+            let codes = random_codes(part.len(), in_use, &mut random)?;
             chance = model.forecast(&chance, &codes)?;
         }
         own.extend(frame_psnrs(&inferred, &truth, size)?);
@@ -310,6 +405,32 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!((median(&[]), mean(&[])), (0.0, 0.0));
         assert_eq!(mean(&[1.0, 2.0]), 1.5);
+    }
+
+    #[test]
+    fn agreement_is_told_beside_chance() {
+        let same: Vec<(u32, u32)> = (0..300).map(|i| (i % 3, (i + 1) % 3)).collect();
+        let found = Agreement::of(&same);
+        assert!((found.nmi - 1.0).abs() < 1e-9 && found.changes == 300);
+        assert!(found.chance > 0.0 && found.chance < 0.05, "{found:?}");
+        assert!(found.to_text().contains("300 changes"));
+        // So few agree by chance alone, and the text says that they mean nothing.
+        let few = Agreement::of(&[(0, 1), (1, 0), (2, 2)]);
+        assert!(few.chance > 0.5 && few.to_text().contains("too few"));
+        assert!(Agreement::of(&[]).to_text().contains("no held-out change"));
+    }
+
+    #[test]
+    fn random_codes_are_drawn_from_those_in_use() {
+        let quality = LatentActionQuality {
+            usage: vec![0, 5, 0, 2],
+            ..LatentActionQuality::default()
+        };
+        let drawn = random_codes(100, &quality.codes_in_use(), &mut generator(1, 0)).unwrap();
+        let drawn = drawn.to_vec1::<u32>().unwrap();
+        assert!(drawn.contains(&1) && drawn.contains(&3));
+        assert!(drawn.iter().all(|code| [1, 3].contains(code)));
+        assert!(quality.gap4_text().contains("not measured"));
     }
 
     #[test]

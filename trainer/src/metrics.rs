@@ -26,6 +26,9 @@ pub struct MetricsLine {
     pub held_out: bool,
     /// Figures by name: `loss`, `learning_rate`, `gradient_norm` and the stage's own.
     pub figures: Figures,
+    /// What looked wrong in this evaluation, in plain words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Appends to `metrics.jsonl` and to TensorBoard event files.
@@ -53,7 +56,7 @@ impl Metrics {
         Ok(Self {
             file: file.map_err(Error::io(&path))?,
             path,
-            events: EventWriter::create(&run.join("events"), stage.name(), step)?,
+            events: EventWriter::create(&run.join("events").join(stage.name()), step)?,
         })
     }
 
@@ -94,6 +97,20 @@ pub(crate) fn read(run: &Path) -> Result<Vec<MetricsLine>> {
     }
 }
 
+/// What the last evaluation of each stage found wrong, with the stage's name before it.
+pub(crate) fn warnings(lines: &[MetricsLine]) -> Vec<String> {
+    let of_stage = |stage: Stage| {
+        let last = lines
+            .iter()
+            .rfind(|line| line.stage == stage && line.held_out);
+        let warnings = last.map_or(&[][..], |line| &line.warnings);
+        warnings
+            .iter()
+            .map(move |warning| format!("{stage}: {warning}"))
+    };
+    Stage::ALL.into_iter().flat_map(of_stage).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +122,33 @@ mod tests {
             seconds: 1.5,
             held_out: false,
             figures: [("loss".to_owned(), 0.25)].into(),
+            warnings: Vec::new(),
         }
+    }
+
+    #[test]
+    fn the_last_evaluation_of_each_stage_decides_what_is_warned_of() {
+        let warned = |stage, step, held_out, warning: &str| MetricsLine {
+            held_out,
+            warnings: (!warning.is_empty())
+                .then(|| warning.to_owned())
+                .into_iter()
+                .collect(),
+            ..line(stage, step)
+        };
+        let lines = [
+            warned(Stage::Tokenizer, 10, true, "blurred"),
+            warned(Stage::LatentActions, 10, true, "asleep"),
+            warned(Stage::LatentActions, 20, true, "collapsed"),
+            warned(Stage::LatentActions, 30, false, ""),
+            warned(Stage::Tokenizer, 20, true, ""),
+        ];
+        assert_eq!(warnings(&lines), ["latent_actions: collapsed"]);
+        let text = serde_json::to_string(&lines[2]).unwrap();
+        assert_eq!(
+            serde_json::from_str::<MetricsLine>(&text).unwrap(),
+            lines[2]
+        );
     }
 
     #[test]

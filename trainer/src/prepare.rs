@@ -29,8 +29,11 @@ use crate::observer::{TrainEvent, TrainObserver};
 use crate::prepared::{IDENTITY, PreparedSet, shard_path};
 use crate::{Error, PreparationConfig, Result, files};
 
-/// Frames after which a shard is closed; no episode is cut.
-const SHARD_FRAMES: usize = 4096;
+/// Frames after which a shard is closed, and into pieces of how many frames longer episodes are cut: so little is prepared between two
+/// looks at the clock. The change across a cut is not trained on.
+pub(crate) const SHARD_FRAMES: usize = 512;
+/// Share of the time that held-out frames may take.
+const VALIDATION_SHARE: f64 = 0.2;
 /// Keeps this use of the seed apart from others.
 const STREAM: u64 = 0x9e9a;
 
@@ -43,7 +46,7 @@ pub(crate) struct Preparation<'a> {
     /// Says which weights the tokens and forecasts come from.
     pub identity: String,
     pub seed: u64,
-    /// Seconds after which no further shard of training frames is begun.
+    /// Seconds after which no further shard is begun; there is at least one of each split.
     pub budget_seconds: f64,
     pub folder: PathBuf,
     pub cancel: &'a AtomicBool,
@@ -64,8 +67,15 @@ impl Preparation<'_> {
         let mut done = 0;
         for (split, episodes) in [(Split::Validation, validation), (Split::Train, train)] {
             for (number, shard) in shards_of(&episodes).into_iter().enumerate() {
-                let over = start.elapsed().as_secs_f64() > self.budget_seconds;
-                if split == Split::Train && number > 0 && over {
+                let share = match split {
+                    Split::Train => 1.0,
+                    Split::Validation => VALIDATION_SHARE,
+                };
+                let over = start.elapsed().as_secs_f64() > share * self.budget_seconds;
+                if split == Split::Validation && number > 0 && over {
+                    break;
+                }
+                if number > 0 && over {
                     observer.observe(&TrainEvent::Note(format!(
                         "prepared {done} of {total} frames in the time that was planned for it; the dynamics trains on these"
                     )));
@@ -96,9 +106,14 @@ impl Preparation<'_> {
         Ok(true)
     }
 
-    /// Episodes in an order of no meaning, up to so many frames.
+    /// Episodes, the long ones in pieces, in an order of no meaning, up to so many frames.
     fn episodes(&self, split: Split, most_frames: usize) -> Vec<Episode> {
-        let mut episodes = self.dataset.episodes(split).to_vec();
+        let mut episodes: Vec<Episode> = self
+            .dataset
+            .episodes(split)
+            .iter()
+            .flat_map(pieces)
+            .collect();
         episodes.shuffle(&mut generator(self.seed, STREAM));
         let mut frames = 0;
         episodes.retain(|episode| {
@@ -245,6 +260,19 @@ impl Preparation<'_> {
         shard.latents.extend(latents);
         Ok(())
     }
+}
+
+/// An episode in pieces of at most [`SHARD_FRAMES`] frames, all of about the same length.
+fn pieces(episode: &Episode) -> Vec<Episode> {
+    let count = episode.length.div_ceil(SHARD_FRAMES).max(1);
+    let end = |piece: usize| episode.length * piece / count;
+    (0..count)
+        .map(|piece| Episode {
+            start: episode.start + end(piece),
+            length: end(piece + 1) - end(piece),
+            ..*episode
+        })
+        .collect()
 }
 
 /// Groups episodes into shards.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use memmap2::Mmap;
-use nn::{FrameSize, generator};
+use nn::{ActionCode, FrameSize, Transitions, generator};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, SafeTensors};
@@ -63,8 +63,8 @@ struct Shard {
 pub(crate) struct PreparedClips {
     /// u32 `[B, T, N]`.
     pub tokens: Vec<u32>,
-    /// u32 `[B, T - 1]`.
-    pub codes: Vec<u32>,
+    /// Of each clip.
+    pub codes: Vec<Transitions<ActionCode>>,
     /// `[B, T - 1, H, W, 3]`.
     pub forecast: Tensor,
     /// `[B, T - 1, N, L]`.
@@ -280,7 +280,9 @@ impl PreparedSampler<'_> {
                 let at = shard.tokens + (first * tokens_per_frame + number) * 2;
                 tokens.push(u32::from(shard.u16_at(at)));
             }
-            codes.extend((first..first + length - 1).map(|frame| u32::from(shard.code(frame))));
+            codes.push(Transitions::of_frames(length, |frame| {
+                ActionCode(shard.code(first + frame))
+            }));
             let at = shard.forecast + first * frame.bytes();
             push_unit(
                 &mut pixels,

@@ -12,8 +12,9 @@ use crate::config::Pace;
 use crate::loader::{Loader, Purpose, generator_at, load};
 use crate::metrics::{Metrics, MetricsLine};
 use crate::observer::{Figures, TrainEvent, TrainObserver};
+use crate::recipe::Recipe;
 use crate::task::{Loss, Standing, Task, Verdict};
-use crate::{Budget, Error, OptimizerConfig, Result, schedule};
+use crate::{Budget, Error, OptimizerConfig, Result, report, resume, schedule};
 
 /// Losses that the running median is taken of.
 const RECENT: usize = 100;
@@ -27,10 +28,16 @@ const MOST_ROLLBACKS: u32 = 3;
 const ROLLBACK_RATE: f64 = 0.5;
 /// What a new attempt leaves of the learning rate.
 const RESTART_RATE: f64 = 0.7;
+/// Share of a stage's time so far that evaluations may have taken; the last one comes in any case.
+const EVALUATION_SHARE: f64 = 0.15;
+/// A stage this long, in seconds, is evaluated in full; a shorter one on accordingly less video.
+const FULL_EVALUATION_SECONDS: f64 = 300.0;
 
 /// What a stage trains with.
 pub(crate) struct Settings<'a> {
     pub seed: u64,
+    /// What is trained on what; a checkpoint of anything else is refused.
+    pub recipe: Recipe,
     pub pace: Pace,
     pub budget: Budget,
     pub optimizer: OptimizerConfig,
@@ -38,6 +45,19 @@ pub(crate) struct Settings<'a> {
     pub log_steps: u64,
     pub run: &'a Path,
     pub cancel: &'a AtomicBool,
+}
+
+/// Share of the usual clips that evaluations while training look at, so that these do not take longer than the training.
+pub(crate) fn thoroughness(budget: Budget) -> f64 {
+    match budget {
+        Budget::Steps(_) => 1.0,
+        Budget::Minutes(minutes) => (minutes * 60.0 / FULL_EVALUATION_SECONDS).min(1.0),
+    }
+}
+
+/// That share of `whole`, but at least `least`.
+pub(crate) fn part_of(whole: usize, share: f64, least: usize) -> usize {
+    ((whole as f64 * share) as usize).max(least).min(whole)
 }
 
 /// How a stage ended.
@@ -69,6 +89,7 @@ pub(crate) fn train_stage<T: Task>(
         step: session.position.step,
         progress: session.progress(),
     });
+    report::write_progress(settings.run, T::STAGE, None)?;
     loop {
         let first = session.position.step * settings.pace.accumulate as u64;
         let seed = session.data_seed();
@@ -82,7 +103,7 @@ pub(crate) fn train_stage<T: Task>(
                 session.save()?;
                 return Ok(Ending::Interrupted);
             }
-            Event::Exploded { loss, median } => session.roll_back(loss, median, observer)?,
+            Event::Exploded(how) => session.roll_back(&how, observer)?,
             Event::Restart => session.restart()?,
         }
     }
@@ -100,7 +121,8 @@ pub(crate) fn train_stage<T: Task>(
 enum Event {
     Done,
     Interrupted,
-    Exploded { loss: f64, median: f64 },
+    /// In which way, and at which loss.
+    Exploded(String),
     Restart,
 }
 
@@ -157,24 +179,14 @@ impl Pulse {
 impl<'a, T: Task> Session<'a, T> {
     fn open(task: &'a T, settings: &'a Settings<'a>) -> Result<Self> {
         let path = checkpoint_path(settings.run, T::STAGE);
-        let recipe = task.recipe();
         let checkpoint = Checkpoint::read(&path, T::STAGE)?;
-        if let Some(checkpoint) = &checkpoint
-            && checkpoint.position.recipe != recipe
-        {
-            return Err(Error::damaged(
-                &path,
-                "recipe",
-                format!(
-                    "it was made under another configuration or other data; restore those, or remove the file to train {} anew. Then: {}. Now: {recipe}",
-                    T::STAGE,
-                    checkpoint.position.recipe
-                ),
-            ));
+        if let Some(checkpoint) = &checkpoint {
+            let before = &checkpoint.position.recipe;
+            resume::check(&path, T::STAGE, before, &settings.recipe)?;
         }
         let position = match &checkpoint {
             Some(checkpoint) => checkpoint.position.clone(),
-            None => Position::start(T::STAGE, recipe),
+            None => Position::start(T::STAGE, settings.recipe.clone()),
         };
         let metrics = Metrics::open(settings.run, T::STAGE, position.step)?;
         let state = State::new(task, settings, &position, checkpoint.as_ref())?;
@@ -239,7 +251,8 @@ impl<'a, T: Task> Session<'a, T> {
             }
             self.count_time();
             let (places, now) = (self.settings.pace.evaluations as f64, self.progress());
-            if (now * places).floor() > (progress * places).floor() {
+            let due = (now * places).floor() > (progress * places).floor();
+            if due && (now >= 1.0 || self.can_afford_evaluation()) {
                 evaluated = Some(self.position.step);
                 if let Some(restart) = self.evaluate(now, observer)? {
                     return Ok(restart);
@@ -247,6 +260,18 @@ impl<'a, T: Task> Session<'a, T> {
             }
             if self.saved.elapsed().as_secs_f64() >= self.settings.checkpoint_seconds {
                 self.save()?;
+            }
+        }
+    }
+
+    /// Whether another evaluation like the last one leaves most of the time so far to training.
+    fn can_afford_evaluation(&self) -> bool {
+        let position = &self.position;
+        match self.settings.budget {
+            Budget::Steps(_) => true,
+            Budget::Minutes(_) => {
+                position.evaluation_seconds + position.last_evaluation_seconds
+                    <= EVALUATION_SHARE * position.seconds
             }
         }
     }
@@ -316,8 +341,15 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let median = median(&self.position.recent_losses);
         let known = self.position.recent_losses.len() >= FEWEST_RECENT;
-        if !loss.is_finite() || !sum.norm()?.is_finite() || known && loss > EXPLOSION * median {
-            return Ok(Some(Event::Exploded { loss, median }));
+        if !loss.is_finite() || known && loss > EXPLOSION * median {
+            return Ok(Some(Event::Exploded(format!(
+                "the loss exploded at step {step} ({loss:.4}, usually {median:.4})"
+            ))));
+        }
+        if !sum.norm()?.is_finite() {
+            return Ok(Some(Event::Exploded(format!(
+                "the gradient is not finite at step {step}, though the loss is ({loss:.4}, usually {median:.4})"
+            ))));
         }
         let attempt_step = step - self.position.attempt_step;
         let factor = schedule::rate_factor(
@@ -350,7 +382,7 @@ impl<'a, T: Task> Session<'a, T> {
             parts.insert("loss".to_owned(), loss);
             parts.insert("learning_rate".to_owned(), rate);
             parts.insert("gradient_norm".to_owned(), report.gradient_norm);
-            self.write_metrics(false, parts)?;
+            self.write_metrics(false, parts, Vec::new())?;
         }
         Ok(None)
     }
@@ -364,46 +396,64 @@ impl<'a, T: Task> Session<'a, T> {
         }
     }
 
-    fn write_metrics(&mut self, held_out: bool, figures: Figures) -> Result<()> {
+    fn write_metrics(
+        &mut self,
+        held_out: bool,
+        figures: Figures,
+        warnings: Vec<String>,
+    ) -> Result<()> {
         self.metrics.write(&MetricsLine {
             stage: T::STAGE,
             step: self.position.step,
             seconds: self.position.seconds,
             held_out,
             figures,
+            warnings,
         })
     }
 
-    /// Looks at held-out video with the averaged weights.
+    /// Looks at held-out video with the averaged weights, and brings the report up to date.
     fn evaluate(
         &mut self,
         progress: f64,
         observer: &mut dyn TrainObserver,
     ) -> Result<Option<Event>> {
+        self.count_time();
+        let start = Instant::now();
         let averaged = Parameters::from_tensors(self.average.tensors()?, &Device::Cpu);
         let model = self.task.build(&averaged)?;
-        let evaluated = self.task.evaluate(&model, &averaged, self.position.phase)?;
-        self.position.figures = evaluated.figures.clone();
-        self.count_time();
-        self.write_metrics(true, evaluated.figures.clone())?;
-        observer.observe(&TrainEvent::Evaluated {
-            stage: T::STAGE,
-            step: self.position.step,
-            figures: evaluated.figures.clone(),
-            text: evaluated.text,
-        });
-        for warning in evaluated.warnings {
-            observer.observe(&TrainEvent::Warning(format!("{}: {warning}", T::STAGE)));
-        }
-        self.pulse.last = Instant::now();
         let standing = Standing {
             phase: self.position.phase,
             progress,
             attempt_progress: self.position.attempt_progress,
             attempt: self.position.attempt,
         };
-        Ok(match self.task.judge(&evaluated.figures, &standing) {
-            Verdict::Continue => None,
+        let evaluated = self.task.evaluate(&model, &averaged, &standing)?;
+        let verdict = self.task.judge(&evaluated.figures, &standing);
+        let mut warnings = evaluated.warnings;
+        if let Verdict::Warn(warning) = &verdict {
+            warnings.push(warning.clone());
+        }
+        self.position.figures = evaluated.figures.clone();
+        self.count_time();
+        self.write_metrics(true, evaluated.figures.clone(), warnings.clone())?;
+        report::write_progress(self.settings.run, T::STAGE, evaluated.pictures.as_deref())?;
+        self.count_time();
+        let seconds = start.elapsed().as_secs_f64();
+        self.position.evaluation_seconds += seconds;
+        self.position.last_evaluation_seconds = seconds;
+        self.pulse.last = Instant::now();
+        observer.observe(&TrainEvent::Evaluated {
+            stage: T::STAGE,
+            step: self.position.step,
+            figures: evaluated.figures,
+            text: evaluated.text,
+        });
+        for warning in warnings {
+            observer.observe(&TrainEvent::Warning(format!("{}: {warning}", T::STAGE)));
+        }
+        Ok(match verdict {
+            Verdict::Continue | Verdict::Warn(_) => None,
             Verdict::Restart(reason) => {
                 observer.observe(&TrainEvent::Warning(format!("{}: {reason}", T::STAGE)));
                 Some(Event::Restart)
@@ -428,12 +478,7 @@ impl<'a, T: Task> Session<'a, T> {
     }
 
     /// Returns to the last checkpoint (or the start), with a lower rate and other data from there on.
-    fn roll_back(
-        &mut self,
-        loss: f64,
-        median: f64,
-        observer: &mut dyn TrainObserver,
-    ) -> Result<()> {
+    fn roll_back(&mut self, how: &str, observer: &mut dyn TrainObserver) -> Result<()> {
         let (step, seconds) = (self.position.step, self.position.seconds);
         let rollbacks = self.position.rollbacks + 1;
         if rollbacks > MOST_ROLLBACKS {
@@ -452,8 +497,9 @@ impl<'a, T: Task> Session<'a, T> {
         };
         (position.rollbacks, position.rate, position.seconds) = (rollbacks, rate, seconds);
         observer.observe(&TrainEvent::Warning(format!(
-            "{}: the loss exploded at step {step} ({loss:.4}, usually {median:.4}); going back to step {} with half the learning rate and other clips",
-            T::STAGE, position.step
+            "{}: {how}; going back to step {} with half the learning rate and other clips",
+            T::STAGE,
+            position.step
         )));
         self.position = position;
         let state = State::new(

@@ -25,12 +25,16 @@ pub(crate) struct Evaluated {
     pub text: String,
     /// What looks wrong, in plain words.
     pub warnings: Vec<String>,
+    /// Pictures for the report, as HTML; `None` leaves those of the evaluation before.
+    pub pictures: Option<String>,
 }
 
 /// Whether to go on as before.
 pub(crate) enum Verdict {
     /// Go on.
     Continue,
+    /// Go on, but say what looks wrong while there is still time.
+    Warn(String),
     /// Start the stage anew with another seed and a lower rate, for this reason.
     Restart(String),
 }
@@ -53,9 +57,6 @@ pub(crate) trait Task: Sync {
     type Model;
     type Batch: Send;
 
-    /// What is trained on what, in words that change when a checkpoint must not be continued.
-    fn recipe(&self) -> String;
-
     fn build(&self, parameters: &Parameters) -> Result<Self::Model>;
 
     fn batch(&self, random: &mut ChaCha8Rng) -> Result<Self::Batch>;
@@ -73,7 +74,7 @@ pub(crate) trait Task: Sync {
         &self,
         model: &Self::Model,
         parameters: &Parameters,
-        phase: usize,
+        standing: &Standing,
     ) -> Result<Evaluated>;
 
     /// Shares of the budget at which phases 1, 2 and so on begin.

@@ -1,8 +1,9 @@
 //! TensorBoard event files: TFRecord framing around a few protobuf messages.
 //!
 //! A record is the length (u64), the length's masked CRC-32C, the data, and the data's masked CRC-32C. The data is an
-//! `Event` message: `wall_time` (1, double), `step` (2, varint) and either `file_version` (3, string) or `summary` (5),
-//! whose values (1) have a `tag` (1, string) and a `simple_value` (2, float).
+//! `Event` message: `wall_time` (1, double), `step` (2, varint) and one of `file_version` (3, string), `summary` (5),
+//! whose values (1) have a `tag` (1, string) and a `simple_value` (2, float), and `session_log` (7), whose `status` (1) is 1 where
+//! work is taken up again: readers then forget what earlier files say of that step and of later ones.
 
 use std::fs::File;
 use std::io::Write;
@@ -18,12 +19,13 @@ pub(crate) struct EventWriter {
 }
 
 impl EventWriter {
-    /// Starts an event file in `folder`; TensorBoard shows all files of a folder as one run.
-    pub fn create(folder: &Path, name: &str, step: u64) -> Result<Self> {
+    /// Starts an event file in `folder` for the steps after `step`; TensorBoard shows all files of a folder as one run. As taking up
+    /// work again makes it forget later steps of *all* figures of a run, what is not resumed together needs folders of its own.
+    pub fn create(folder: &Path, step: u64) -> Result<Self> {
         files::make_folder(folder)?;
         let now = seconds_now();
         let file = format!(
-            "events.out.tfevents.{:010}.{name}.{step}.{}",
+            "events.out.tfevents.{:010}.djinn.{step}.{}",
             now as u64,
             std::process::id()
         );
@@ -33,6 +35,7 @@ impl EventWriter {
             path,
         };
         writer.write(&version_event(now))?;
+        writer.write(&start_event(now, step + 1))?;
         Ok(writer)
     }
 
@@ -120,6 +123,19 @@ fn version_event(wall_time: f64) -> Vec<u8> {
     event
 }
 
+/// Work begins, or is taken up again, with this step.
+fn start_event(wall_time: f64, step: u64) -> Vec<u8> {
+    const START: u64 = 1;
+    let mut log = Vec::new();
+    key(&mut log, 1, VARINT);
+    varint(&mut log, START);
+    let mut event = event_at(wall_time);
+    key(&mut event, 2, VARINT);
+    varint(&mut event, step);
+    bytes(&mut event, 7, &log);
+    event
+}
+
 fn scalar_event(
     wall_time: f64,
     step: u64,
@@ -170,6 +186,19 @@ mod tests {
         assert_eq!(record[12..12 + event.len()], event);
         let version = version_event(0.0);
         assert_eq!(&version[9..], b"\x1a\x0dbrain.Event:2");
+    }
+
+    #[test]
+    fn every_file_begins_by_taking_up_work_after_its_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = EventWriter::create(folder.path(), 20).unwrap();
+        let written = std::fs::read(&writer.path).unwrap();
+        let mut start = start_event(0.0, 21);
+        assert_eq!(start[9..], [0x10, 21, 0x3a, 2, 0x08, 1]);
+        // Behind the version's record, but for the time and the checksums.
+        let begin = 40 + 12;
+        assert_eq!(written[begin + 9..begin + start.len()], start.split_off(9));
+        assert_eq!(written.len(), begin + 15 + 4);
     }
 
     #[test]

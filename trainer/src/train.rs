@@ -14,16 +14,20 @@ use tokenizer::Tokenizer;
 use crate::bundle::Blueprint;
 use crate::checkpoint::Tensors;
 use crate::dataset::{Dataset, Split};
-use crate::finish::{self, Milestone};
-use crate::observer::TrainObserver;
-use crate::prepare::Preparation;
+use crate::finish::{self, Finished, Milestone};
+use crate::observer::{TrainEvent, TrainObserver};
+use crate::prepare::{Preparation, SHARD_FRAMES};
 use crate::prepared::{PreparedSet, Sizes};
-use crate::session::{Ending, Settings, checkpoint_path, train_stage, trained};
+use crate::resume::Chosen;
+use crate::session::{Ending, Settings, checkpoint_path, thoroughness, train_stage, trained};
 use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::LatentActionTask;
 use crate::stages::tokenizer::TokenizerTask;
-use crate::{Budget, Error, Result, Stage, TrainConfig, files};
+use crate::{Budget, Error, Result, Stage, TrainConfig, files, metrics, recipe, resume};
 
+/// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
+const LEAST_FINISH_SECONDS: f64 = 15.0;
+const LARGEST_FINISH_SHARE: f64 = 0.2;
 /// Shares of the whole budget.
 const LATENT_ACTION_SHARE: f64 = 0.17;
 const TOKENIZER_SHARE: f64 = 0.30;
@@ -35,8 +39,8 @@ const FINISH_SHARE: f64 = 0.04;
 pub struct TrainOptions {
     /// Folder of the finished bundle. The run folder lies beside it: `OUT.run`.
     pub out: PathBuf,
-    /// Settings.
-    pub config: TrainConfig,
+    /// Settings. Where none are given, those that the run was begun with, if there is one already; else the defaults.
+    pub config: Option<TrainConfig>,
     /// One stage only; all of them if not given. A single stage may use the whole budget.
     pub stage: Option<Stage>,
     /// In place of the configuration's `budget_minutes`.
@@ -54,9 +58,16 @@ pub enum TrainOutcome {
         path: PathBuf,
         /// The report about its training.
         report: PathBuf,
+        /// What looks wrong with it, in plain words.
+        warnings: Vec<String>,
     },
     /// The one stage that was asked for is finished.
-    Stage(Stage),
+    Stage {
+        /// Which.
+        stage: Stage,
+        /// What looks wrong, in plain words.
+        warnings: Vec<String>,
+    },
     /// It was asked to stop; `--resume` goes on from here.
     Interrupted {
         /// The run folder, with everything kept.
@@ -82,25 +93,51 @@ pub fn train(
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<TrainOutcome> {
-    options.config.validate()?;
-    let mut config = options.config.for_frames(dataset.frame_size())?;
-    if let Some(budget) = options.budget {
-        config.budget_minutes = budget.as_secs_f64() / 60.0;
-        config.evaluation = config.evaluation.within(budget);
+    let folder = run_folder(&options.out);
+    check_place(options, &folder)?;
+    let Chosen { config, changes } = resume::configuration(options, &folder, dataset.frame_size())?;
+    if !changes.is_empty() {
+        observer.observe(&TrainEvent::Note(format!(
+            "from here on other settings than at the beginning: {}",
+            recipe::in_one_line(&changes)
+        )));
     }
+    files::make_folder(&folder)?;
+    resume::store(&config, &folder)?;
     let run = Run {
         dataset,
-        folder: run_folder(&options.out),
+        folder,
         only: options.stage,
         options,
         config,
         cancel,
     };
-    run.check_place()?;
-    files::make_folder(&run.folder)?;
-    let text = run.config.to_text()?;
-    files::write_atomically(&run.folder.join("train.ron"), text.as_bytes())?;
-    run.stages(observer)
+    nn::with_precision(run.config.precision, || run.stages(observer))
+}
+
+/// Nothing that is there already may be lost without `--resume`.
+fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
+    if options.resume {
+        return Ok(());
+    }
+    let stages = options
+        .stage
+        .map_or(Stage::ALL.to_vec(), |stage| vec![stage]);
+    let checkpoints = stages
+        .into_iter()
+        .map(|stage| checkpoint_path(folder, stage));
+    let manifest = options.out.join(worlds::MANIFEST_FILE);
+    let in_the_way = checkpoints.chain([manifest]).find(|path| path.exists());
+    match in_the_way {
+        Some(path) => Err(Error::AlreadyThere(path)),
+        None => Ok(()),
+    }
+}
+
+/// Share of the whole budget that is kept for measuring the world and writing it down.
+fn finish_share(minutes: f64) -> f64 {
+    let least = LEAST_FINISH_SECONDS / (minutes * 60.0).max(1e-9);
+    least.clamp(FINISH_SHARE, LARGEST_FINISH_SHARE)
 }
 
 struct Run<'a> {
@@ -120,23 +157,6 @@ struct PreparationRecord {
 }
 
 impl Run<'_> {
-    /// Nothing that is there already may be lost without `--resume`.
-    fn check_place(&self) -> Result<()> {
-        if self.options.resume {
-            return Ok(());
-        }
-        let stages = self.only.map_or(Stage::ALL.to_vec(), |stage| vec![stage]);
-        let checkpoints = stages
-            .into_iter()
-            .map(|stage| checkpoint_path(&self.folder, stage));
-        let manifest = self.options.out.join(worlds::MANIFEST_FILE);
-        let in_the_way = checkpoints.chain([manifest]).find(|path| path.exists());
-        match in_the_way {
-            Some(path) => Err(Error::AlreadyThere(path)),
-            None => Ok(()),
-        }
-    }
-
     fn interrupted(&self) -> TrainOutcome {
         TrainOutcome::Interrupted {
             run: self.folder.clone(),
@@ -145,32 +165,55 @@ impl Run<'_> {
 
     fn stages(&self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome> {
         let wanted = |stage| self.only.is_none_or(|only| only == stage);
-        let seed = self.config.seed;
+        let video = [(
+            "training frames",
+            self.dataset.frame_count(Split::Train).to_string(),
+        )];
         if wanted(Stage::LatentActions) {
-            let task = LatentActionTask::new(&self.config.latent_actions, self.dataset, seed)?;
-            let settings = self.settings(Stage::LatentActions, LATENT_ACTION_SHARE);
+            let settings = self.settings(Stage::LatentActions, LATENT_ACTION_SHARE, &video)?;
+            let task = LatentActionTask::new(
+                &self.config.latent_actions,
+                self.dataset,
+                self.config.seed,
+                thoroughness(settings.budget),
+            )?;
             if let Ending::Interrupted = train_stage(&task, &settings, observer)? {
                 return Ok(self.interrupted());
             }
         }
         if wanted(Stage::Tokenizer) {
-            let task = TokenizerTask::new(&self.config.tokenizer, self.dataset, seed)?;
-            let settings = self.settings(Stage::Tokenizer, TOKENIZER_SHARE);
+            let settings = self.settings(Stage::Tokenizer, TOKENIZER_SHARE, &video)?;
+            let task = TokenizerTask::new(
+                &self.config.tokenizer,
+                self.dataset,
+                thoroughness(settings.budget),
+            )?;
             if let Ending::Interrupted = train_stage(&task, &settings, observer)? {
                 return Ok(self.interrupted());
             }
         }
         match self.only {
-            Some(stage) if stage != Stage::Dynamics => Ok(TrainOutcome::Stage(stage)),
+            Some(stage) if stage != Stage::Dynamics => {
+                let lines = metrics::read(&self.folder)?;
+                Ok(TrainOutcome::Stage {
+                    stage,
+                    warnings: metrics::warnings(&lines),
+                })
+            }
             _ => self.dynamics(observer),
         }
     }
 
-    fn settings(&self, stage: Stage, share: f64) -> Settings<'_> {
+    /// What a stage trains with, on data that `data` tells apart from other data.
+    fn settings(&self, stage: Stage, share: f64, data: &[(&str, String)]) -> Result<Settings<'_>> {
+        let mut recipe = recipe::of_stage(&self.config, stage)?;
+        let data = data.iter().cloned();
+        recipe.extend(data.map(|(name, value)| (name.to_owned(), value)));
         let pace = self.config.pace(stage);
         let share = if self.only.is_some() { 1.0 } else { share };
-        Settings {
+        Ok(Settings {
             seed: self.config.seed,
+            recipe,
             pace,
             budget: pace
                 .budget
@@ -180,7 +223,7 @@ impl Run<'_> {
             log_steps: self.config.log_steps,
             run: &self.folder,
             cancel: self.cancel,
-        }
+        })
     }
 
     /// A finished stage's averaged weights and the seconds that it took.
@@ -225,8 +268,12 @@ impl Run<'_> {
         };
         let whole = self.config.budget_minutes;
         let least = if whole > 0.0 { 0.1 } else { 1.0 };
-        let left = (1.0 - FINISH_SHARE - spent / 60.0 / whole.max(1e-9)).clamp(least, 1.0);
-        let mut settings = self.settings(Stage::Dynamics, 1.0);
+        let left = (1.0 - finish_share(whole) - spent / 60.0 / whole.max(1e-9)).clamp(least, 1.0);
+        let data = [
+            ("prepared frames", prepared.frames().to_string()),
+            ("prepared from weights", identity.clone()),
+        ];
+        let mut settings = self.settings(Stage::Dynamics, 1.0, &data)?;
         if settings.pace.budget.is_none() {
             settings.budget = Budget::Minutes(whole * left);
         }
@@ -237,13 +284,14 @@ impl Run<'_> {
             tokenizer_weights,
             latent_weights,
         )?;
-        let milestone = Milestone::new(&blueprint, self.dataset, &self.options.out)?;
+        let thoroughness = thoroughness(settings.budget);
+        let milestone = Milestone::new(&blueprint, self.dataset, &self.options.out, thoroughness)?;
         let vectors = Tensor::arange(0, model.vocabulary as u32, &Device::Cpu)?;
         let task = DynamicsTask::new(
             &self.config.dynamics,
             tokenizer.token_vectors(&vectors)?,
             (&prepared, &held_out),
-            (&identity, self.config.seed),
+            thoroughness,
             Box::new(|parameters| milestone.play_test(parameters)),
         )?;
         if let Ending::Interrupted = train_stage(&task, &settings, observer)? {
@@ -251,18 +299,20 @@ impl Run<'_> {
         }
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
         let contents = blueprint.with_dynamics(dynamics_weights);
-        let report = finish::finish(
+        let budget = Duration::from_secs_f64(whole * 60.0);
+        let finished = finish::finish(
             contents,
             self.dataset,
             (&self.options.out, &self.folder),
-            &self.config.evaluation,
+            (&self.config.evaluation.clone().within(budget), whole),
             observer,
             self.cancel,
         )?;
-        match report {
-            Some(report) => Ok(TrainOutcome::World {
+        match finished {
+            Some(Finished { report, warnings }) => Ok(TrainOutcome::World {
                 path: self.options.out.clone(),
                 report,
+                warnings,
             }),
             None => Ok(self.interrupted()),
         }
@@ -327,7 +377,7 @@ impl Run<'_> {
         }
         let preparation = &self.config.preparation;
         hasher.update(format!(
-            "{} {} {} {:?}",
+            "{} {SHARD_FRAMES} {} {} {:?}",
             self.config.seed,
             preparation.corruption,
             preparation.validation_frames,

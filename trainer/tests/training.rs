@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dynamics::DynamicsConfig;
-use latent_actions::LatentActionConfig;
+use latent_actions::{BottleneckConfig, LatentActionConfig};
 use media::Fit;
 use nn::FrameSize;
 use nn::quantizer::QuantizerConfig;
@@ -150,11 +150,16 @@ fn config() -> TrainConfig {
 fn options(folder: &Path, name: &str) -> TrainOptions {
     TrainOptions {
         out: folder.join(name),
-        config: config(),
+        config: Some(config()),
         stage: None,
         budget: None,
         resume: false,
     }
+}
+
+/// The settings among options.
+fn settings(options: &mut TrainOptions) -> &mut TrainConfig {
+    options.config.as_mut().unwrap()
 }
 
 /// Trains to the end, or until one of `stops` (stage and step) is reached; each is used once.
@@ -200,11 +205,13 @@ fn an_interrupted_run_takes_the_very_steps_of_an_uninterrupted_one_and_ends_in_a
     let straight = options(folder.path(), "straight");
     let outcome = run(&dataset, &straight, &mut Vec::new()).unwrap();
     let report = run_folder(&straight.out).join("report.html");
-    let world = TrainOutcome::World {
-        path: straight.out.clone(),
-        report: report.clone(),
+    let TrainOutcome::World {
+        path, report: at, ..
+    } = outcome
+    else {
+        panic!("{outcome:?}");
     };
-    assert_eq!(outcome, world);
+    assert_eq!((path, at), (straight.out.clone(), report.clone()));
 
     let mut broken = options(folder.path(), "broken");
     let mut stops = vec![
@@ -221,7 +228,8 @@ fn an_interrupted_run_takes_the_very_steps_of_an_uninterrupted_one_and_ends_in_a
             matches!(outcome, TrainOutcome::Interrupted { .. }),
             "{outcome:?}"
         );
-        broken.resume = true;
+        // Neither configuration nor budget is repeated: the run knows what it was begun with.
+        (broken.resume, broken.config) = (true, None);
         rounds += 1;
     }
     assert_eq!(rounds, 5);
@@ -229,6 +237,8 @@ fn an_interrupted_run_takes_the_very_steps_of_an_uninterrupted_one_and_ends_in_a
     assert_eq!(metrics(&straight.out), metrics(&broken.out));
     assert!(metrics(&straight.out).len() >= 8 + 12 + 8);
     assert_eq!(weights(&straight.out), weights(&broken.out));
+    let stored = |out: &Path| fs::read_to_string(run_folder(out).join("train.ron")).unwrap();
+    assert_eq!(stored(&straight.out), stored(&broken.out));
 
     // The bundle is a world, with its figures, and the report needs nothing from elsewhere.
     let world = Arc::new(worlds::World::load(&straight.out).unwrap());
@@ -295,7 +305,7 @@ fn single_stages_run_in_any_order_and_the_last_one_waits_for_the_others() {
     assert!(error.contains("train latent_actions first"), "{error}");
     for stage in [Stage::Tokenizer, Stage::LatentActions] {
         let outcome = run(&dataset, &with(stage), &mut Vec::new()).unwrap();
-        assert_eq!(outcome, TrainOutcome::Stage(stage));
+        assert!(matches!(outcome, TrainOutcome::Stage { stage: s, .. } if s == stage));
     }
     let outcome = run(&dataset, &with(Stage::Dynamics), &mut Vec::new()).unwrap();
     assert!(matches!(outcome, TrainOutcome::World { .. }));
@@ -311,12 +321,24 @@ fn checkpoints_that_do_not_fit_are_refused_in_words() {
         ..options(folder.path(), "world")
     };
     run(&dataset, &options, &mut vec![(Stage::Tokenizer, 3)]).unwrap();
-    options.config.tokenizer.batch = 4;
-    let error = run(&dataset, &options, &mut Vec::new())
+    let kept = run_folder(&options.out).join("train.ron");
+    let stored = || fs::read_to_string(&kept).unwrap();
+    let before = stored();
+    let mut other = options.clone();
+    settings(&mut other).tokenizer.batch = 4;
+    settings(&mut other).tokenizer.model.width = 64;
+    let error = run(&dataset, &other, &mut Vec::new())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("another configuration"), "{error}");
-    options.config.tokenizer.batch = 8;
+    assert!(
+        error.contains("(tokenizer.batch: 8 -> 4, tokenizer.model.width: 32 -> 64)"),
+        "{error}"
+    );
+    assert!(
+        error.len() < 400 && !error.contains("TokenizerConfig"),
+        "{error}"
+    );
+    assert_eq!(stored(), before, "a refused configuration leaves no trace");
     let path: PathBuf = run_folder(&options.out).join("tokenizer.checkpoint.safetensors");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -328,8 +350,99 @@ fn checkpoints_that_do_not_fit_are_refused_in_words() {
         "{error}"
     );
     fs::write(&path, bytes).unwrap();
-    let outcome = run(&dataset, &options, &mut Vec::new()).unwrap();
-    assert_eq!(outcome, TrainOutcome::Stage(Stage::Tokenizer));
+    // What the checkpoint does not depend on may change, and is told.
+    settings(&mut options).tokenizer.learning_rate = 2e-4;
+    let mut notes = Vec::new();
+    let mut observer = |event: &TrainEvent| {
+        if let TrainEvent::Note(text) = event {
+            notes.push(text.clone());
+        }
+    };
+    let outcome = train(&dataset, &options, &mut observer, &false.into()).unwrap();
+    assert!(matches!(outcome, TrainOutcome::Stage { .. }));
+    assert!(
+        notes[0].contains("tokenizer.learning_rate: 0.001 -> 0.0002"),
+        "{notes:?}"
+    );
+    assert_ne!(stored(), before);
+}
+
+#[test]
+fn a_run_keeps_the_budget_that_it_was_begun_with_unless_another_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let mut options = TrainOptions {
+        stage: Some(Stage::Tokenizer),
+        budget: Some(Duration::from_secs(90)),
+        ..options(folder.path(), "world")
+    };
+    let stored = |out: &Path| TrainConfig::read(&run_folder(out).join("train.ron")).unwrap();
+    run(&dataset, &options, &mut vec![(Stage::Tokenizer, 3)]).unwrap();
+    assert_eq!(stored(&options.out).budget_minutes, 1.5);
+    (options.config, options.budget, options.resume) = (None, None, true);
+    run(&dataset, &options, &mut vec![(Stage::Tokenizer, 5)]).unwrap();
+    assert_eq!(stored(&options.out).budget_minutes, 1.5);
+    assert_eq!(stored(&options.out).tokenizer.batch, 8);
+    options.budget = Some(Duration::from_secs(30));
+    run(&dataset, &options, &mut Vec::new()).unwrap();
+    assert_eq!(stored(&options.out).budget_minutes, 0.5);
+}
+
+#[test]
+fn the_report_can_be_read_while_training_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 40);
+    let options = options(folder.path(), "world");
+    let report = run_folder(&options.out).join("report.html");
+    let mut shown: BTreeMap<Stage, String> = BTreeMap::new();
+    let mut observer = |event: &TrainEvent| {
+        if let TrainEvent::Evaluated { stage, .. } = event {
+            shown.insert(*stage, fs::read_to_string(&report).unwrap());
+        }
+    };
+    train(&dataset, &options, &mut observer, &false.into()).unwrap();
+    let has = |stage, text: &str| shown[&stage].contains(text);
+    assert!(has(Stage::LatentActions, "Stage latent_actions"));
+    assert!(!has(Stage::LatentActions, "Reconstructions"));
+    assert!(has(Stage::Tokenizer, "Reconstructions"));
+    for part in [
+        "Stage tokenizer",
+        "Stage dynamics",
+        "Reconstructions",
+        "as a wish",
+        "as an order",
+        "true continuation",
+    ] {
+        assert!(has(Stage::Dynamics, part), "{part}");
+    }
+}
+
+#[test]
+fn vector_quantizers_train_in_both_stages_and_dead_codes_are_revived() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 8, 40);
+    let mut options = options(folder.path(), "world");
+    let config = settings(&mut options);
+    config.tokenizer.model.quantizer = QuantizerConfig::Vq {
+        codes: 24,
+        width: 4,
+    };
+    // Past the first revivals.
+    config.tokenizer.budget = Some(Budget::Steps(230));
+    config.tokenizer.accumulate = 1;
+    config.latent_actions.model.bottleneck = BottleneckConfig::Vq;
+    config.latent_actions.budget = Some(Budget::Steps(130));
+    config.log_steps = 50;
+    run(&dataset, &options, &mut Vec::new()).unwrap();
+    let lines = metrics(&options.out);
+    let last = |stage| {
+        let of_stage = |line: &&Line| line.0 == stage && line.2;
+        lines.iter().rfind(of_stage).unwrap().3.clone()
+    };
+    assert!(last(Stage::Tokenizer)["codes_used"] >= 8.0, "{lines:?}");
+    assert!(last(Stage::LatentActions)["codes_used"] >= 1.0);
+    let world = worlds::World::load(&options.out).unwrap();
+    assert_eq!(world.manifest.dynamics.vocabulary, 24);
 }
 
 #[test]
@@ -358,13 +471,13 @@ fn codes_learn_known_motion_and_agree_with_the_true_actions() {
         stage: Some(Stage::LatentActions),
         ..options(folder.path(), "world")
     };
-    let stage = &mut options.config.latent_actions;
+    let stage = &mut settings(&mut options).latent_actions;
     stage.budget = Some(Budget::Steps(700));
     stage.batch = 16;
     stage.learning_rate = 2e-3;
     stage.attempts = 3;
     stage.evaluations = 7;
-    options.config.log_steps = 100;
+    settings(&mut options).log_steps = 100;
     run(&dataset, &options, &mut Vec::new()).unwrap();
     let lines = metrics(&options.out);
     let (.., figures) = lines.iter().rfind(|line| line.2).unwrap();
@@ -380,7 +493,7 @@ fn a_collapsed_model_is_reported_and_tried_again_while_there_is_time() {
         stage: Some(Stage::LatentActions),
         ..options(folder.path(), "world")
     };
-    let stage = &mut options.config.latent_actions;
+    let stage = &mut settings(&mut options).latent_actions;
     // No model opens such a gap.
     stage.breakthrough_gap = 1e3;
     stage.attempts = 2;
@@ -391,12 +504,43 @@ fn a_collapsed_model_is_reported_and_tried_again_while_there_is_time() {
             warnings.push(text.clone());
         }
     };
-    train(&dataset, &options, &mut observer, &false.into()).unwrap();
+    let outcome = train(&dataset, &options, &mut observer, &false.into()).unwrap();
     let with = |text: &str| warnings.iter().filter(|w| w.contains(text)).count();
     assert_eq!(with("attempt 2 of 2"), 1, "{warnings:?}");
     assert!(
         with("collapsed: the actions make no difference") >= 1,
         "{warnings:?}"
+    );
+    // On the last attempt while there is still time, and at the very end once more.
+    let early = warnings
+        .iter()
+        .position(|w| w.contains("this is the last attempt"));
+    let late = warnings.iter().position(|w| w.contains("collapsed:"));
+    assert!(early.is_some() && early < late, "{warnings:?}");
+    let TrainOutcome::Stage { warnings: kept, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(kept.len() == 1 && kept[0].contains("latent_actions: collapsed"));
+    let report = fs::read_to_string(run_folder(&options.out).join("report.html")).unwrap();
+    assert!(report.contains("Warnings") && report.contains("latent_actions: collapsed"));
+    // They go with the world.
+    let others = TrainOptions {
+        stage: None,
+        resume: true,
+        config: None,
+        ..options
+    };
+    let outcome = run(&dataset, &others, &mut Vec::new()).unwrap();
+    let TrainOutcome::World { path, warnings, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(warnings, kept);
+    let readme = fs::read_to_string(path.join("README.md")).unwrap();
+    assert!(readme.contains("## Warnings") && readme.contains("latent_actions: collapsed"));
+    assert!(readme.contains("rollouts of 50 frames"), "{readme}");
+    assert!(
+        readme.contains("- Trained on: 0 (30 frames), 1 (30 frames)"),
+        "{readme}"
     );
 }
 
@@ -406,10 +550,11 @@ fn a_budget_of_time_is_shared_and_kept() {
     let dataset = landscape(folder.path(), 8, 40);
     let mut options = options(folder.path(), "world");
     options.budget = Some(Duration::from_secs(4));
-    options.config.tokenizer.budget = None;
-    options.config.latent_actions.budget = None;
-    options.config.dynamics.budget = None;
-    options.config.log_steps = 1000;
+    let config = settings(&mut options);
+    config.tokenizer.budget = None;
+    config.latent_actions.budget = None;
+    config.dynamics.budget = None;
+    config.log_steps = 1000;
     let mut seconds = BTreeMap::new();
     let mut observer = |event: &TrainEvent| {
         if let TrainEvent::StageFinished {

@@ -113,14 +113,7 @@ impl Rollout {
             });
         }
         let clip = Frame::clip(prompt, &world.device)?;
-        let codes = match prompt.len() {
-            1 => Vec::new(),
-            _ => world
-                .latent_actions
-                .codes(&clip)?
-                .flatten_all()?
-                .to_vec1::<u32>()?,
-        };
+        let codes = world.latent_actions.transitions(&clip)?;
         let mut state = Snapshot {
             cache: world.dynamics.start(),
             stream: world.tokenizer.start_stream(),
@@ -133,9 +126,7 @@ impl Rollout {
             let frame = clip.narrow(1, number, 1)?.contiguous()?;
             let tokens = world.tokenizer.encode_next(&frame, &mut state.stream)?;
             let tokens = tokens.flatten_all()?.to_vec1::<u32>()?;
-            let code = number.checked_sub(1).and_then(|change| codes.get(change));
-            let code = code.map(|&code| ActionCode(code as u16));
-            state.take(&world, code, &tokens)?;
+            state.take(&world, codes.into_frame(number), &tokens)?;
         }
         Ok(Self {
             world,

@@ -12,7 +12,7 @@ use trainer::ingest::{
 use super::exit_code;
 use crate::arguments::{FitArgument, IngestArguments};
 use crate::cancel::{INTERRUPTED, on_interrupt};
-use crate::output::Output;
+use crate::output::{Output, complain};
 
 pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     let options = options(&arguments);
@@ -42,19 +42,19 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     bar.finish_and_clear();
     let report = match report {
         Err(error @ IngestError::Cancelled) => {
-            eprintln!("{error}");
+            complain(error);
             return Ok(ExitCode::from(INTERRUPTED));
         }
         report => report?,
     };
     for skipped in &report.skipped {
-        eprintln!("skipped: {skipped}");
+        complain(format!("skipped: {skipped}"));
     }
     for damaged in &report.damaged {
-        eprintln!("damaged: {damaged}");
+        complain(format!("damaged: {damaged}"));
     }
     for warning in &report.warnings {
-        eprintln!("warning: {warning}");
+        complain(format!("warning: {warning}"));
     }
     output.result(
         &summary(&report, &arguments),

@@ -7,7 +7,7 @@ use trainer::dataset::Dataset;
 use trainer::{Stage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, train};
 
 use crate::arguments::{StageArgument, TrainArguments};
-use crate::cancel::on_interrupt;
+use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -15,8 +15,8 @@ pub fn run(arguments: TrainArguments, output: Output) -> Result<ExitCode> {
     let dataset = Dataset::open(&arguments.dataset)?;
     let options = TrainOptions {
         config: match &arguments.config {
-            Some(path) => TrainConfig::read(path)?,
-            None => TrainConfig::default(),
+            Some(path) => Some(TrainConfig::read(path)?),
+            None => None,
         },
         out: arguments.out,
         stage: arguments.stage.map(|stage| match stage {
@@ -36,19 +36,25 @@ pub fn run(arguments: TrainArguments, output: Output) -> Result<ExitCode> {
         &cancel,
     )?;
     progress.end_bar();
+    let interrupted = matches!(outcome, TrainOutcome::Interrupted { .. });
     let (value, text) = match outcome {
-        TrainOutcome::World { path, report } => (
-            json!({ "outcome": "world", "world": path, "report": report }),
+        TrainOutcome::World {
+            path,
+            report,
+            warnings,
+        } => (
+            json!({ "outcome": "world", "world": path, "report": report, "warnings": warnings }),
             format!(
-                "world:  {}\nreport: {}\nnext:   djinn play {}",
+                "world:  {}\nreport: {}\nnext:   djinn play {}{}",
                 path.display(),
                 report.display(),
-                path.display()
+                path.display(),
+                listed(&warnings)
             ),
         ),
-        TrainOutcome::Stage(stage) => (
-            json!({ "outcome": "stage", "stage": stage.name() }),
-            format!("stage {} is finished", stage.name()),
+        TrainOutcome::Stage { stage, warnings } => (
+            json!({ "outcome": "stage", "stage": stage.name(), "warnings": warnings }),
+            format!("stage {} is finished{}", stage.name(), listed(&warnings)),
         ),
         TrainOutcome::Interrupted { run } => (
             json!({ "outcome": "interrupted", "run": run }),
@@ -59,5 +65,16 @@ pub fn run(arguments: TrainArguments, output: Output) -> Result<ExitCode> {
         ),
     };
     output.result(&value, text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(match interrupted {
+        true => ExitCode::from(INTERRUPTED),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// Warnings as lines of their own, each after a line's end.
+fn listed(warnings: &[String]) -> String {
+    warnings
+        .iter()
+        .map(|warning| format!("\nwarning: {warning}"))
+        .collect()
 }

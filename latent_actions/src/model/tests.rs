@@ -182,6 +182,63 @@ fn the_quantized_bottleneck_trains_too() -> Result<()> {
     Ok(())
 }
 
+fn quantized() -> LatentActionModel {
+    let config = LatentActionConfig {
+        bottleneck: crate::BottleneckConfig::Vq,
+        codes: 6,
+        ..config()
+    };
+    LatentActionModel::new(&config, Parameters::seeded(1, &Device::Cpu).builder()).unwrap()
+}
+
+#[test]
+fn codes_go_to_actions_and_back() -> Result<()> {
+    let model = quantized();
+    let all = Tensor::arange(0u32, 6, &Device::Cpu)?;
+    let back = model.nearest(&model.vectors(&all)?)?;
+    assert_eq!(back.to_vec1::<u32>()?, all.to_vec1::<u32>()?);
+    Ok(())
+}
+
+#[test]
+fn dead_codes_of_a_quantized_bottleneck_are_revived_among_the_descriptions() -> Result<()> {
+    let model = quantized();
+    let mut random = generator(4, 0);
+    let values: Vec<f32> = (0..200).map(|_| 40.0 + nn::normal(&mut random)).collect();
+    let far = Tensor::from_vec(values, (100, 2), &Device::Cpu)?;
+    let usage = |model: &LatentActionModel| nn::quantizer::usage(&model.nearest(&far)?, 6);
+    let before = usage(&model)?;
+    let dead = before.iter().filter(|&&count| count == 0).count();
+    assert!(dead >= 4, "{before:?}");
+    assert_eq!(model.revive_dead_codes(&before, &far, 3)?, dead);
+    let after = usage(&model)?;
+    let used = after.iter().filter(|&&count| count > 0).count();
+    assert!(used >= 5, "{after:?}");
+    // Codes that come of clustering are nobody's to revive.
+    let (clustered, _) = build();
+    assert_eq!(clustered.revive_dead_codes(&[0, 0], &far, 3)?, 0);
+    Ok(())
+}
+
+#[test]
+fn a_clip_s_codes_come_as_transitions() -> Result<()> {
+    let model = quantized();
+    let clip = clips(&[vec![1.0, 2.0, -1.0]], 0.0);
+    let transitions = model.transitions(&clip)?;
+    assert_eq!(transitions.frames(), 4);
+    let codes = model.codes(&clip)?.flatten_all()?.to_vec1::<u32>()?;
+    for (frame, code) in codes.into_iter().enumerate() {
+        assert_eq!(transitions.after(frame), Some(ActionCode(code as u16)));
+    }
+    assert_eq!(model.transitions(&clip.narrow(1, 0, 1)?)?.frames(), 1);
+    assert!(
+        model
+            .transitions(&Tensor::cat(&[&clip, &clip], 0)?)
+            .is_err()
+    );
+    Ok(())
+}
+
 #[test]
 fn impossible_configurations_are_refused() {
     let refused = |config: LatentActionConfig| config.validate().unwrap_err().to_string();

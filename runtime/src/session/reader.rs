@@ -5,6 +5,7 @@ use super::{
     ACTIONS_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest, TOKENS_FILE,
 };
 use crate::error::{Error, Result};
+use nn::{ActionCode, Transitions};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ impl Session {
                 ));
             }
             let actions = manifest.actions.len();
-            let known = |code: &nn::ActionCode| usize::from(code.0) < actions;
+            let known = |code: &ActionCode| usize::from(code.0) < actions;
             if !known(&line.code) || !line.wish.iter().all(known) {
                 let reason = format!("a code that is not below {actions}");
                 return Err(files.refuse(ACTIONS_FILE, format!("line {}", index + 1), reason));
@@ -163,6 +164,15 @@ impl Session {
             true => nn::Precision::Bf16,
             false => nn::Precision::F32,
         }
+    }
+
+    /// The code that led from each frame to the next, prompt included; those within the prompt are not recorded.
+    pub fn codes(&self) -> Transitions<Option<ActionCode>> {
+        let arrivals = self
+            .lines
+            .iter()
+            .map(|line| (line.frame as usize, line.code));
+        Transitions::from_arrivals(self.prompt.len() + self.lines.len(), arrivals)
     }
 
     /// Frames after the prompt.

@@ -1,7 +1,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use nn::FrameSize;
+use nn::{FrameSize, Transitions};
 
 use super::manifest::{DatasetManifest, MANIFEST_FILE, Split};
 use super::shard::Shard;
@@ -120,19 +120,22 @@ impl Dataset {
         self.shards[episode.shard].frames(episode.start + range.start..episode.start + range.end)
     }
 
-    /// True actions of `episode`, where the dataset has them: entry i belongs to the change from frame i to frame i+1, so
-    /// there is one entry fewer than frames. [`UNKNOWN_ACTION`](super::UNKNOWN_ACTION) stands where none is known, other
-    /// entries count into [`Dataset::action_names`].
+    /// True actions of `episode`, where the dataset has them: numbers that count into [`Dataset::action_names`], `None` where
+    /// none is known.
     ///
     /// # Panics
     ///
     /// When `episode` is not of this dataset.
-    pub fn true_actions(&self, episode: &Episode) -> Option<&[u16]> {
+    pub fn true_actions(&self, episode: &Episode) -> Option<Transitions<Option<u16>>> {
         if self.manifest.action_names.is_empty() {
             return None;
         }
         let actions = self.shards[episode.shard].actions.as_ref()?;
-        Some(&actions[episode.start..episode.start + episode.length - 1])
+        let actions = &actions[episode.start..episode.start + episode.length];
+        let known = |action: u16| (action != super::UNKNOWN_ACTION).then_some(action);
+        Some(Transitions::of_frames(episode.length, |frame| {
+            known(actions[frame])
+        }))
     }
 
     /// Names of the true actions; empty when there are none.

@@ -85,16 +85,11 @@ fn there_and_back_in_one_shard_and_in_many() {
             .chain(dataset.episodes(Split::Validation))
         {
             let actions = dataset.true_actions(episode).unwrap();
-            assert_eq!(actions.len(), episode.length - 1);
-            let known = actions.iter().copied().map(Some).chain([None]);
-            for (at, action) in known.enumerate() {
+            assert_eq!(actions.frames(), episode.length);
+            for at in 0..episode.length {
                 assert_eq!(dataset.frames(episode, at..at + 1), frame(number));
-                if let Some(action) = action {
-                    let wanted = if episode.source == 1 {
-                        UNKNOWN_ACTION
-                    } else {
-                        (number % 2) as u16
-                    };
+                if let Some(action) = actions.after(at) {
+                    let wanted = (episode.source != 1).then_some((number % 2) as u16);
                     assert_eq!(action, wanted, "frame {number}");
                 }
                 number += 1;

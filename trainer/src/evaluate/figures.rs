@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::measure::Agreement;
 use crate::observer::Figures;
 
 /// Everything that an evaluation found. As JSON, the fields' names are the keys.
@@ -71,7 +72,7 @@ pub struct TokenizerFigures {
 pub struct LatentActionFigures {
     /// With the inferred code.
     pub psnr: f64,
-    /// With a random code.
+    /// With a random code of those in use.
     pub psnr_random: f64,
     /// The difference.
     pub gap: f64,
@@ -83,6 +84,12 @@ pub struct LatentActionFigures {
     pub gap4: Option<f64>,
     /// Normalised mutual information of code and true action, where the dataset has true actions.
     pub nmi: Option<f64>,
+    /// The same with the true actions shuffled.
+    #[serde(default)]
+    pub nmi_by_chance: Option<f64>,
+    /// Changes of which the true action is known, where the dataset has true actions.
+    #[serde(default)]
+    pub nmi_changes: Option<usize>,
     /// Codes that occur.
     pub codes_used: usize,
     /// Codes that there are.
@@ -242,9 +249,7 @@ impl Evaluation {
             format!("{:.2} / {:.2} dB", actions.psnr, actions.psnr_random),
         );
         row("latent actions: gap", format!("{:.2} dB", actions.gap));
-        if let Some(gap) = actions.gap4 {
-            row("latent actions: gap four frames on", format!("{gap:.2} dB"));
-        }
+        row("latent actions: gap four frames on", gap_text(actions.gap4));
         row(
             "latent actions: before clustering / frame unchanged",
             format!(
@@ -252,10 +257,15 @@ impl Evaluation {
                 actions.psnr_continuous, actions.psnr_copy
             ),
         );
-        if let Some(nmi) = actions.nmi {
+        if let Some(changes) = actions.nmi_changes {
+            let agreement = Agreement {
+                nmi: actions.nmi.unwrap_or(0.0),
+                chance: actions.nmi_by_chance.unwrap_or(0.0),
+                changes,
+            };
             row(
                 "latent actions: NMI with the true action",
-                format!("{nmi:.3}"),
+                agreement.to_text(),
             );
         }
         row(
@@ -314,9 +324,7 @@ impl Evaluation {
                 ),
             );
         }
-        if let Some(gap) = self.rollout.gap4 {
-            row("rollout: gap at frame 4", format!("{gap:.2} dB"));
-        }
+        row("rollout: gap at frame 4", gap_text(self.rollout.gap4));
         if !self.drift.is_empty() {
             let frames: Vec<String> = self.drift.keys().map(u32::to_string).collect();
             row(
@@ -340,6 +348,14 @@ fn counted(number: usize, thing: &str) -> String {
     match number {
         1 => format!("1 {thing}"),
         _ => format!("{number} {thing}s"),
+    }
+}
+
+/// A gap four frames on, or why there is none.
+fn gap_text(gap: Option<f64>) -> String {
+    match gap {
+        Some(gap) => format!("{gap:.2} dB"),
+        None => "not measured: the episodes are too short".to_owned(),
     }
 }
 
@@ -379,6 +395,8 @@ pub(crate) mod tests {
                 psnr_copy: 19.0,
                 gap4: Some(5.0),
                 nmi: None,
+                nmi_by_chance: None,
+                nmi_changes: None,
                 codes_used: 8,
                 codes: 8,
                 usage: vec![1; 8],
@@ -447,6 +465,13 @@ pub(crate) mod tests {
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{table}");
         assert!(table.contains("| rollout: gap at frame 4"));
+        assert!(!table.contains("not measured") && !table.contains("NMI"));
+        let mut short = example();
+        (short.rollout.gap4, short.latent_actions.gap4) = (None, None);
+        short.latent_actions.nmi_changes = Some(0);
+        let table = short.to_table();
+        assert_eq!(table.matches("not measured").count(), 2);
+        assert!(table.contains("of no held-out change is the true action known"));
     }
 
     #[test]

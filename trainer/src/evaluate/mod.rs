@@ -251,6 +251,7 @@ impl Judge<'_> {
         let model = &self.world.latent_actions;
         let predictions = self.options.changes * 2;
         let quality = latent_action_quality(model, self.dataset, &clips, predictions)?;
+        let known = quality.agreement.filter(|agreement| agreement.changes > 0);
         Ok(LatentActionFigures {
             psnr: quality.psnr,
             psnr_random: quality.psnr_random,
@@ -258,7 +259,9 @@ impl Judge<'_> {
             psnr_continuous: quality.psnr_continuous,
             psnr_copy: quality.psnr_copy,
             gap4: quality.gap4,
-            nmi: quality.nmi,
+            nmi: known.map(|agreement| agreement.nmi),
+            nmi_by_chance: known.map(|agreement| agreement.chance),
+            nmi_changes: quality.agreement.map(|agreement| agreement.changes),
             codes_used: quality.codes_used(),
             codes: self.world.manifest.codes(),
             usage: quality.usage,

@@ -65,8 +65,9 @@ pub(super) fn judge(
             let tokens = world.tokenizer.encode(&pictures)?.squeeze(0)?;
             let mut cache = world.dynamics.start();
             let mut judged = Vec::new();
-            for (number, &next) in codes.iter().enumerate() {
-                let before = number.checked_sub(1).map(|change| codes[change]);
+            for number in 0..frames.len() {
+                let (before, next) = (codes.into_frame(number), codes.after(number));
+                let Some(next) = next else { break };
                 let tokens = tokens.get(number)?.to_vec1::<u32>()?;
                 let logits = world.dynamics.commit(&mut cache, before, &tokens)?;
                 if number >= first_judged(prompt) {

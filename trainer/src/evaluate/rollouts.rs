@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use nn::quality::{psnr, ssim};
-use nn::{ActionCode, FrameSize, generator};
+use nn::{ActionCode, FrameSize, Transitions, generator};
 use rand::Rng;
 use rayon::prelude::*;
 use worlds::{Frame, Rollout, RolloutSettings, World};
@@ -74,14 +74,9 @@ pub(crate) fn true_frames(dataset: &Dataset, clip: &Clip) -> Result<Vec<Frame>> 
 }
 
 /// The codes of the changes between frames.
-pub(crate) fn inferred_codes(world: &World, frames: &[Frame]) -> Result<Vec<ActionCode>> {
+pub(crate) fn inferred_codes(world: &World, frames: &[Frame]) -> Result<Transitions<ActionCode>> {
     let clip = Frame::clip(frames, &world.device)?;
-    let codes = world.latent_actions.codes(&clip)?;
-    let codes = codes.flatten_all()?.to_vec1::<u32>()?;
-    Ok(codes
-        .into_iter()
-        .map(|code| ActionCode(code as u16))
-        .collect())
+    Ok(world.latent_actions.transitions(&clip)?)
 }
 
 /// Frames that continue the first `prompt` of `truth`, as many as follow them there.
@@ -97,23 +92,25 @@ pub(crate) fn continue_clip(
         Continuation::Random => {
             let mut random = generator(seed, 0x7a6d);
             let codes = world.manifest.codes() as u16;
-            (0..truth.len() - 1)
-                .map(|_| ActionCode(random.random_range(0..codes)))
-                .collect()
+            Transitions::of_frames(truth.len(), |_| ActionCode(random.random_range(0..codes)))
         }
-        Continuation::Copy => Vec::new(),
+        Continuation::Copy => Transitions::default(),
         Continuation::Inferred | Continuation::Forecast => inferred_codes(world, truth)?,
     };
     let Some(last) = truth[..prompt].last() else {
         return Err(Error::config("a rollout needs a prompt"));
     };
+    // What leads into the frames after the prompt.
+    let codes: Vec<ActionCode> = (prompt..truth.len())
+        .filter_map(|frame| codes.into_frame(frame))
+        .collect();
     match continuation {
         Continuation::Copy => Ok(vec![last.clone(); ahead]),
-        Continuation::Forecast => forecast_alone(world, last, &codes[prompt - 1..]),
+        Continuation::Forecast => forecast_alone(world, last, &codes),
         Continuation::Inferred | Continuation::Random => {
             let settings = RolloutSettings::of(&world.manifest, seed);
             let mut rollout = Rollout::start(world.clone(), &truth[..prompt], settings)?;
-            codes[prompt - 1..]
+            codes
                 .iter()
                 .map(|&code| Ok(rollout.step_with_code(code)?.frame))
                 .collect()

@@ -75,8 +75,8 @@ impl TrueActions {
             };
             let frame = frame_number(fields.get("frame"))?.unwrap_or(number);
             let code = fields.get("code").map_or(Ok(None), name)?;
-            match frame.checked_sub(1) {
-                Some(frame) => builder.set(frame, code),
+            match nn::change_into(frame as usize) {
+                Some(change) => builder.set(change as u64, code),
                 None => Ok(()),
             }
         })?;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use media::{Mp4Writer, Picture, enlarge, write_png};
 
 use super::*;
-use crate::dataset::{Dataset, DatasetError, Episode, Split, UNKNOWN_ACTION};
+use crate::dataset::{Dataset, DatasetError, Episode, Split};
 
 /// A smooth world of 32x32 seen from `x`; `scene` tells one world from another.
 fn view(scene: u32, x: u32) -> Picture {
@@ -71,14 +71,11 @@ fn assert_shows(frame: &[u8], picture: &Picture) {
 
 fn action_names<'a>(dataset: &'a Dataset, episode: &Episode) -> Vec<Option<&'a str>> {
     let actions = dataset.true_actions(episode).unwrap();
+    let name = |action: u16| dataset.action_names()[usize::from(action)].as_str();
     actions
+        .as_slice()
         .iter()
-        .map(|&action| {
-            dataset
-                .action_names()
-                .get(usize::from(action))
-                .map(String::as_str)
-        })
+        .map(|action| action.map(name))
         .collect()
 }
 
@@ -157,8 +154,9 @@ fn folders_with_sidecars_become_a_dataset() {
         dataset
             .true_actions(&train[1])
             .unwrap()
+            .as_slice()
             .iter()
-            .all(|&action| action == UNKNOWN_ACTION)
+            .all(Option::is_none)
     );
     let source = &dataset.manifest().sources[0];
     assert_eq!(

@@ -21,6 +21,11 @@ const SIZE: FrameSize = FrameSize {
 const EPISODE: usize = 45;
 
 fn dataset(folder: &Path) -> Dataset {
+    dataset_of(folder, EPISODE)
+}
+
+/// Four episodes of noise, the last one held out.
+fn dataset_of(folder: &Path, length: usize) -> Dataset {
     let path = folder.join("dataset");
     let options = WriterOptions {
         height: SIZE.height,
@@ -34,7 +39,7 @@ fn dataset(folder: &Path) -> Dataset {
     let mut random = generator(1, 0);
     for episode in 0..4 {
         writer.begin_source(format!("{episode}"), "0".repeat(64), "none".to_owned());
-        for _ in 0..EPISODE {
+        for _ in 0..length {
             let frame: Vec<u8> = (0..SIZE.bytes()).map(|_| random.random()).collect();
             writer.push_frame(&frame, None).unwrap();
         }
@@ -148,12 +153,14 @@ fn tokens_codes_and_forecasts_are_those_of_play() {
         assert_eq!(clips.tokens, flat(&tokens));
         // The change from frame i to i + 1, chunk borders and the episode's ends included.
         let codes = model.codes(&pictures).unwrap();
-        assert_eq!(clips.codes, flat(&codes));
-        assert!(clips.codes.iter().any(|&code| code != clips.codes[0]));
+        let found = clips.codes[0].as_slice();
+        let numbers: Vec<u32> = found.iter().map(|code| u32::from(code.0)).collect();
+        assert_eq!(numbers, flat(&codes));
+        assert!(found.iter().any(|&code| code != found[0]));
         let decoded = tokenizer.decode(&tokens).unwrap().squeeze(0).unwrap();
         for i in [0, 1, CHUNK - 1, CHUNK, EPISODE - 2] {
             let from = decoded.narrow(0, i, 1).unwrap().contiguous().unwrap();
-            let code = Tensor::new(&[clips.codes[i]], &Device::Cpu).unwrap();
+            let code = Tensor::new(&[numbers[i]], &Device::Cpu).unwrap();
             let guess = model.forecast(&from, &code).unwrap();
             let latents = tokenizer.latents(&guess.unsqueeze(1).unwrap()).unwrap();
             let difference = |a: &Tensor, b: &Tensor| {
@@ -197,6 +204,56 @@ fn a_share_of_the_tokens_under_the_forecast_is_corrupted_but_not_the_tokens_them
     let (clean, corrupted) = (read(0.0), read(0.5));
     assert_eq!(clean.0, corrupted.0);
     assert_ne!(clean.1, corrupted.1);
+}
+
+#[test]
+fn long_episodes_are_cut_into_pieces_without_losing_a_frame() {
+    let episode = |length| Episode {
+        shard: 3,
+        start: 100,
+        length,
+        source: 2,
+        split: Split::Train,
+    };
+    for length in [2, 511, 512, 513, 1025, 20_000] {
+        let pieces = pieces(&episode(length));
+        let mut next = 100;
+        for piece in &pieces {
+            assert_eq!((piece.shard, piece.source, piece.start), (3, 2, next));
+            assert!((2..=SHARD_FRAMES).contains(&piece.length));
+            next += piece.length;
+        }
+        assert_eq!(next, 100 + length);
+        assert_eq!(pieces.len(), length.div_ceil(SHARD_FRAMES));
+    }
+}
+
+#[test]
+fn without_time_there_is_one_shard_of_each_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset_of(folder.path(), 40 * EPISODE);
+    let (tokenizer, model) = (tokenizer(None), latent_actions());
+    let prepared = folder.path().join("prepared");
+    Preparation {
+        dataset: &dataset,
+        tokenizer: &tokenizer,
+        latent_actions: &model,
+        config: &PreparationConfig::default(),
+        identity: "me".to_owned(),
+        seed: 1,
+        budget_seconds: 0.0,
+        folder: prepared.clone(),
+        cancel: &false.into(),
+    }
+    .run(&mut |_: &TrainEvent| {})
+    .unwrap();
+    for split in [Split::Train, Split::Validation] {
+        let frames = PreparedSet::open(&prepared, split, "me", sizes())
+            .unwrap()
+            .frames();
+        assert!((2..2 * SHARD_FRAMES).contains(&frames), "{frames}");
+        assert!(frames < dataset.frame_count(split));
+    }
 }
 
 #[test]

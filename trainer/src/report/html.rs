@@ -26,6 +26,31 @@ impl Page {
         }
     }
 
+    /// Part of a page, to be added to one with [`Page::raw`].
+    pub fn part() -> Self {
+        Self {
+            text: String::new(),
+        }
+    }
+
+    /// Asks browsers to look again every so many seconds.
+    pub fn refresh(&mut self, seconds: u32) {
+        self.text += &format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">\n");
+    }
+
+    /// What looks wrong; nothing where nothing does.
+    pub fn warnings(&mut self, warnings: &[String]) {
+        if warnings.is_empty() {
+            return;
+        }
+        self.heading("Warnings");
+        self.text += "<ul>\n";
+        for warning in warnings {
+            self.text += &format!("<li>{}</li>\n", escape(warning));
+        }
+        self.text += "</ul>\n";
+    }
+
     pub fn heading(&mut self, text: &str) {
         self.text += &format!("<h2>{}</h2>\n", escape(text));
     }
@@ -67,6 +92,11 @@ impl Page {
     /// HTML as it is.
     pub fn raw(&mut self, html: &str) {
         self.text += html;
+    }
+
+    /// The text of a [`Page::part`].
+    pub fn into_part(self) -> String {
+        self.text
     }
 
     pub fn finish(self) -> String {

@@ -31,7 +31,28 @@ pub fn write_report(
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<()> {
+    write(
+        path,
+        (world, dataset),
+        evaluation,
+        (run, FULL),
+        observer,
+        cancel,
+    )
+}
+
+/// As [`write_report`], with as many pictures as `scale` says.
+pub(crate) fn write(
+    path: &Path,
+    (world, dataset): (&Arc<World>, &Dataset),
+    evaluation: &Evaluation,
+    (run, scale): (Option<&Path>, Scale),
+    observer: &mut dyn TrainObserver,
+    cancel: &AtomicBool,
+) -> Result<()> {
+    let lines = run.map_or(Ok(Vec::new()), metrics::read)?;
     let mut page = Page::new(&format!("World {}", world.manifest.name));
+    page.warnings(&metrics::warnings(&lines));
     page.paragraph(&format!(
         "{} frames/s, {} pixels, {} action codes, hash {}",
         world.manifest.frames_per_second,
@@ -45,11 +66,48 @@ pub fn write_report(
         false => "Measured on TRAINING video: the dataset has no other.",
     });
     page.table(&evaluation.rows());
-    if let Some(run) = run {
-        curves(&mut page, &metrics::read(run)?);
-    }
-    pictures::add(&mut page, world, dataset, observer, cancel)?;
+    curves(&mut page, &lines);
+    pictures::add(&mut page, (world, dataset), scale, observer, cancel)?;
     files::write_atomically(path, page.finish().as_bytes())
+}
+
+/// Name of the report in the run folder, and of the folder with what it shows of stages so far.
+pub(crate) const REPORT_FILE: &str = "report.html";
+const PICTURES_FOLDER: &str = "pictures";
+/// Seconds after which a browser looks at an unfinished report again.
+const REFRESH_SECONDS: u32 = 30;
+
+/// Writes the report of a run that is going on: warnings, curves, and the pictures that each stage has made so far. `pictures` are the
+/// newest ones of `stage`, as HTML; they are kept beside the report, for the stages that follow and for runs that are resumed.
+pub(crate) fn write_progress(run: &Path, stage: Stage, pictures: Option<&str>) -> Result<()> {
+    let folder = run.join(PICTURES_FOLDER);
+    let file = |stage: Stage| folder.join(format!("{stage}.html"));
+    if let Some(pictures) = pictures {
+        files::make_folder(&folder)?;
+        files::write_atomically(&file(stage), pictures.as_bytes())?;
+    }
+    let lines = metrics::read(run)?;
+    let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
+    let mut page = Page::new(&format!("Training in {name}"));
+    page.refresh(REFRESH_SECONDS);
+    page.paragraph(&match lines.last() {
+        Some(line) => format!(
+            "Stage {} of latent_actions, tokenizer and dynamics is at step {}, after {:.1} minutes of it. This page is written anew after every evaluation.",
+            line.stage,
+            line.step,
+            line.seconds / 60.0
+        ),
+        None => format!("Stage {stage} has begun; there are no figures yet."),
+    });
+    page.warnings(&metrics::warnings(&lines));
+    curves(&mut page, &lines);
+    for stage in Stage::ALL {
+        // No file: the stage has shown nothing yet.
+        if let Ok(pictures) = std::fs::read_to_string(file(stage)) {
+            page.raw(&pictures);
+        }
+    }
+    files::write_atomically(&run.join(REPORT_FILE), page.finish().as_bytes())
 }
 
 /// Figures that are drawn, each in a chart of its own: name in the metrics, and what it is called.
@@ -103,11 +161,48 @@ fn curves(page: &mut Page, lines: &[MetricsLine]) {
     }
 }
 
-pub(crate) use pictures::play_gif;
+pub(crate) use pictures::{BRIEF, FULL, Scale, of_world, play_gif, reconstructions};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_report_of_a_run_shows_what_there_is_so_far() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || std::fs::read_to_string(folder.path().join(REPORT_FILE)).unwrap();
+        write_progress(folder.path(), Stage::LatentActions, None).unwrap();
+        assert!(read().contains("no figures yet") && !read().contains("Warnings"));
+        let line = MetricsLine {
+            stage: Stage::LatentActions,
+            step: 7,
+            seconds: 90.0,
+            held_out: true,
+            figures: [("gap".to_owned(), 0.01)].into(),
+            warnings: vec!["collapsed & <done>".to_owned()],
+        };
+        let text = serde_json::to_string(&line).unwrap() + "\n";
+        std::fs::write(folder.path().join("metrics.jsonl"), text).unwrap();
+        write_progress(
+            folder.path(),
+            Stage::Tokenizer,
+            Some("<p>first pictures</p>"),
+        )
+        .unwrap();
+        write_progress(folder.path(), Stage::Tokenizer, Some("<p>of tokens</p>")).unwrap();
+        write_progress(folder.path(), Stage::Dynamics, Some("<p>of play</p>")).unwrap();
+        let text = read();
+        for part in [
+            "step 7, after 1.5 minutes",
+            "<li>latent_actions: collapsed &amp; &lt;done&gt;</li>",
+            "<svg",
+            "<p>of tokens</p>",
+            "<p>of play</p>",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        assert!(!text.contains("first pictures"));
+    }
 
     #[test]
     fn every_stage_with_metrics_gets_its_curves() {
@@ -117,6 +212,7 @@ mod tests {
             seconds: 0.0,
             held_out,
             figures: [(figure.to_owned(), value)].into(),
+            warnings: Vec::new(),
         };
         let lines = [
             line(Stage::Tokenizer, 10, false, "loss", 0.5),

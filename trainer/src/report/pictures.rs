@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use candle_core::Device;
 use dynamics::Strength;
 use media::{GifWriter, Picture, enlarge};
 use nn::ActionCode;
 use rayon::prelude::*;
+use tokenizer::Tokenizer;
 use worlds::{Frame, RandomPlayer, Rollout, RolloutSettings, Wish, World};
 
 use super::html::{Page, strip};
@@ -19,11 +21,35 @@ use crate::{Error, Result};
 
 /// Reconstructions shown.
 const RECONSTRUCTIONS: usize = 8;
-/// Frames for which an action is held, and those of them that are shown.
-const HELD: usize = 12;
-const SHOWN: [usize; 3] = [2, 6, 12];
-/// Starting frames of the contact sheets.
-const STARTS: usize = 3;
+/// How many pictures there are to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Frames after which an action that is held is shown; it is held up to the last.
+    shown: &'static [usize],
+    /// Starting frames of the contact sheets.
+    starts: usize,
+    /// Most actions in them.
+    codes: usize,
+    /// Clips with rollouts.
+    clips: usize,
+}
+
+/// For finished worlds.
+pub(crate) const FULL: Scale = Scale {
+    shown: &[2, 6, 12],
+    starts: 3,
+    codes: 64,
+    clips: 2,
+};
+
+/// For worlds in training, and where there is little time: some seconds on two cores.
+pub(crate) const BRIEF: Scale = Scale {
+    shown: &[2, 6],
+    starts: 1,
+    codes: 16,
+    clips: 1,
+};
+
 /// Frames that start a rollout, and follow in its strip.
 const PROMPT: usize = 4;
 const AHEAD: usize = 12;
@@ -31,8 +57,8 @@ const AHEAD: usize = 12;
 /// Adds all pictures to a page.
 pub(super) fn add(
     page: &mut Page,
-    world: &Arc<World>,
-    dataset: &Dataset,
+    (world, dataset): (&Arc<World>, &Dataset),
+    scale: Scale,
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<()> {
@@ -48,34 +74,37 @@ pub(super) fn add(
         }
     };
     report(0)?;
-    reconstructions(page, world, dataset)?;
+    page.raw(&reconstructions(&world.tokenizer, dataset)?);
     report(1)?;
-    page.heading("What each action does, as a wish");
-    page.paragraph(&format!(
-        "Each action wished for over {HELD} frames; frames {SHOWN:?} from {STARTS} starts (left of each row). The action prior decides what comes of a wish: what cannot happen does not."
-    ));
-    contact_sheet(page, world, world.manifest.strength)?;
+    as_wishes(page, world, scale)?;
     report(2)?;
-    page.heading("What each action does, as an order");
-    page.paragraph("The same with every code carried out, possible or not.");
-    contact_sheet(page, world, Strength::Order)?;
+    as_orders(page, world, scale)?;
     report(3)?;
-    continuation(page, world, dataset)?;
+    continuation(page, world, dataset, scale)?;
     report(4)
 }
 
-fn reconstructions(page: &mut Page, world: &World, dataset: &Dataset) -> Result<()> {
+/// What a world in training does, as part of a page.
+pub(crate) fn of_world(world: &Arc<World>, dataset: &Dataset, scale: Scale) -> Result<String> {
+    let mut page = Page::part();
+    as_wishes(&mut page, world, scale)?;
+    as_orders(&mut page, world, scale)?;
+    continuation(&mut page, world, dataset, scale)?;
+    Ok(page.into_part())
+}
+
+/// Held-out frames and what a tokenizer keeps of them, as part of a page.
+pub(crate) fn reconstructions(tokenizer: &Tokenizer, dataset: &Dataset) -> Result<String> {
     let sampler = ClipSampler::held_out(dataset, 1)?;
     let (mut originals, mut decoded) = (Vec::new(), Vec::new());
     for clip in sampler.fixed(RECONSTRUCTIONS) {
         let frames = true_frames(dataset, &clip)?;
-        let tokens = world
-            .tokenizer
-            .encode(&Frame::clip(&frames, &world.device)?)?;
-        let picture = world.tokenizer.decode(&tokens)?;
-        decoded.push(Frame::from_tensor(&picture, world.manifest.frame)?);
+        let tokens = tokenizer.encode(&Frame::clip(&frames, &Device::Cpu)?)?;
+        let picture = tokenizer.decode(&tokens)?;
+        decoded.push(Frame::from_tensor(&picture, dataset.frame_size())?);
         originals.extend(frames);
     }
+    let mut page = Page::part();
     page.heading("Reconstructions");
     page.paragraph("Held-out frames (above), and the same from their tokens (below).");
     let rows = [
@@ -83,12 +112,33 @@ fn reconstructions(page: &mut Page, world: &World, dataset: &Dataset) -> Result<
         ("from tokens".to_owned(), vec![strip(&decoded, 2)?]),
     ];
     page.grid(&["", ""], &rows);
-    Ok(())
+    Ok(page.into_part())
 }
 
-fn contact_sheet(page: &mut Page, world: &Arc<World>, strength: Strength) -> Result<()> {
-    let starts: Vec<&Frame> = world.prompts.iter().take(STARTS).collect();
-    let codes = world.manifest.codes();
+fn as_wishes(page: &mut Page, world: &Arc<World>, scale: Scale) -> Result<()> {
+    page.heading("What each action does, as a wish");
+    page.paragraph(&format!(
+        "Each action wished for over and over; frames {:?} after the start (left of each row). The action prior decides what comes of a wish: what cannot happen does not.",
+        scale.shown
+    ));
+    contact_sheet(page, world, world.manifest.strength, scale)
+}
+
+fn as_orders(page: &mut Page, world: &Arc<World>, scale: Scale) -> Result<()> {
+    page.heading("What each action does, as an order");
+    page.paragraph("The same with every code carried out, possible or not.");
+    contact_sheet(page, world, Strength::Order, scale)
+}
+
+fn contact_sheet(
+    page: &mut Page,
+    world: &Arc<World>,
+    strength: Strength,
+    scale: Scale,
+) -> Result<()> {
+    let starts: Vec<&Frame> = world.prompts.iter().take(scale.starts).collect();
+    let codes = world.manifest.codes().min(scale.codes);
+    let held = scale.shown.last().copied().unwrap_or(0);
     let cells: Vec<(usize, usize)> = (0..codes)
         .flat_map(|code| (0..starts.len()).map(move |start| (code, start)))
         .collect();
@@ -103,9 +153,9 @@ fn contact_sheet(page: &mut Page, world: &Arc<World>, strength: Strength) -> Res
             let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
             let wish: Wish = [ActionCode(code as u16)].into_iter().collect();
             let mut shown = vec![starts[start].clone()];
-            for frame in 1..=HELD {
+            for frame in 1..=held {
                 let step = rollout.step(&wish)?;
-                if SHOWN.contains(&frame) {
+                if scale.shown.contains(&frame) {
                     shown.push(step.frame);
                 }
             }
@@ -131,14 +181,19 @@ fn contact_sheet(page: &mut Page, world: &Arc<World>, strength: Strength) -> Res
     Ok(())
 }
 
-fn continuation(page: &mut Page, world: &Arc<World>, dataset: &Dataset) -> Result<()> {
+fn continuation(
+    page: &mut Page,
+    world: &Arc<World>,
+    dataset: &Dataset,
+    scale: Scale,
+) -> Result<()> {
     let sampler = ClipSampler::held_out(dataset, PROMPT + AHEAD)
         .or_else(|_| ClipSampler::held_out(dataset, PROMPT + 1))?;
     page.heading("Rollouts beside the true continuation");
     page.paragraph(&format!(
         "Held-out clips. The first {PROMPT} frames start the world; what follows is its own, with the actions found in the true continuation, with random ones, or the forecast alone."
     ));
-    for clip in sampler.fixed(2) {
+    for clip in sampler.fixed(scale.clips) {
         let truth = true_frames(dataset, &clip)?;
         let row = |name: &str, continuation: Continuation| {
             let guess = continue_clip(world, &truth, PROMPT, continuation, 0)?;

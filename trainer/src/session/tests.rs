@@ -21,6 +21,8 @@ enum Trouble {
     NotANumberOnce(u64),
     /// The loss is a hundred times too large at the step with this number, the first time.
     ExplosionOnce(u64),
+    /// The gradient, but not the loss, is not a number at the step with this number, the first time.
+    GradientOnce(u64),
     /// Every loss after this many is infinite.
     Always(u64),
     /// Every attempt but the third is judged hopeless at the first evaluation.
@@ -50,10 +52,6 @@ impl Task for Toy {
     type Model = Tensor;
     type Batch = f64;
 
-    fn recipe(&self) -> String {
-        "toy".to_owned()
-    }
-
     fn build(&self, parameters: &Parameters) -> Result<Tensor> {
         let init = Init::Randn {
             mean: 0.0,
@@ -76,8 +74,14 @@ impl Task for Toy {
             Trouble::Always(step) if *taken >= step => f64::INFINITY,
             _ => 1.0,
         };
+        let broken = matches!(self.trouble, Trouble::GradientOnce(step) if once(step));
         *taken += 1;
         let total = ((((model - *batch)?.sqr()?.sum_all()? + 0.5)?) * factor)?;
+        // The slope of a root at zero is infinite.
+        let total = match broken {
+            true => (total + (model - model.detach())?.sqrt()?.sum_all()?)?,
+            false => total,
+        };
         Ok(Loss {
             total,
             figure: *batch,
@@ -85,12 +89,13 @@ impl Task for Toy {
         })
     }
 
-    fn evaluate(&self, model: &Tensor, _: &Parameters, _: usize) -> Result<Evaluated> {
+    fn evaluate(&self, model: &Tensor, _: &Parameters, _: &Standing) -> Result<Evaluated> {
         let number = f64::from(model.to_vec1::<f32>()?[0]);
         Ok(Evaluated {
             figures: [("number".to_owned(), number)].into(),
             text: String::new(),
             warnings: Vec::new(),
+            pictures: None,
         })
     }
 
@@ -114,6 +119,7 @@ fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
     let cancel = AtomicBool::new(false);
     let settings = Settings {
         seed: 1,
+        recipe: Recipe::new(),
         pace: Pace {
             batch: 1,
             accumulate: 1,
@@ -169,19 +175,22 @@ fn an_undisturbed_stage_takes_its_steps_and_finishes() {
 
 #[test]
 fn a_loss_that_is_no_number_or_explodes_goes_back_to_the_checkpoint_with_a_lower_rate() {
-    for (trouble, step) in [
-        (Trouble::NotANumberOnce(30), 30),
-        (Trouble::ExplosionOnce(40), 40),
+    for (trouble, said) in [
+        (
+            Trouble::NotANumberOnce(30),
+            "the loss exploded at step 30 (NaN",
+        ),
+        (Trouble::ExplosionOnce(40), "the loss exploded at step 40 ("),
+        (
+            Trouble::GradientOnce(35),
+            "the gradient is not finite at step 35, though the loss is (",
+        ),
     ] {
         // A checkpoint after every step: only the bad step is taken again.
         let told = train(trouble, 0.0);
         assert_eq!(told.steps, (1..=60).collect::<Vec<u64>>());
         assert_eq!(told.warnings.len(), 1);
-        assert!(
-            told.warnings[0].contains(&format!("exploded at step {step}")),
-            "{:?}",
-            told.warnings
-        );
+        assert!(told.warnings[0].contains(said), "{:?}", told.warnings);
         let position = told.position.unwrap();
         assert_eq!((position.rollbacks, position.rate), (1, ROLLBACK_RATE));
     }

@@ -11,14 +11,24 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::DynamicsStage;
 use crate::observer::Figures;
 use crate::prepared::{PreparedClips, PreparedSampler, PreparedSet};
-use crate::task::{Evaluated, Loss, Task};
+use crate::session::part_of;
+use crate::task::{Evaluated, Loss, Standing, Task};
 use crate::{Result, Stage};
 
 /// Batches of held-out clips that evaluations while training look at.
 const EVALUATION_BATCHES: usize = 12;
 
-/// Plays the world that a stage's present weights make and adds figures and a line of text.
-pub(crate) type PlayTest<'a> = Box<dyn Fn(&Parameters) -> Result<(Figures, String)> + Sync + 'a>;
+/// What playing a world showed.
+pub(crate) struct Played {
+    pub figures: Figures,
+    /// The figures in one line of text.
+    pub text: String,
+    /// Pictures for the report, as HTML.
+    pub pictures: String,
+}
+
+/// Plays the world that a stage's present weights make.
+pub(crate) type PlayTest<'a> = Box<dyn Fn(&Parameters) -> Result<Played> + Sync + 'a>;
 
 pub(crate) struct DynamicsTask<'a> {
     config: &'a DynamicsStage,
@@ -28,7 +38,6 @@ pub(crate) struct DynamicsTask<'a> {
     held_out: Vec<DynamicsBatch>,
     entropy_of_frequencies: f64,
     play_test: PlayTest<'a>,
-    recipe: String,
 }
 
 /// A batch ready to train on.
@@ -40,11 +49,12 @@ pub(crate) struct DynamicsBatch {
 }
 
 impl<'a> DynamicsTask<'a> {
+    /// `thoroughness` is the share of the usual held-out batches that evaluations look at.
     pub fn new(
         config: &'a DynamicsStage,
         token_vectors: Tensor,
         (train, held_out): (&'a PreparedSet, &'a PreparedSet),
-        (identity, seed): (&str, u64),
+        thoroughness: f64,
         play_test: PlayTest<'a>,
     ) -> Result<Self> {
         let sampler = train.sampler(config.clip_frames)?;
@@ -57,7 +67,7 @@ impl<'a> DynamicsTask<'a> {
             ..config.clone()
         };
         let held_out = judged
-            .fixed(EVALUATION_BATCHES, config.batch)?
+            .fixed(part_of(EVALUATION_BATCHES, thoroughness, 2), config.batch)?
             .into_iter()
             .map(|clips| mask(clips, &clean, &mut random))
             .collect::<Result<_>>()?;
@@ -65,14 +75,6 @@ impl<'a> DynamicsTask<'a> {
             sampler,
             held_out,
             entropy_of_frequencies: entropy_of_counts(&train.code_counts()),
-            recipe: format!(
-                "seed {seed}, batch {} of {} x {} frames, {:?}, {} prepared frames of {identity}",
-                config.accumulate,
-                config.batch,
-                config.clip_frames,
-                config.model,
-                train.frames()
-            ),
             token_vectors,
             play_test,
             config,
@@ -130,6 +132,11 @@ pub(crate) fn mask(
     }
     let shape = (batch, frames, count);
     let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, &Device::Cpu);
+    let codes: Vec<u32> = clips
+        .codes
+        .iter()
+        .flat_map(|codes| codes.as_slice().iter().map(|code| u32::from(code.0)))
+        .collect();
     let forecast = model.forecast.then_some(Forecast {
         pixels: clips.forecast,
         latents: clips.latents,
@@ -138,7 +145,7 @@ pub(crate) fn mask(
         clip: TrainingClip {
             clean: tensor(clean)?,
             masked: tensor(masked)?,
-            actions: Tensor::from_vec(clips.codes, (batch, frames - 1), &Device::Cpu)?,
+            actions: Tensor::from_vec(codes, (batch, frames - 1), &Device::Cpu)?,
             forecast,
         },
         targets: tensor(clips.tokens)?,
@@ -151,10 +158,6 @@ impl Task for DynamicsTask<'_> {
     const FIGURE: &'static str = "cross-entropy";
     type Model = Dynamics;
     type Batch = DynamicsBatch;
-
-    fn recipe(&self) -> String {
-        self.recipe.clone()
-    }
 
     fn build(&self, parameters: &Parameters) -> Result<Dynamics> {
         Ok(Dynamics::new(
@@ -193,16 +196,20 @@ impl Task for DynamicsTask<'_> {
         &self,
         model: &Dynamics,
         parameters: &Parameters,
-        _phase: usize,
+        _standing: &Standing,
     ) -> Result<Evaluated> {
         let (mut tokens, mut prior) = (0.0, 0.0);
         for batch in &self.held_out {
             let losses = losses(model, batch)?;
-            tokens += f64::from(losses.0.to_scalar::<f32>()?) / EVALUATION_BATCHES as f64;
-            prior += f64::from(losses.1.to_scalar::<f32>()?) / EVALUATION_BATCHES as f64;
+            tokens += f64::from(losses.0.to_scalar::<f32>()?) / self.held_out.len() as f64;
+            prior += f64::from(losses.1.to_scalar::<f32>()?) / self.held_out.len() as f64;
         }
         let entropy = self.entropy_of_frequencies;
-        let (mut figures, played) = (self.play_test)(parameters)?;
+        let Played {
+            mut figures,
+            text: played,
+            pictures,
+        } = (self.play_test)(parameters)?;
         figures.insert("cross_entropy".to_owned(), tokens);
         figures.insert("prior_cross_entropy".to_owned(), prior);
         figures.insert("entropy_of_frequencies".to_owned(), entropy);
@@ -212,6 +219,7 @@ impl Task for DynamicsTask<'_> {
                 "held-out cross-entropy {tokens:.3} of tokens, {prior:.3} of the next action (its frequencies alone {entropy:.3}); {played}"
             ),
             warnings: Vec::new(),
+            pictures: Some(pictures),
         })
     }
 }
@@ -220,6 +228,7 @@ impl Task for DynamicsTask<'_> {
 mod tests {
     use super::*;
     use ::dynamics::DynamicsConfig;
+    use nn::{ActionCode, Transitions};
 
     const FRAMES: usize = 5;
     const TOKENS: usize = 4;
@@ -251,7 +260,7 @@ mod tests {
             |dims: &[usize]| Tensor::zeros(dims, candle_core::DType::F32, &Device::Cpu).unwrap();
         let clips = PreparedClips {
             tokens: tokens.clone(),
-            codes: vec![1; CLIPS * (FRAMES - 1)],
+            codes: vec![Transitions::of_frames(FRAMES, |_| ActionCode(1)); CLIPS],
             forecast: zeros(&[CLIPS, FRAMES - 1, 16, 16, 3]),
             latents: zeros(&[CLIPS, FRAMES - 1, TOKENS, 4]),
         };

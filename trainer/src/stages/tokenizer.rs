@@ -11,11 +11,13 @@ use crate::clips::{Clip, ClipSampler};
 use crate::config::TokenizerStage;
 use crate::dataset::{Dataset, Split};
 use crate::measure::{TokenizerQuality, tokenizer_quality};
-use crate::task::{Evaluated, Loss, Task};
-use crate::{Result, Stage};
+use crate::session::part_of;
+use crate::task::{Evaluated, Loss, Standing, Task};
+use crate::{Result, Stage, report};
 
 /// Held-out frames that evaluations while training look at.
 const EVALUATION_FRAMES: usize = 256;
+const FEWEST_EVALUATION_FRAMES: usize = 32;
 /// Steps between revivals of dead codes, and batches that a code must be absent from to be dead.
 const REVIVAL_STEPS: u64 = 200;
 const REVIVAL_BATCHES: usize = 8;
@@ -25,24 +27,21 @@ pub(crate) struct TokenizerTask<'a> {
     dataset: &'a Dataset,
     sampler: ClipSampler<'a>,
     held_out: Vec<Clip>,
-    recipe: String,
 }
 
 impl<'a> TokenizerTask<'a> {
-    pub fn new(config: &'a TokenizerStage, dataset: &'a Dataset, seed: u64) -> Result<Self> {
+    /// `thoroughness` is the share of the usual held-out frames that evaluations look at.
+    pub fn new(
+        config: &'a TokenizerStage,
+        dataset: &'a Dataset,
+        thoroughness: f64,
+    ) -> Result<Self> {
+        let frames = part_of(EVALUATION_FRAMES, thoroughness, FEWEST_EVALUATION_FRAMES);
         let clips = ClipSampler::held_out(dataset, config.clip_frames)?
-            .fixed((EVALUATION_FRAMES / config.clip_frames).max(1));
+            .fixed((frames / config.clip_frames).max(1));
         Ok(Self {
             sampler: ClipSampler::new(dataset, Split::Train, config.clip_frames)?,
             held_out: clips,
-            recipe: format!(
-                "seed {seed}, batch {} of {} x {} frames, {:?}, {} training frames",
-                config.accumulate,
-                config.batch,
-                config.clip_frames,
-                config.model,
-                dataset.frame_count(Split::Train)
-            ),
             config,
             dataset,
         })
@@ -55,10 +54,6 @@ impl Task for TokenizerTask<'_> {
     type Model = Tokenizer;
     /// Frames `[B, T, H, W, 3]`.
     type Batch = candle_core::Tensor;
-
-    fn recipe(&self) -> String {
-        self.recipe.clone()
-    }
 
     fn build(&self, parameters: &Parameters) -> Result<Tokenizer> {
         Ok(Tokenizer::new(&self.config.model, parameters.builder())?)
@@ -89,7 +84,7 @@ impl Task for TokenizerTask<'_> {
         &self,
         model: &Tokenizer,
         _parameters: &Parameters,
-        _phase: usize,
+        _standing: &Standing,
     ) -> Result<Evaluated> {
         let TokenizerQuality {
             psnr,
@@ -114,6 +109,7 @@ impl Task for TokenizerTask<'_> {
                 "held-out PSNR {psnr:.2} dB, SSIM {ssim:.3}, {codes_used} of {vocabulary} codes used"
             ),
             warnings,
+            pictures: Some(report::reconstructions(model, self.dataset)?),
         })
     }
 

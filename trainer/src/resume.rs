@@ -1,0 +1,80 @@
+//! Which configuration a run goes by: the one that is given, or the one that the run was begun with.
+
+use std::path::Path;
+
+use nn::FrameSize;
+
+use crate::checkpoint::Checkpoint;
+use crate::recipe::{self, Recipe};
+use crate::session::checkpoint_path;
+use crate::{Error, Result, Stage, TrainConfig, TrainOptions, files};
+
+/// Name of the configuration in the run folder.
+pub(crate) const CONFIG_FILE: &str = "train.ron";
+
+/// A configuration that the checkpoints of the run agree with.
+pub(crate) struct Chosen {
+    pub config: TrainConfig,
+    /// Fields in which it differs from what the run was begun with.
+    pub changes: Vec<String>,
+}
+
+/// Finds the configuration of a run: what `options` give; else, when a run is there already, what that one was begun with; else the
+/// default. A budget that is given wins over all of them.
+///
+/// # Errors
+/// When it cannot be trained with, or a checkpoint was made with other sizes; the message names the fields.
+pub(crate) fn configuration(
+    options: &TrainOptions,
+    folder: &Path,
+    frame: FrameSize,
+) -> Result<Chosen> {
+    let begun: Vec<Stage> = Stage::ALL
+        .into_iter()
+        .filter(|&stage| checkpoint_path(folder, stage).exists())
+        .collect();
+    let path = folder.join(CONFIG_FILE);
+    let stored = match (options.resume || !begun.is_empty()) && path.exists() {
+        true => Some(TrainConfig::read(&path)?),
+        false => None,
+    };
+    let given = options.config.clone().or_else(|| stored.clone());
+    let mut config = given.unwrap_or_default();
+    if let Some(budget) = options.budget {
+        config.budget_minutes = budget.as_secs_f64() / 60.0;
+    }
+    config.validate()?;
+    let config = config.for_frames(frame)?;
+    for stage in begun {
+        let path = checkpoint_path(folder, stage);
+        if let Some(checkpoint) = Checkpoint::read(&path, stage)? {
+            let now = recipe::of_stage(&config, stage)?;
+            // Of the checkpoint's recipe, what is about data can only be compared once the stage is at hand.
+            let mut before = checkpoint.position.recipe;
+            before.retain(|field, _| now.contains_key(field) || field.contains('.'));
+            check(&path, stage, &before, &now)?;
+        }
+    }
+    let changes = match &stored {
+        Some(stored) => recipe::differences(&recipe::fields(stored)?, &recipe::fields(&config)?),
+        None => Vec::new(),
+    };
+    Ok(Chosen { config, changes })
+}
+
+/// Refuses a checkpoint that was made under another recipe.
+pub(crate) fn check(path: &Path, stage: Stage, before: &Recipe, now: &Recipe) -> Result<()> {
+    match recipe::differences(before, now) {
+        differences if differences.is_empty() => Ok(()),
+        differences => Err(Error::AnotherRecipe {
+            path: path.to_owned(),
+            stage,
+            differences: recipe::in_one_line(&differences),
+        }),
+    }
+}
+
+/// Leaves the configuration in the run folder, for people and for going on later.
+pub(crate) fn store(config: &TrainConfig, folder: &Path) -> Result<()> {
+    files::write_atomically(&folder.join(CONFIG_FILE), config.to_text()?.as_bytes())
+}
