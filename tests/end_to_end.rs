@@ -1,6 +1,7 @@
 //! What users do, on the real program: from a video file to a world that is played, recorded, replayed and measured.
 
 mod common;
+mod kernels;
 mod known_motion;
 mod window;
 
@@ -552,6 +553,7 @@ fn a_benchmark_of_some_parts_leaves_the_others_out() {
     ]);
     let figures = json(&succeed(&mut bench).out);
     assert_eq!(figures["precision"], "f32");
+    assert!(figures["train"]["tokenizer"]["profile"][0]["ms"].is_number());
     assert!(figures["frame_ms"].is_null());
     let timed: Vec<_> = figures["train"].as_object().unwrap().keys().collect();
     assert_eq!(timed, ["latent_actions", "tokenizer"]);

@@ -84,6 +84,10 @@ impl Measured {
         let mut value = json!({
             "world": manifest.name,
             "kernels": kernels,
+            "precision": match unit(self.world.precision).precision() {
+                Precision::F32 => "f32",
+                Precision::Bf16 => "bf16",
+            },
             "threads": std::thread::available_parallelism().map_or(1, usize::from),
             "matmul_gflops": self.peak.best(),
             "matmul_gflops_by": { "djinn": self.peak.djinn, "gemm": self.peak.gemm },

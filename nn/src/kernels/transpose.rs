@@ -207,10 +207,10 @@ pub fn brain(x: f32) -> u32 {
 mod avx512 {
     use super::Rows;
     use std::arch::x86_64::{
-        __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_mask_storeu_epi32,
-        _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
-        _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+        __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
+        _mm512_mask_storeu_epi32, _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps,
+        _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+        _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     };
 
     const LANES: usize = 16;
@@ -275,7 +275,9 @@ mod avx512 {
                             mask(width.saturating_sub(LANES)),
                             start.wrapping_add(LANES),
                         );
-                        *line = std::mem::transmute::<_, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+                        *line = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(
+                            high, low,
+                        ));
                     }
                     store(
                         out.add(column / 2 * out_stride + row),
@@ -329,8 +331,9 @@ mod avx512 {
                         _mm512_maskz_loadu_ps(mask, start),
                         _mm512_maskz_loadu_ps(mask, start.add(lines.stride)),
                     );
-                    let both =
-                        std::mem::transmute::<_, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                    let both = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(
+                        second, first,
+                    ));
                     let words = _mm512_permutexvar_epi16(turns, both);
                     _mm512_mask_storeu_epi32(out.add(pair * width + column).cast(), mask, words);
                 }

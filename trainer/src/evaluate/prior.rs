@@ -108,7 +108,9 @@ mod tests {
         const PROMPT: usize = 4;
         let folder = tempfile::tempdir().unwrap();
         let dataset = noise(&folder.path().join("d"), 15.0, &[(30, Split::Train)]);
-        let world = Arc::new(worlds::tiny_world(1).unwrap());
+        let mut world = worlds::tiny_world(1).unwrap();
+        world.precision = nn::Precision::F32;
+        let world = Arc::new(world);
         let clips = ClipSampler::held_out(&dataset, 9).unwrap().fixed(2);
         let judged = judge(&world, &dataset, &clips, PROMPT).unwrap();
         assert_eq!(judged.len(), 2 * 5);
