@@ -8,7 +8,7 @@
 //!
 //! The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008). What differs between
 //! CPUs and precisions is a [`Unit`]: the shape of a tile, the order of numbers in a panel, and the loop over `k`. In
-//! [`Precision::Bf16`] numbers are rounded to bf16 as they are packed and sums are kept in f32.
+//! [`crate::Precision::Bf16`] numbers are rounded to bf16 as they are packed and sums are kept in f32.
 //!
 //! Each number of a result is summed over `k` in one fixed order, whatever tile it falls into and however work is split, so results depend
 //! neither on the number of threads nor on how many rows are computed together.
@@ -102,7 +102,7 @@ pub fn product_onto(onto: &[f32], left: Matrix, right: Matrix) -> Vec<f32> {
     out
 }
 
-/// [`multiply`] on a unit of one's choice; it must be one that [`unit`] returns on this CPU, or a narrower one.
+/// [`multiply`] on a unit of one's choice; it must be one that [`unit()`] returns on this CPU, or a narrower one.
 pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
     let (m, n, k) = (left.rows, right.columns, left.columns);
     assert_eq!(k, right.rows, "inner sizes of a product");
