@@ -62,7 +62,8 @@ def check_tokenizer(tokenizer, pictures):
 
 def record(djinn, world, folder):
     """Has Djinn play without chance (one MaskGIT step, temperature 0). Returns the prompt and each frame's code and tokens [N]."""
-    settings = ["--headless", "--frames", str(FRAMES), "--seed", "1", "--steps", "1", "--temperature", "0"]
+    settings = ["--headless", "--frames", str(FRAMES), "--seed", "1"]
+    settings += ["--steps", "1", "--temperature", "0", "--precision", "f32"]
     subprocess.run([djinn, "play", world, *settings, "--quiet", "--record", folder], check=True, stdout=subprocess.DEVNULL)
     lines = (folder / "actions.jsonl").read_text().splitlines()
     codes = [json.loads(line)["code"] for line in lines]

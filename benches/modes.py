@@ -8,7 +8,7 @@ import torch
 from layers import ATTENTIONS, SpaceAttention, TimeAttention
 
 # Runs of which the fastest decides between two forms of attention.
-TRIES = 4
+TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Mode:
     def autocast(self):
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
 
-    def compile(self, function, **options):
-        return torch.compile(function, dynamic=False, options=options or None) if self.compiled else function
+    def compile(self, function):
+        return torch.compile(function, dynamic=False) if self.compiled else function
 
 
 MODES = {mode.name: mode for mode in (Mode(c, b) for c in (False, True) for b in (False, True))}

@@ -1,6 +1,7 @@
 """Play in PyTorch: one frame at a time at batch 1, with a cache of keys and values."""
 
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 
 from layers import rotary_angles
@@ -35,7 +36,7 @@ class Play:
         dtype = torch.bfloat16 if mode.bf16 else torch.float32
         self.caches = [torch.zeros(shape, dtype=dtype) for _ in range(config["layers"])]
         self.table = self.dynamics.table()
-        self.compiled_frame = mode.compile(self.frame, freezing=True)
+        self.compiled_frame = mode.compile(self.frame)
         self.number = 0
 
     def start(self, picture):
@@ -121,7 +122,8 @@ class Playing:
         if mode.bf16:
             for model in models.values():
                 round_weights(model)
-        with torch.inference_mode(), mode.autocast():
+        # Compiled code may lay the weights out for its products: they do not change.
+        with torch._inductor.config.patch(freezing=True), torch.inference_mode(), mode.autocast():
             self.play = Play(models, sampler, mode)
             self.bonuses = WISH_BONUS * F.one_hot(torch.arange(self.play.codes), self.play.codes).float()
             self.warm_up()
