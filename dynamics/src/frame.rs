@@ -5,7 +5,7 @@ use crate::{Dynamics, DynamicsConfig};
 use nn::kernels::inference::{
     Finish, FrameBuffers, PackedBlocks, PackedWeight, Projection, Team, Unit,
 };
-use nn::{ActionCode, Error, KvCache, Result, numbers, packed, patches_of_picture};
+use nn::{ActionCode, Error, KvCache, Result, centred_patches_of_picture, numbers, packed};
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
 
@@ -206,8 +206,7 @@ impl FrameDynamics {
         let forecast = match (&self.forecast, forecast) {
             (None, None) => None,
             (Some(_), Some(FrameForecast { picture, latents })) => {
-                patches_of_picture(patches, picture, config.frame, config.patch);
-                patches.iter_mut().for_each(|x| *x = *x * 2.0 - 1.0);
+                centred_patches_of_picture(patches, picture, config.frame, config.patch);
                 Some([&patches[..], latents])
             }
             (Some(_), None) => {

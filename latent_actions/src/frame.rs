@@ -7,7 +7,8 @@ use nn::kernels::inference::{
 };
 use nn::kernels::warp;
 use nn::{
-    ActionCode, Error, KvCache, Result, numbers, packed, patches_of_picture, picture_of_patches,
+    ActionCode, Error, KvCache, Result, centred_patches_of_picture, numbers, packed,
+    picture_of_patches,
 };
 
 /// A predictor's weights, packed, and the codebook. Computes what [`LatentActionModel::forecast`] computes.
@@ -88,8 +89,7 @@ impl Forecaster {
                 picture.len()
             )));
         }
-        patches_of_picture(&mut buffers.patches, picture, size, config.patch);
-        buffers.patches.iter_mut().for_each(|x| *x = *x * 2.0 - 1.0);
+        centred_patches_of_picture(&mut buffers.patches, picture, size, config.patch);
         let (width, inputs) = (self.projection.norm.len(), self.input.inputs());
         let action = &self.actions[code * width..][..width];
         let patches = &buffers.patches;

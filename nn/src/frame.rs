@@ -103,13 +103,24 @@ fn runs(size: FrameSize, patch: usize, channels: usize, mut each: impl FnMut(usi
 }
 
 /// [`patches_of`] for one picture `[H, W, C]` of a valid size: fills `patches` `[N, P * P * C]`.
-pub fn patches_of_picture(patches: &mut Vec<f32>, picture: &[f32], size: FrameSize, patch: usize) {
+fn patches_of_picture(patches: &mut Vec<f32>, picture: &[f32], size: FrameSize, patch: usize) {
     let channels = picture.len() / (size.height * size.width);
     let run = patch * channels;
     patches.resize(picture.len(), 0.0);
     runs(size, patch, channels, |from, to| {
         patches[to..to + run].copy_from_slice(&picture[from..from + run])
     });
+}
+
+/// [`patches_of_picture`] of values 0..1, brought to -1..1 as models take them in.
+pub fn centred_patches_of_picture(
+    patches: &mut Vec<f32>,
+    picture: &[f32],
+    size: FrameSize,
+    patch: usize,
+) {
+    patches_of_picture(patches, picture, size, patch);
+    patches.iter_mut().for_each(|x| *x = *x * 2.0 - 1.0);
 }
 
 /// [`pictures_of`] for one picture: fills `picture` `[H, W, C]` from patches of `P * P * C` numbers, `stride` apart.

@@ -32,7 +32,9 @@ pub mod transformer;
 
 pub use action::{ActionCode, Transitions, change_into};
 pub use error::{Error, Result};
-pub use frame::{FrameSize, patches_of, patches_of_picture, picture_of_patches, pictures_of};
+pub use frame::{
+    FrameSize, centred_patches_of_picture, patches_of, picture_of_patches, pictures_of,
+};
 pub use optimizer::{
     AdamW, AdamWConfig, ExponentialAverage, Gradients, OptimizerState, StepReport, gradients,
 };

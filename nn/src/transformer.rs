@@ -3,10 +3,10 @@
 //! A block is spatial attention within a frame, causal temporal attention at one position across frames, and one feed-forward
 //! layer (Genie, arXiv 2402.15391, section 2). Cost grows linearly with the number of frames.
 
-use crate::kernels::attention::{Pattern, attend_cached, keys_and_values};
+use crate::kernels::attention::{Pattern, rotary_angles};
 use crate::kernels::inference::{
-    AttentionWeights, BlockWeights, FeedForwardWeights, NormWeights, PackedBlocks, PackedWeight,
-    Unit,
+    AttentionWeights, BlockWeights, FeedForwardWeights, MemberBuffers, NormWeights, PackedBlocks,
+    PackedWeight, Past, Turn, Unit, attend_time,
 };
 use crate::ops::{self, values};
 use crate::{Error, Result, linear_weight};
@@ -147,16 +147,15 @@ impl Attention {
         ops::linear_onto(&attended, &self.out, x)
     }
 
-    /// One new frame `[B, 1, S, D]` against the cached ones of this layer.
+    /// One new frame `[B, 1, S, D]` against the cached ones of temporal layer `layer`.
     fn step(
         &self,
         x: &Tensor,
         condition: Option<&Tensor>,
-        frame: u64,
-        past: &[&LayerFrame],
+        cache: &KvCache,
+        layer: usize,
     ) -> candle_core::Result<(Tensor, LayerFrame)> {
         let qkv = ops::linear(&self.norm.forward(x, condition)?, &self.qkv)?;
-        let heads = x.dim(3)? / self.query_scale.dim(0)?;
         let qkv = qkv.to_device(&candle_core::Device::Cpu)?;
         let query_scale = self.query_scale.to_device(&candle_core::Device::Cpu)?;
         let key_scale = self.key_scale.to_device(&candle_core::Device::Cpu)?;
@@ -165,20 +164,39 @@ impl Attention {
             query_scale = query_scale,
             key_scale = key_scale
         );
-        let (keys, values) = keys_and_values(qkv_values, key_scale, frame, heads);
-        let own = LayerFrame { keys, values };
-        if past.iter().any(|layer| layer.keys.len() != own.keys.len()) {
+        let count = x.elem_count();
+        let fits = |frame: &CachedFrame| {
+            let layer = frame.layers.get(layer);
+            layer.is_some_and(|layer| layer.keys.len() == count)
+        };
+        if !cache.frames.iter().all(|frame| fits(frame)) {
             bail!("a cache of other frames than the one it is used with");
         }
-        let frames: Vec<_> = past
-            .iter()
-            .copied()
-            .chain([&own])
-            .map(|layer| (&layer.keys[..], &layer.values[..]))
-            .collect();
-        let attended = attend_cached(qkv_values, query_scale, frame, heads, &frames);
+        let angles = rotary_angles(cache.next, query_scale.len());
+        let turn = Turn {
+            query_scale,
+            key_scale,
+            angles: angles.split_at(angles.len() / 2),
+        };
+        let past = Past {
+            frames: &cache.frames,
+            layer,
+        };
+        let [mut keys, mut values, mut attended] = [(); 3].map(|()| vec![0.0; count]);
+        let (own, buffers) = ([&mut keys[..], &mut values], &mut MemberBuffers::default());
+        attend_time(
+            &mut attended,
+            qkv_values,
+            own,
+            turn,
+            past,
+            0,
+            x.dim(3)?,
+            buffers,
+        );
         let attended = Tensor::from_vec(attended, x.shape(), x.device())?;
-        Ok((ops::linear_onto(&attended, &self.out, x)?, own))
+        let out = ops::linear_onto(&attended, &self.out, x)?;
+        Ok((out, LayerFrame { keys, values }))
     }
 }
 
@@ -371,12 +389,7 @@ impl SpaceTimeTransformer {
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.space.forward(&x, condition, Pattern::Space)?;
             if let Some(time) = &block.time {
-                let past: Vec<_> = cache
-                    .frames
-                    .iter()
-                    .filter_map(|frame| frame.layers.get(index))
-                    .collect();
-                let (out, own) = time.step(&x, condition, cache.next, &past)?;
+                let (out, own) = time.step(&x, condition, cache, index)?;
                 x = out;
                 layers.push(own);
             }

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use nn::kernels::inference::{
     Finish, FrameBuffers, PackedBlocks, PackedWeight, Projection, Team, Unit,
 };
-use nn::{KvCache, Result, numbers, packed, patches_of_picture, picture_of_patches};
+use nn::{KvCache, Result, centred_patches_of_picture, numbers, packed, picture_of_patches};
 
 /// A tokenizer's weights, packed. Computes what [`Tokenizer`] computes.
 pub struct FrameTokenizer {
@@ -106,8 +106,7 @@ impl FrameTokenizer {
         latents: &mut Vec<f32>,
     ) {
         let config = &self.config;
-        patches_of_picture(&mut buffers.input, picture, config.frame, config.patch);
-        buffers.input.iter_mut().for_each(|x| *x = *x * 2.0 - 1.0);
+        centred_patches_of_picture(&mut buffers.input, picture, config.frame, config.patch);
         latents.resize(config.tokens_per_frame() * config.latent_width(), 0.0);
         self.encoder.run(
             team,

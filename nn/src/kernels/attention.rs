@@ -7,11 +7,11 @@
 
 use super::buffer::zeros;
 use super::elementwise::exp;
+use super::kernel;
 use super::norm::{inverse_root_mean_square, lane_sum};
 use super::parallel::{SharedMut, sum_rows};
 use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::transpose::{Rows, transpose_numbers};
-use super::{kernel, multiply_add};
 use rayon::prelude::*;
 
 /// Which rows attend to which.
@@ -88,7 +88,7 @@ impl RotaryTable {
 }
 
 /// Cosines, then sines, of one frame's rotary embedding.
-pub(super) fn rotary_angles(frame: u64, head_width: usize) -> Vec<f32> {
+pub(crate) fn rotary_angles(frame: u64, head_width: usize) -> Vec<f32> {
     RotaryTable::new(frame, 1, head_width).values
 }
 
@@ -637,89 +637,4 @@ pub fn backward(
         let sums = sum_rows(&dscales, 2 * width);
         (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
     })
-}
-
-/// Keys, ready for the product, and values of one frame: two rows of `D` for each of `rows` positions.
-pub fn keys_and_values(
-    qkv: &[f32],
-    key_scale: &[f32],
-    frame: u64,
-    heads: usize,
-) -> (Vec<f32>, Vec<f32>) {
-    let width = key_scale.len();
-    let full = heads * width;
-    let table = RotaryTable::new(frame, 1, width);
-    let rows = qkv.len() / (3 * full);
-    let (mut keys, mut values) = (vec![0.0; rows * full], vec![0.0; rows * full]);
-    for (row, qkv) in qkv.chunks_exact(3 * full).enumerate() {
-        for head in 0..heads {
-            let out = &mut keys[row * full + head * width..][..width];
-            prepare(
-                out,
-                &qkv[full + head * width..][..width],
-                key_scale,
-                1.0,
-                Some(table.at(0)),
-            );
-        }
-        values[row * full..][..full].copy_from_slice(&qkv[2 * full..]);
-    }
-    (keys, values)
-}
-
-kernel! {
-    /// One query against the keys and values of the same position and head in several frames; `start` is where they lie in each.
-    fn attend_position(out: &mut [f32], query: &[f32], frames: &[(&[f32], &[f32])], start: usize, scores: &mut [f32]) {
-        let width = query.len();
-        let mut largest = f32::NEG_INFINITY;
-        for (score, (keys, _)) in scores.iter_mut().zip(frames) {
-            let key = &keys[start..start + width];
-            *score = lane_sum(|i| query[i] * key[i], width);
-            largest = largest.max(*score);
-        }
-        let mut sum = 0.0;
-        for score in scores.iter_mut() {
-            *score = exp::<FUSED>(*score - largest);
-            sum += *score;
-        }
-        out.fill(0.0);
-        for (score, (_, values)) in scores.iter().zip(frames) {
-            let weight = *score / sum;
-            let value = &values[start..start + width];
-            for i in 0..width {
-                out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
-            }
-        }
-    }
-}
-
-/// Temporal attention of one new frame to cached frames and itself: the streaming form of [`Pattern::Time`].
-///
-/// `qkv` is `[rows, 3 * D]` of the frame with absolute number `frame`; `frames` are keys and values `[rows, D]` from
-/// [`keys_and_values`], oldest first, the new frame's own last. Returns `[rows, D]`.
-pub fn attend_cached(
-    qkv: &[f32],
-    query_scale: &[f32],
-    frame: u64,
-    heads: usize,
-    frames: &[(&[f32], &[f32])],
-) -> Vec<f32> {
-    let width = query_scale.len();
-    let full = heads * width;
-    let factor = (width as f32).sqrt().recip();
-    let table = RotaryTable::new(frame, 1, width);
-    let mut out = vec![0.0; qkv.len() / 3];
-    out.par_chunks_mut(full)
-        .with_min_len(16)
-        .enumerate()
-        .for_each(|(row, out)| {
-            let mut query = vec![0.0; width];
-            let mut scores = vec![0.0; frames.len()];
-            for (head, out) in out.chunks_exact_mut(width).enumerate() {
-                let q = &qkv[row * 3 * full + head * width..][..width];
-                prepare(&mut query, q, query_scale, factor, Some(table.at(0)));
-                attend_position(out, &query, frames, row * full + head * width, &mut scores);
-            }
-        });
-    out
 }

@@ -53,6 +53,22 @@ fn widest() -> InstructionSet {
     InstructionSet::Baseline
 }
 
+/// Whether this CPU has AVX-512's conversions to bf16 and products of pairs of it.
+#[cfg(target_arch = "x86_64")]
+pub fn has_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+/// AVX-512's mask of the first `count` of sixteen lanes.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn first_lanes(count: usize) -> std::arch::x86_64::__mmask16 {
+    if count >= 16 {
+        u16::MAX
+    } else {
+        (1 << count) - 1
+    }
+}
+
 /// `a * b + c`, fused where the kernel is compiled for a CPU with fused multiply-add.
 ///
 /// Without the instruction, `f32::mul_add` is a slow library call; AArch64 always has it.

@@ -1,7 +1,7 @@
 //! Exchanging rows and columns: what packing a product's sides and laying out keys for attention comes down to.
 
 #[cfg(target_arch = "x86_64")]
-use super::dispatch::{InstructionSet, instruction_set};
+use super::dispatch::{InstructionSet, has_bf16, instruction_set};
 use super::kernel;
 
 /// Numbers with rows and columns: element (row, column) lies at `row * stride + column`.
@@ -22,6 +22,18 @@ impl Rows<'_> {
     fn end(&self) -> usize {
         (self.count - 1) * self.stride + self.width
     }
+
+    /// Panics unless all numbers are there, and room for `lines` lines of `length` words, `stride` apart, in `room` words.
+    fn check(&self, room: usize, stride: usize, [lines, length]: [usize; 2]) {
+        let fits = self.data.len() >= self.end()
+            && stride >= length
+            && room >= (lines - 1) * stride + length;
+        assert!(
+            fits,
+            "{}x{} numbers into {room} words",
+            self.count, self.width
+        );
+    }
 }
 
 /// `out[column * out_stride + row] = rows[row][column]`, as bits. Nothing else of `out` changes.
@@ -29,18 +41,7 @@ pub fn transpose(out: &mut [u32], out_stride: usize, rows: Rows) {
     if rows.count == 0 || rows.width == 0 {
         return;
     }
-    assert!(
-        rows.data.len() >= rows.end() && out_stride >= rows.count,
-        "transposed {}x{}",
-        rows.count,
-        rows.width
-    );
-    assert!(
-        out.len() >= (rows.width - 1) * out_stride + rows.count,
-        "transposed {}x{}",
-        rows.count,
-        rows.width
-    );
+    rows.check(out.len(), out_stride, [rows.width, rows.count]);
     // SAFETY: all elements lie within the slices by the checks above.
     unsafe { transpose_to(out.as_mut_ptr(), out_stride, rows) };
 }
@@ -85,20 +86,9 @@ pub fn transpose_pairs(out: &mut [u32], out_stride: usize, rows: Rows) {
     if rows.count == 0 || pairs == 0 {
         return;
     }
-    assert!(
-        rows.data.len() >= rows.end() && out_stride >= rows.count,
-        "transposed {}x{}",
-        rows.count,
-        rows.width
-    );
-    assert!(
-        out.len() >= (pairs - 1) * out_stride + rows.count,
-        "transposed {}x{}",
-        rows.count,
-        rows.width
-    );
+    rows.check(out.len(), out_stride, [pairs, rows.count]);
     #[cfg(target_arch = "x86_64")]
-    if instruction_set() >= InstructionSet::Avx512 && super::product::has_pairs() {
+    if instruction_set() >= InstructionSet::Avx512 && has_bf16() {
         let rows = Rows {
             width: 2 * pairs,
             ..rows
@@ -115,8 +105,8 @@ kernel! {
         for first in (0..rows.width / 2).step_by(16) {
             for row in 0..rows.count {
                 let values = &rows.data[row * rows.stride..][2 * first..rows.width.min(2 * first + 32)];
-                for (pair, values) in values.chunks_exact(2).enumerate() {
-                    out[(first + pair) * out_stride + row] = brain(values[0]) | (brain(values[1]) << 16);
+                for (index, values) in values.chunks_exact(2).enumerate() {
+                    out[(first + index) * out_stride + row] = pair(values[0], values[1]);
                 }
             }
         }
@@ -128,18 +118,7 @@ pub fn copy_lines(out: &mut [u32], width: usize, lines: Rows) {
     if lines.count == 0 || lines.width == 0 {
         return;
     }
-    assert!(
-        lines.data.len() >= lines.end() && width >= lines.width,
-        "copied {}x{}",
-        lines.count,
-        lines.width
-    );
-    assert!(
-        out.len() >= (lines.count - 1) * width + lines.width,
-        "copied {}x{}",
-        lines.count,
-        lines.width
-    );
+    lines.check(out.len(), width, [lines.count, lines.width]);
     #[cfg(target_arch = "x86_64")]
     if instruction_set() >= InstructionSet::Avx512 {
         // SAFETY: the CPU has AVX-512 F, and all elements lie within the slices by the checks above.
@@ -163,29 +142,18 @@ pub fn copy_line_pairs(out: &mut [u32], width: usize, lines: Rows) {
     if pairs == 0 || lines.width == 0 {
         return;
     }
-    assert!(
-        lines.data.len() >= lines.end() && width >= lines.width,
-        "copied {}x{}",
-        lines.count,
-        lines.width
-    );
-    assert!(
-        out.len() >= (pairs - 1) * width + lines.width,
-        "copied {}x{}",
-        lines.count,
-        lines.width
-    );
+    lines.check(out.len(), width, [pairs, lines.width]);
     #[cfg(target_arch = "x86_64")]
-    if instruction_set() >= InstructionSet::Avx512 && super::product::has_pairs() {
+    if instruction_set() >= InstructionSet::Avx512 && has_bf16() {
         // SAFETY: the CPU has AVX-512 F, BW and BF16, and all elements lie within the slices by the checks above.
         unsafe { avx512::copy_line_pairs(out.as_mut_ptr(), width, lines) };
         return;
     }
-    for (pair, out) in out.chunks_mut(width).enumerate().take(pairs) {
-        let [first, second] =
-            [2 * pair, 2 * pair + 1].map(|line| &lines.data[line * lines.stride..][..lines.width]);
+    for (index, out) in out.chunks_mut(width).enumerate().take(pairs) {
+        let [first, second] = [2 * index, 2 * index + 1]
+            .map(|line| &lines.data[line * lines.stride..][..lines.width]);
         for ((out, first), second) in out.iter_mut().zip(first).zip(second) {
-            *out = brain(*first) | (brain(*second) << 16);
+            *out = pair(*first, *second);
         }
     }
 }
@@ -202,26 +170,25 @@ pub fn brain(x: f32) -> u32 {
     }
 }
 
+/// Two numbers rounded to bf16 in one word, the first in the lower half.
+#[inline(always)]
+pub fn pair(first: f32, second: f32) -> u32 {
+    brain(first) | (brain(second) << 16)
+}
+
 /// Squares of sixteen by sixteen words, exchanged in registers.
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::Rows;
+    use crate::kernels::dispatch::first_lanes as mask;
     use std::arch::x86_64::{
-        __m512bh, __m512i, __mmask16, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
-        _mm512_mask_storeu_epi32, _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps,
-        _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4,
-        _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+        __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_si512, _mm512_mask_storeu_epi32,
+        _mm512_maskz_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16,
+        _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+        _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     };
 
     const LANES: usize = 16;
-
-    fn mask(count: usize) -> __mmask16 {
-        if count >= LANES {
-            __mmask16::MAX
-        } else {
-            (1 << count) - 1
-        }
-    }
 
     /// See [`super::transpose`].
     ///

@@ -1,6 +1,6 @@
 //! Attention within one frame's pass: each thread computes it for its own rows.
 
-use super::super::attention::{prepare, rotary_angles};
+use super::super::attention::prepare;
 use super::super::elementwise::exp;
 use super::super::norm::{lane_max, lane_sum};
 use super::super::parallel::SharedMut;
@@ -133,7 +133,8 @@ pub struct Turn<'a> {
 }
 
 /// Temporal attention of some rows `qkv` `[rows, 3 * D]`, numbers `first` and on of their frame, to the same positions in the past and to themselves,
-/// into `out` `[rows, D]`. Their own `keys` and `values`, `[rows, D]`, are made here.
+/// into `out` `[rows, D]`. Their own `keys` and `values`, `[rows, D]`, are made here. This is the streaming form of
+/// [`Pattern::Time`](super::super::attention::Pattern::Time).
 #[allow(clippy::too_many_arguments)]
 pub fn attend_time(
     out: &mut [f32],
@@ -290,9 +291,4 @@ pub unsafe fn lay_out(
             value.copy_from_slice(&qkv[2 * full + head * width..][..width]);
         }
     }
-}
-
-/// Cosines and sines of a frame's number for heads of `width`.
-pub fn angles_of(frame: u64, width: usize) -> Vec<f32> {
-    rotary_angles(frame, width)
 }

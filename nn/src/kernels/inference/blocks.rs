@@ -1,11 +1,10 @@
 //! The blocks of a transformer with packed weights, and a pass of one frame through them.
 
+use super::super::attention::rotary_angles;
 use super::super::norm::rms_norm_rows;
 use super::super::parallel::SharedMut;
 use super::super::product::{Finish, PackedWeight};
-use super::attention::{
-    HeadSizes, MemberBuffers, Past, Turn, angles_of, attend_space, attend_time, lay_out,
-};
+use super::attention::{HeadSizes, MemberBuffers, Past, Turn, attend_space, attend_time, lay_out};
 use super::team::{Member, Team};
 use crate::kernels::parallel::Shared;
 use crate::transformer::{CachedFrame, KvCache};
@@ -180,7 +179,7 @@ impl PackedBlocks {
         projection: Option<(&Projection, &mut [f32])>,
     ) {
         self.fit(buffers, team.members());
-        let angles = angles_of(cache.frames_seen(), self.sizes().head_width);
+        let angles = rotary_angles(cache.frames_seen(), self.sizes().head_width);
         let own: Vec<_> = buffers
             .own
             .layers_mut()

@@ -8,6 +8,7 @@ mod attention;
 mod blocks;
 mod team;
 
+pub(crate) use attention::{MemberBuffers, Past, Turn, attend_time};
 pub use blocks::{
     AttentionWeights, BlockWeights, FeedForwardWeights, FrameBuffers, NormWeights, PackedBlocks,
     Projection,

@@ -3,7 +3,7 @@
 //!
 //! The instructions have no stable intrinsics, so they are written in assembly. Linux lets a process use the unit only after it has asked.
 
-use crate::kernels::transpose::brain;
+use crate::kernels::transpose::pair;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
@@ -59,7 +59,7 @@ fn permitted() -> bool {
 fn computes() -> bool {
     const WORDS: usize = 2 * STEP;
     let number = |i: usize| (i % 7) as f32 - 3.0;
-    let word = |i: usize| brain(number(2 * i)) | (brain(number(2 * i + 1)) << 16);
+    let word = |i: usize| pair(number(2 * i), number(2 * i + 1));
     let left: Vec<u32> = (0..ROWS * WORDS).map(word).collect();
     let right: Vec<u32> = (0..WORDS * COLUMNS).map(|i| word(i + 5)).collect();
     let mut out = vec![1.0; ROWS * COLUMNS];
@@ -166,10 +166,5 @@ pub unsafe fn tile(
             );
         }
     }
-    for (row, sums) in sums.0.iter().enumerate().take(rows) {
-        let out = &mut out[row * stride..][..columns];
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = if accumulate { *out + sum } else { *sum };
-        }
-    }
+    super::portable::store(out, stride, columns, &sums.0[..rows], accumulate);
 }

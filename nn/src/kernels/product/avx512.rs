@@ -1,5 +1,6 @@
 //! Tiles of f32 with AVX-512: up to 14 rows by two registers of 16 columns, which leaves four of the 32 registers for the sides.
 
+use crate::kernels::dispatch::first_lanes;
 use std::arch::x86_64::{
     __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_mask_storeu_ps,
     _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
@@ -100,7 +101,10 @@ pub unsafe fn store<const R: usize>(
     sums: &[[__m512; 2]; R],
     accumulate: bool,
 ) {
-    let masks: [__mmask16; 2] = [lanes(columns), lanes(columns.saturating_sub(LANES))];
+    let masks: [__mmask16; 2] = [
+        first_lanes(columns),
+        first_lanes(columns.saturating_sub(LANES)),
+    ];
     for (row, sums) in sums.iter().enumerate() {
         for (half, (&sum, mask)) in sums.iter().zip(masks).enumerate() {
             // SAFETY: masked to the columns that are there; `wrapping_add` because a masked-out half may lie beyond the end.
@@ -114,14 +118,5 @@ pub unsafe fn store<const R: usize>(
                 _mm512_mask_storeu_ps(out, mask, sum);
             }
         }
-    }
-}
-
-/// The mask of the first `count` lanes.
-fn lanes(count: usize) -> __mmask16 {
-    if count >= LANES {
-        __mmask16::MAX
-    } else {
-        (1 << count) - 1
     }
 }

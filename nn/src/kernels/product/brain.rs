@@ -5,11 +5,6 @@ use std::arch::x86_64::{
     __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps,
 };
 
-/// Whether the CPU has the instruction.
-pub fn usable() -> bool {
-    is_x86_feature_detected!("avx512bf16")
-}
-
 /// See [`super::Unit`]'s `tile`.
 ///
 /// # Safety

@@ -33,12 +33,6 @@ pub(super) use pack::even_part;
 use pack::{Buffer, with_buffer};
 use rayon::prelude::*;
 
-/// Whether the CPU rounds to bf16 and multiplies pairs of it.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn has_pairs() -> bool {
-    brain::usable()
-}
-
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
 /// Most rows that one task packs: their share of `left` stays in the second cache level.
@@ -174,25 +168,49 @@ impl Task<'_> {
     }
 
     fn piece(&self, out: &mut [f32], rows: std::ops::Range<usize>, left_panels: &mut Buffer) {
-        let panels = rows.len().div_ceil(self.unit.tile_rows());
-        let count = rows.len();
+        let size = [rows.len(), self.n];
         pack::left(self.unit, left_panels, self.left, rows, self.depth.clone());
-        let words = self.unit.words(self.depth.len());
-        for column in (0..self.n).step_by(self.unit.tile_columns()) {
-            let columns = self.unit.tile_columns().min(self.n - column);
-            let right = self.right_panels.panel(column * words);
+        let panels = Panels {
+            unit: self.unit,
+            left: left_panels,
+            right: self.right_panels,
+            depth: self.depth.len(),
+        };
+        panels.multiply(out, size, self.accumulate, |_, _| {});
+    }
+}
+
+/// Both sides of a product, packed over the same part of `k`.
+struct Panels<'a> {
+    unit: Unit,
+    left: &'a Buffer,
+    right: &'a Buffer,
+    /// Numbers along `k`.
+    depth: usize,
+}
+
+impl Panels<'_> {
+    /// Computes, or adds to, `out` `[rows, n]` tile by tile. `finish` gets each tile while it is still in the first cache level: `out` from the tile's
+    /// start on, and the tile's rows and columns.
+    fn multiply(
+        &self,
+        out: &mut [f32],
+        [rows, n]: [usize; 2],
+        accumulate: bool,
+        finish: impl Fn(&mut [f32], [usize; 2]),
+    ) {
+        let unit = self.unit;
+        let (words, panels) = (unit.words(self.depth), rows.div_ceil(unit.tile_rows()));
+        for column in (0..n).step_by(unit.tile_columns()) {
+            let columns = unit.tile_columns().min(n - column);
+            let right = self.right.panel(column * words);
             for panel in 0..panels {
-                let rows = even_part(count, panels, panel, 1);
-                let left = left_panels.panel(panel * self.unit.left_panel_words(self.depth.len()));
-                let out = &mut out[rows.start * self.n + column..];
-                self.unit.tile(
-                    out,
-                    self.n,
-                    [rows.len(), columns],
-                    [left, right],
-                    words,
-                    self.accumulate,
-                );
+                let part = even_part(rows, panels, panel, 1);
+                let size = [part.len(), columns];
+                let left = self.left.panel(panel * unit.left_panel_words(self.depth));
+                let out = &mut out[part.start * n + column..];
+                unit.tile(out, n, size, [left, right], words, accumulate);
+                finish(out, size);
             }
         }
     }

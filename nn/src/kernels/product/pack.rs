@@ -6,7 +6,7 @@ use super::{Matrix, Unit};
 use crate::kernels::kernel;
 use crate::kernels::parallel::SharedWords;
 use crate::kernels::transpose::{
-    Rows, brain, copy_line_pairs, copy_lines, transpose, transpose_pairs,
+    Rows, copy_line_pairs, copy_lines, pair, transpose, transpose_pairs,
 };
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -189,11 +189,6 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     } else {
         (0..panels).for_each(pack);
     }
-}
-
-#[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
-    brain(first) | (brain(second) << 16)
 }
 
 /// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.

@@ -86,12 +86,13 @@ fn sums<const R: usize, const FUSED: bool>(
     sums
 }
 
+/// Writes, or adds, a tile's sums, row by row.
 #[inline(always)]
-fn store<const R: usize>(
+pub fn store<const C: usize>(
     out: &mut [f32],
     stride: usize,
     columns: usize,
-    sums: &[[f32; COLUMNS]; R],
+    sums: &[[f32; C]],
     accumulate: bool,
 ) {
     for (row, sums) in sums.iter().enumerate() {

@@ -3,7 +3,8 @@
 use super::pack::Layout;
 use super::portable;
 use crate::Precision;
-use crate::kernels::dispatch::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::dispatch::{InstructionSet, has_bf16, instruction_set};
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,9 +35,7 @@ pub fn unit(precision: Precision) -> Unit {
 fn kind(precision: Precision) -> Kind {
     match (precision, instruction_set()) {
         (Precision::Bf16, InstructionSet::Amx) if super::amx::usable() => Kind::Amx,
-        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx)
-            if super::brain::usable() =>
-        {
+        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx) if has_bf16() => {
             Kind::Brain512
         }
         (_, InstructionSet::Avx512 | InstructionSet::Amx) => Kind::Avx512,
@@ -60,10 +59,7 @@ impl Unit {
             let has = [
                 (Kind::Avx2, set >= InstructionSet::Avx2),
                 (Kind::Avx512, set >= InstructionSet::Avx512),
-                (
-                    Kind::Brain512,
-                    set >= InstructionSet::Avx512 && super::brain::usable(),
-                ),
+                (Kind::Brain512, set >= InstructionSet::Avx512 && has_bf16()),
                 (
                     Kind::Amx,
                     set >= InstructionSet::Amx && super::amx::usable(),

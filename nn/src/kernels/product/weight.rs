@@ -1,7 +1,7 @@
 //! A layer's weight, packed once, for products of few rows on one core: what a frame of play is made of.
 
 use super::pack::{self, Buffer, even_part, with_buffer};
-use super::{Matrix, Unit};
+use super::{Matrix, Panels, Unit};
 use crate::kernels::elementwise::gelu_rows;
 use std::ops::Range;
 
@@ -80,54 +80,21 @@ impl PackedWeight {
         for (index, (depth, right)) in self.parts.iter().enumerate() {
             let last = index + 1 == self.parts.len();
             let gelu = last && matches!(finish, Finish::Gelu);
-            with_buffer(|panels| {
-                pack::left(self.unit, panels, left, 0..rows, depth.clone());
-                self.part(
-                    out,
-                    rows,
-                    panels,
+            with_buffer(|left_panels| {
+                pack::left(self.unit, left_panels, left, 0..rows, depth.clone());
+                let panels = Panels {
+                    unit: self.unit,
+                    left: left_panels,
                     right,
-                    depth.len(),
-                    adds || index > 0,
-                    gelu,
-                );
+                    depth: depth.len(),
+                };
+                let size = [rows, self.outputs];
+                panels.multiply(out, size, adds || index > 0, |tile, size| {
+                    if gelu {
+                        gelu_rows(tile, self.outputs, size);
+                    }
+                });
             });
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn part(
-        &self,
-        out: &mut [f32],
-        rows: usize,
-        left: &Buffer,
-        right: &Buffer,
-        depth: usize,
-        accumulate: bool,
-        gelu: bool,
-    ) {
-        let (unit, n) = (self.unit, self.outputs);
-        let (words, panels) = (unit.words(depth), rows.div_ceil(unit.tile_rows()));
-        for column in (0..n).step_by(unit.tile_columns()) {
-            let columns = unit.tile_columns().min(n - column);
-            let right = right.panel(column * words);
-            for panel in 0..panels {
-                let part = even_part(rows, panels, panel, 1);
-                let left = left.panel(panel * unit.left_panel_words(depth));
-                let out = &mut out[part.start * n + column..];
-                unit.tile(
-                    out,
-                    n,
-                    [part.len(), columns],
-                    [left, right],
-                    words,
-                    accumulate,
-                );
-                if gelu {
-                    // The tile is still in the first cache level.
-                    gelu_rows(out, n, [part.len(), columns]);
-                }
-            }
         }
     }
 }
