@@ -538,6 +538,47 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
 }
 
 #[test]
+fn training_takes_the_place_of_nothing_that_is_no_world() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let (mine, file) = (folder.path().join("mine"), folder.path().join("file"));
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(mine.join("README.md"), "mine").unwrap();
+    std::fs::write(&file, "mine").unwrap();
+    for out in [&mine, &file] {
+        for resume in [false, true] {
+            let mut train = djinn();
+            train.arg("train").arg(&tiny.dataset).arg("--out").arg(out);
+            train.args(resume.then_some("--resume"));
+            fail(&mut train, &["is no world", "--out"]);
+            assert!(!trainer::run_folder(out).exists());
+        }
+    }
+    assert_eq!(
+        std::fs::read_to_string(mine.join("README.md")).unwrap(),
+        "mine"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+}
+
+#[test]
+fn figures_are_told_though_the_report_cannot_be_written() {
+    let tiny = tiny();
+    let mut eval = djinn();
+    eval.arg("eval").arg(&tiny.world).arg(&tiny.dataset);
+    eval.args([
+        "--clips",
+        "1",
+        "--drift-frames",
+        "1",
+        "--report",
+        "/nowhere/report.html",
+    ]);
+    let said = fail(&mut eval, &["/nowhere/report.html"]);
+    assert!(said.out.contains("tokenizer: PSNR"), "{}", said.out);
+}
+
+#[test]
 fn a_benchmark_of_some_parts_leaves_the_others_out() {
     let mut bench = djinn();
     bench.arg("bench").arg(&tiny().world).args([

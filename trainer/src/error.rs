@@ -48,6 +48,9 @@ pub enum Error {
     /// Something is in the way of a new run.
     #[error("{} is there already: continue that run with --resume, or choose another --out, or remove it", .0.display())]
     AlreadyThere(PathBuf),
+    /// The world would take the place of something that is none.
+    #[error("{} is there already and is no world: choose another --out, or remove it", .0.display())]
+    NoWorld(PathBuf),
     /// A stage needs what another one makes.
     #[error("{needs} cannot be trained yet: train {missing} first (--stage {missing})")]
     StageMissing {

@@ -75,9 +75,10 @@ pub enum TrainOutcome {
     },
 }
 
-/// The run folder of a bundle: checkpoints, metrics, prepared data and the report lie in it.
+/// The run folder of a bundle, beside it: checkpoints, metrics, prepared data and the report lie in it.
 pub fn run_folder(out: &Path) -> PathBuf {
-    let mut name = out.as_os_str().to_owned();
+    // A slash at the end would put it into the bundle.
+    let mut name = out.components().collect::<PathBuf>().into_os_string();
     name.push(".run");
     PathBuf::from(name)
 }
@@ -96,6 +97,12 @@ pub fn train(
     let folder = run_folder(&options.out);
     check_place(options, &folder)?;
     let Chosen { config, changes } = resume::configuration(options, &folder, dataset.frame_size())?;
+    if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
+        let path = folder.display();
+        observer.observe(&TrainEvent::Note(format!(
+            "there is no run in {path} to go on with; beginning one"
+        )));
+    }
     if !changes.is_empty() {
         observer.observe(&TrainEvent::Note(format!(
             "from here on other settings than at the beginning: {}",
@@ -115,8 +122,12 @@ pub fn train(
     nn::with_precision(run.config.precision, || run.stages(observer))
 }
 
-/// Nothing that is there already may be lost without `--resume`.
+/// Nothing that is there already may be lost: what is no world never, a world or a run only with `--resume`.
 fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
+    let out = &options.out;
+    if out.exists() && !may_hold_world(out) {
+        return Err(Error::NoWorld(out.clone()));
+    }
     if options.resume {
         return Ok(());
     }
@@ -126,12 +137,21 @@ fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     let checkpoints = stages
         .into_iter()
         .map(|stage| checkpoint_path(folder, stage));
-    let manifest = options.out.join(worlds::MANIFEST_FILE);
+    let manifest = out.join(worlds::MANIFEST_FILE);
     let in_the_way = checkpoints.chain([manifest]).find(|path| path.exists());
     match in_the_way {
         Some(path) => Err(Error::AlreadyThere(path)),
         None => Ok(()),
     }
+}
+
+/// Whether what is there is a world's folder or an empty one.
+fn may_hold_world(out: &Path) -> bool {
+    let empty = || {
+        out.read_dir()
+            .is_ok_and(|mut entries| entries.next().is_none())
+    };
+    out.join(worlds::MANIFEST_FILE).exists() || empty()
 }
 
 /// Share of the whole budget that is kept for measuring the world and writing it down.
@@ -389,5 +409,17 @@ impl Run<'_> {
             .take(8)
             .map(|byte| format!("{byte:02x}"))
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_lies_beside_its_world() {
+        for out in ["a/world", "a/world/", "a//world/."] {
+            assert_eq!(run_folder(Path::new(out)), Path::new("a/world.run"));
+        }
     }
 }

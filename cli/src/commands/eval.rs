@@ -25,7 +25,11 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
     let mut progress = Progress::new(output);
     let mut observe = |event: &TrainEvent| progress.show(event);
     let evaluation = evaluate(&world, &dataset, &options, &mut observe, &cancel)?;
+    progress.end_bar();
+    // Before the report: should that fail, the figures are told all the same.
+    output.result(&evaluation, evaluation.to_text())?;
     if let Some(path) = &arguments.report {
+        let mut observe = |event: &TrainEvent| progress.show(event);
         write_report(
             path,
             (&world, &dataset),
@@ -34,10 +38,7 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
             &mut observe,
             &cancel,
         )?;
-    }
-    progress.end_bar();
-    output.result(&evaluation, evaluation.to_text())?;
-    if let Some(path) = &arguments.report {
+        progress.end_bar();
         output.say(format!("report: {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
