@@ -112,7 +112,7 @@ fn patches_of_picture(patches: &mut Vec<f32>, picture: &[f32], size: FrameSize, 
     });
 }
 
-/// [`patches_of_picture`] of values 0..1, brought to -1..1 as models take them in.
+/// `patches_of_picture` of values 0..1, brought to -1..1 as models take them in.
 pub fn centred_patches_of_picture(
     patches: &mut Vec<f32>,
     picture: &[f32],
