@@ -46,15 +46,12 @@ pub(super) fn lane_max(values: &[f32]) -> f32 {
         .fold(fold_lanes(lanes, larger), |a, b| larger(a, *b))
 }
 
-/// Halves the lanes until one is left.
+/// Halves the lanes until one is left. Written out, because a loop over the halves is left as a loop over memory.
 #[inline(always)]
-fn fold_lanes(mut lanes: [f32; 16], merge: impl Fn(f32, f32) -> f32) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = merge(lanes[i], lanes[i + half]);
-        }
-    }
-    lanes[0]
+fn fold_lanes(lanes: [f32; 16], merge: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
+    let lanes: [f32; 8] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 4]));
+    merge(merge(lanes[0], lanes[2]), merge(lanes[1], lanes[3]))
 }
 
 /// `1 / sqrt(mean(x^2) + epsilon)`.

@@ -1,0 +1,291 @@
+//! Attention over short sequences, with query-key normalisation and rotary embedding over time, forward and backward.
+//!
+//! A row of `qkv` holds the query, key and value of one position, `[q | k | v]`, each `heads * head_width` wide. Rows lie as
+//! `[B, T, S]`: clips, frames, positions within a frame. A *problem* is a set of rows that attend to one another: the positions of a
+//! frame ([`Pattern::Space`]) or one position across frames ([`Pattern::Time`]). Problems are gathered into small dense
+//! buffers, so no transposed copy of the whole tensor is ever made.
+//!
+//! ```text
+//! qkv ─ gather ─► q, k, v of each head ─► softmax(q k') v ─ scatter ─► out
+//! ```
+
+mod heads;
+mod plan;
+mod rotary;
+
+pub(super) use heads::prepare;
+pub(crate) use plan::allowed;
+pub use plan::{Pattern, Sizes, pair_count};
+pub(crate) use rotary::rotary_angles;
+
+use super::buffer::{filled, zeros};
+use super::elementwise::exp;
+use super::kernel;
+use super::norm::lane_sum;
+use super::parallel::{SharedMut, sum_rows};
+use super::product::even_part;
+use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
+use super::transpose::{Rows, transpose_numbers};
+use heads::{gather, gather_gradient, scatter, scatter_gradients};
+use plan::{Plan, Segment};
+use rayon::prelude::*;
+
+/// Pieces that the problems of a call are divided into for each core: few enough to share buffers, enough for a core that was interrupted to
+/// be helped out.
+const PIECES_PER_CORE: usize = 4;
+
+/// What is needed for one problem. `[heads, length, head_width]` unless said otherwise.
+struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    /// Of queries and keys before they were normalised: `1 / rms`, `[heads, length]`.
+    query_norms: Vec<f32>,
+    key_norms: Vec<f32>,
+    /// Results, or their gradients.
+    out: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+    /// Keys, then values, of one head with rows and columns exchanged: `[head_width, padded]`.
+    flipped: Vec<f32>,
+    /// Attention weights of one head and their gradients, `[length, padded]`.
+    p: Vec<f32>,
+    dp: Vec<f32>,
+}
+
+impl Scratch {
+    fn new(plan: &Plan, gradients: bool) -> Self {
+        let Sizes {
+            heads, head_width, ..
+        } = plan.sizes;
+        let (length, padded) = (plan.length, plan.padded);
+        let numbers = |count: usize, needed: bool| vec![0.0; if needed { count } else { 0 }];
+        let dense = |needed| numbers(heads * length * head_width, needed);
+        Self {
+            q: dense(true),
+            k: dense(true),
+            v: dense(true),
+            query_norms: numbers(heads * length, true),
+            key_norms: numbers(heads * length, true),
+            out: dense(true),
+            dq: dense(gradients),
+            dk: dense(gradients),
+            dv: dense(gradients),
+            flipped: numbers(head_width * padded, true),
+            p: numbers(length * padded, true),
+            dp: numbers(length * padded, gradients),
+        }
+    }
+}
+
+kernel! {
+    /// Softmax of each row of `scores` over the entries that `mask` allows; the others become exactly zero.
+    fn masked_softmax(scores: &mut [f32], mask: &[f32], padded: usize) {
+        for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded)) {
+            let (row, mask) = (&mut row[..padded], &mask[..padded]);
+            let mut lanes = [f32::NEG_INFINITY; SMALL_WIDTH_STEP];
+            for (scores, mask) in row.chunks_exact(SMALL_WIDTH_STEP).zip(mask.chunks_exact(SMALL_WIDTH_STEP)) {
+                for i in 0..SMALL_WIDTH_STEP {
+                    lanes[i] = lanes[i].max(scores[i] + mask[i]);
+                }
+            }
+            let largest = lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for i in 0..padded {
+                let weight = exp::<FUSED>(row[i] - largest);
+                row[i] = if mask[i] == 0.0 { weight } else { 0.0 };
+            }
+            let factor = 1.0 / lane_sum(|i| row[i], padded);
+            for value in row.iter_mut() {
+                *value *= factor;
+            }
+        }
+    }
+}
+
+kernel! {
+    /// `dp = p * (dp - sum(dp * p))` for each row: the gradient of a softmax.
+    fn softmax_backward(dp: &mut [f32], p: &[f32], padded: usize) {
+        for (dp, p) in dp.chunks_exact_mut(padded).zip(p.chunks_exact(padded)) {
+            let (dp, p) = (&mut dp[..padded], &p[..padded]);
+            let sum = lane_sum(|i| dp[i] * p[i], padded);
+            for i in 0..padded {
+                dp[i] = p[i] * (dp[i] - sum);
+            }
+        }
+    }
+}
+
+/// Dense rows `[length, width]` as columns `[width, padded]`.
+fn flip(out: &mut [f32], x: &[f32], width: usize, padded: usize) {
+    let rows = Rows {
+        data: x,
+        stride: width,
+        count: x.len() / width,
+        width,
+    };
+    transpose_numbers(out, padded, rows);
+}
+
+/// The attention weights of one head, from its gathered queries and keys.
+fn weights(scratch: &mut Scratch, plan: &Plan, head: usize) {
+    let (width, length, padded) = (plan.sizes.head_width, plan.length, plan.padded);
+    let dense = head * length * width..(head + 1) * length * width;
+    flip(
+        &mut scratch.flipped,
+        &scratch.k[dense.clone()],
+        width,
+        padded,
+    );
+    multiply_small(
+        &mut scratch.p,
+        &scratch.q[dense],
+        width,
+        1,
+        &scratch.flipped,
+        length,
+        padded,
+        width,
+    );
+    masked_softmax(&mut scratch.p, &plan.mask, padded);
+}
+
+/// Calls `run(scratch, problem)` for every problem of a plan, on all cores.
+fn for_each_problem(plan: &Plan, gradients: bool, run: impl Fn(&mut Scratch, usize) + Sync) {
+    let problems = plan.problems();
+    let pieces = (PIECES_PER_CORE * rayon::current_num_threads()).min(problems);
+    (0..pieces).into_par_iter().for_each(|piece| {
+        let mut scratch = Scratch::new(plan, gradients);
+        for problem in even_part(problems, pieces, piece, 1) {
+            run(&mut scratch, problem);
+        }
+    });
+}
+
+/// Attention of `qkv` `[B, T, S, 3 * D]` by `pattern`; `query_scale` and `key_scale` are `head_width` wide. Returns `[B, T, S, D]`.
+pub fn forward(
+    qkv: &[f32],
+    query_scale: &[f32],
+    key_scale: &[f32],
+    sizes: Sizes,
+    pattern: Pattern,
+) -> Vec<f32> {
+    let scales = [query_scale, key_scale];
+    let run = |out: SharedMut, plan: &Plan, scratch: &mut Scratch, problem: usize| {
+        let (width, length) = (sizes.head_width, plan.length);
+        gather(scratch, plan, qkv, scales, problem);
+        for head in 0..sizes.heads {
+            weights(scratch, plan, head);
+            let dense = head * length * width..(head + 1) * length * width;
+            multiply_small(
+                &mut scratch.out[dense.clone()],
+                &scratch.p,
+                plan.padded,
+                1,
+                &scratch.v[dense],
+                length,
+                width,
+                length,
+            );
+        }
+        scatter(out, scratch, plan, problem);
+    };
+    crate::profile::operation("attention", || {
+        let fill = |out: &mut [f32]| {
+            let out = SharedMut::new(out);
+            for segment in Segment::all(sizes, pattern) {
+                let plan = Plan::new(sizes, pattern, segment);
+                for_each_problem(&plan, false, |scratch, problem| {
+                    run(out, &plan, scratch, problem);
+                });
+            }
+        };
+        // SAFETY: every row is owned by one segment of one problem, which writes it as a whole.
+        unsafe { filled(sizes.rows() * sizes.width(), fill) }
+    })
+}
+
+/// Gradients of [`forward`] with respect to `qkv`, `query_scale` and `key_scale`.
+pub fn backward(
+    dout: &[f32],
+    qkv: &[f32],
+    query_scale: &[f32],
+    key_scale: &[f32],
+    sizes: Sizes,
+    pattern: Pattern,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let scales = [query_scale, key_scale];
+    let width = sizes.head_width;
+    let segments = Segment::all(sizes, pattern);
+    // Rows that several segments see get the sum of what each sends back.
+    let add = segments.len() > 1;
+    let run = |dqkv: SharedMut,
+               dscales: SharedMut,
+               plan: &Plan,
+               scratch: &mut Scratch,
+               problem: usize| {
+        gather(scratch, plan, qkv, scales, problem);
+        gather_gradient(scratch, plan, dout, problem);
+        for head in 0..sizes.heads {
+            weights(scratch, plan, head);
+            head_backward(scratch, plan, head);
+        }
+        // SAFETY: each problem has its own part of `dscales`, which outlives the loop.
+        let dscales = unsafe { dscales.row(problem * 2 * width, 2 * width) };
+        scatter_gradients(dqkv, dscales, scratch, plan, qkv, scales, problem, add);
+    };
+    crate::profile::operation("attention", || {
+        let mut sums = vec![0.0; 2 * width];
+        let fill = |dqkv: &mut [f32]| {
+            let dqkv = SharedMut::new(dqkv);
+            for segment in segments {
+                let plan = Plan::new(sizes, pattern, segment);
+                let mut parts = vec![0.0; plan.problems() * 2 * width];
+                let dscales = SharedMut::new(&mut parts);
+                for_each_problem(&plan, true, |scratch, problem| {
+                    run(dqkv, dscales, &plan, scratch, problem);
+                });
+                for (sum, part) in sums.iter_mut().zip(sum_rows(&parts, 2 * width)) {
+                    *sum += part;
+                }
+            }
+        };
+        let dqkv = match add {
+            true => {
+                let mut dqkv = zeros(qkv.len());
+                fill(&mut dqkv);
+                dqkv
+            }
+            // SAFETY: the only segment owns every row, and each problem writes its rows as a whole.
+            false => unsafe { filled(qkv.len(), fill) },
+        };
+        (dqkv, sums[..width].to_vec(), sums[width..].to_vec())
+    })
+}
+
+/// The gradients of one head's queries, keys and values, from its attention weights and the gradients of its results.
+fn head_backward(scratch: &mut Scratch, plan: &Plan, head: usize) {
+    let (width, length, padded) = (plan.sizes.head_width, plan.length, plan.padded);
+    let dense = head * length * width..(head + 1) * length * width;
+    let Scratch {
+        q,
+        k,
+        v,
+        out,
+        dq,
+        dk,
+        dv,
+        flipped,
+        p,
+        dp,
+        ..
+    } = scratch;
+    let [q, k, v, dout] = [q, k, v, out].map(|numbers| &numbers[dense.clone()]);
+    let [dq, dk, dv] = [dq, dk, dv].map(|numbers| &mut numbers[dense.clone()]);
+    multiply_small(dv, p, 1, padded, dout, length, width, length);
+    flip(flipped, v, width, padded);
+    multiply_small(dp, dout, width, 1, flipped, length, padded, width);
+    softmax_backward(dp, p, padded);
+    multiply_small(dq, dp, padded, 1, k, length, width, length);
+    multiply_small(dk, dp, 1, padded, q, length, width, length);
+}
