@@ -100,19 +100,11 @@ pub fn attend_space(
 }
 
 kernel! {
-    /// Softmax of the first `count` numbers of each row of `padded`; the others become zero.
+    /// Softmax of the first `count` numbers of each row of `padded`; the others become next to nothing.
     fn softmax_of_first(scores: &mut [f32], padded: usize, count: usize) {
         for row in scores.chunks_exact_mut(padded) {
-            row[count..].fill(0.0);
-            let row = &mut row[..count];
-            let largest = lane_max(row);
-            for score in row.iter_mut() {
-                *score = exp::<FUSED>(*score - largest);
-            }
-            let factor = 1.0 / lane_sum(|i| row[i], count);
-            for score in row.iter_mut() {
-                *score *= factor;
-            }
+            row[count..].fill(f32::NEG_INFINITY);
+            softmax_lanes::<FUSED>(row);
         }
     }
 }
@@ -149,7 +141,10 @@ pub fn attend_time(
     let heads = full / turn.query_scale.len();
     buffers.query.resize(buffers.query.len().max(full), 0.0);
     buffers.scores.resize(
-        buffers.scores.len().max((past.frames.len() + 1) * heads),
+        buffers
+            .scores
+            .len()
+            .max(score_lanes(past.frames.len() + 1) * heads),
         0.0,
     );
     let own = keys
@@ -186,44 +181,86 @@ kernel! {
 }
 
 kernel! {
-    /// One row's queries, all heads, against the keys and values of row `row` of each past frame, and its own.
+    /// One row's queries, all heads, against the keys and values of row `row` of each past frame, and its own. `scores` has room for
+    /// [`score_lanes`] numbers a head.
     fn attend_row(out: &mut [f32], query: &[f32], own: [&[f32]; 2], past: Past, row: usize, width: usize, scores: &mut [f32]) {
-        let full = query.len();
-        let heads = full / width;
-        let frames = past.frames.len() + 1;
-        let side = |values: usize, frame: usize| match past.frames.get(frame) {
-            Some(frame) => &frame.layer(past.layer)[values][row * full..][..full],
-            None => &own[values][..full],
-        };
-        // Scores lie by head, then by frame.
-        for frame in 0..frames {
-            let key = side(0, frame);
-            for head in 0..heads {
-                let (query, key) = (&query[head * width..][..width], &key[head * width..][..width]);
-                scores[head * frames + frame] = lane_sum(|i| query[i] * key[i], width);
+        match width {
+            16 => attend_row_of::<16, FUSED>(out, query, own, past, row, width, scores),
+            32 => attend_row_of::<32, FUSED>(out, query, own, past, row, width, scores),
+            64 => attend_row_of::<64, FUSED>(out, query, own, past, row, width, scores),
+            _ => attend_row_of::<0, FUSED>(out, query, own, past, row, width, scores),
+        }
+    }
+}
+
+/// Numbers that the scores of one head take: whole registers.
+fn score_lanes(frames: usize) -> usize {
+    frames.next_multiple_of(SMALL_WIDTH_STEP)
+}
+
+/// [`attend_row`] for heads of `W` numbers; 0 stands for a width that is known at run time only.
+#[inline(always)]
+fn attend_row_of<const W: usize, const FUSED: bool>(
+    out: &mut [f32],
+    query: &[f32],
+    own: [&[f32]; 2],
+    past: Past,
+    row: usize,
+    width: usize,
+    scores: &mut [f32],
+) {
+    let width = if W > 0 { W } else { width };
+    let full = query.len();
+    let heads = full / width;
+    let frames = past.frames.len() + 1;
+    let lanes = score_lanes(frames);
+    let side = |values: usize, frame: usize| match past.frames.get(frame) {
+        Some(frame) => &frame.layer(past.layer)[values][row * full..][..full],
+        None => &own[values][..full],
+    };
+    // Scores lie by head, then by frame; lanes without a frame weigh nothing.
+    let scores = &mut scores[..heads * lanes];
+    scores.fill(f32::NEG_INFINITY);
+    for frame in 0..frames {
+        let key = side(0, frame);
+        for head in 0..heads {
+            let part = head * width..(head + 1) * width;
+            let (query, key) = (&query[part.clone()], &key[part]);
+            scores[head * lanes + frame] = lane_sum(|i| query[i] * key[i], width);
+        }
+    }
+    for scores in scores.chunks_exact_mut(lanes) {
+        softmax_lanes::<FUSED>(scores);
+    }
+    out.fill(0.0);
+    for frame in 0..frames {
+        let value = side(1, frame);
+        for head in 0..heads {
+            let part = head * width..(head + 1) * width;
+            let (out, value) = (&mut out[part.clone()], &value[part]);
+            let weight = scores[head * lanes + frame];
+            for i in 0..width {
+                out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
             }
         }
-        for scores in scores.chunks_exact_mut(frames).take(heads) {
-            let largest = lane_max(scores);
-            for score in scores.iter_mut() {
-                *score = exp::<FUSED>(*score - largest);
-            }
-            let factor = 1.0 / lane_sum(|i| scores[i], frames);
-            for score in scores.iter_mut() {
-                *score *= factor;
-            }
+    }
+}
+
+/// Softmax of whole registers of scores.
+#[inline(always)]
+fn softmax_lanes<const FUSED: bool>(scores: &mut [f32]) {
+    let largest = lane_max(scores);
+    let (registers, _) = scores.as_chunks_mut::<SMALL_WIDTH_STEP>();
+    let mut sum = 0.0;
+    for register in registers.iter_mut() {
+        for score in register.iter_mut() {
+            *score = exp::<FUSED>(*score - largest);
         }
-        out.fill(0.0);
-        for frame in 0..frames {
-            let value = side(1, frame);
-            for head in 0..heads {
-                let (out, value) = (&mut out[head * width..][..width], &value[head * width..][..width]);
-                let weight = scores[head * frames + frame];
-                for i in 0..width {
-                    out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
-                }
-            }
-        }
+        sum += lane_sum(|i| register[i], SMALL_WIDTH_STEP);
+    }
+    let factor = 1.0 / sum;
+    for score in registers.as_flattened_mut() {
+        *score *= factor;
     }
 }
 
