@@ -104,6 +104,12 @@ pub enum Error {
     /// There is no display to open a window on.
     #[error("there is no display to open a window on: {0}")]
     NoDisplay(String),
+    /// There is no terminal to play in.
+    #[error("there is no terminal to play in: {0}")]
+    NoTerminal(String),
+    /// The terminal was there, but is no more.
+    #[error("the terminal is gone: {0}")]
+    Terminal(std::io::Error),
     /// The window was open, but its graphics failed.
     #[error("the window's graphics failed: {0}")]
     Graphics(String),

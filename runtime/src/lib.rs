@@ -16,6 +16,7 @@
 //! - [`Settings`] are the player's own.
 
 mod actions;
+mod desk;
 mod error;
 mod frame_loop;
 mod headless;
@@ -27,6 +28,7 @@ mod saved_state;
 mod session;
 mod settings;
 mod statistics;
+mod terminal;
 mod timeline;
 mod window;
 mod world_thread;
@@ -37,6 +39,7 @@ mod session_tests;
 mod soak_tests;
 
 pub use actions::{ActionSource, Asked};
+pub use desk::PlayOptions;
 pub use error::{Error, Result};
 pub use frame_loop::{Command, FrameLoop, LoopOptions, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
@@ -53,6 +56,7 @@ pub use session::{
 };
 pub use settings::{Filter, Settings, SettingsFlaw};
 pub use statistics::{FrameTimeSummary, FrameTimes};
+pub use terminal::{has_terminal, play_in_terminal};
 pub use timeline::Timeline;
 pub use window::{Bindings, Keyboard, Rectangle, WindowOptions, letterbox, play_in_window};
 pub use world_thread::WorldThread;

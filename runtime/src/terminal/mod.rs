@@ -1,0 +1,192 @@
+//! Play in a terminal, as over SSH: pictures of half blocks, keys as far as the terminal tells of them.
+//!
+//! ```text
+//! key events ─► Keys ─ down, up ─► Desk ─ newest View ─► Canvas ─► escape sequences ─► terminal
+//! ```
+
+mod canvas;
+mod keys;
+mod screen;
+
+use crate::desk::{Asked, Desk, PlayOptions};
+use crate::error::{Error, Result};
+use crate::frame_loop::View;
+use crate::play::PlaySummary;
+use canvas::{Canvas, Colours};
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use keys::{Change, Keys};
+use screen::TakenTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use worlds::{World, WorldManifest};
+
+/// How long keys are waited for before the picture is looked after: it limits how late both can be.
+const PATIENCE: Duration = Duration::from_millis(4);
+/// How long a message stays in the line below the picture.
+const MESSAGE_TIME: Duration = Duration::from_secs(4);
+
+/// Plays a world in the terminal until Escape or Ctrl-C is pressed, the actions come to their end or `cancel` becomes true. The keys are those of the
+/// window. The terminal is given back as it was, also after an error or a panic.
+///
+/// # Errors
+/// [`Error::NoTerminal`], before anything is played or recorded, when standard input or output is no terminal, or one that cannot move its cursor.
+/// Otherwise what stopped play.
+pub fn play_in_terminal(
+    world: Arc<World>,
+    options: PlayOptions,
+    cancel: &AtomicBool,
+) -> Result<PlaySummary> {
+    let variable = |name| std::env::var(name).ok();
+    let (term, colour_term) = (variable("TERM"), variable("COLORTERM"));
+    if let Some(reason) = reason_against(term.as_deref()) {
+        return Err(Error::NoTerminal(reason));
+    }
+    let taken = TakenTerminal::take().map_err(|error| Error::NoTerminal(error.to_string()))?;
+    let manifest = world.manifest.clone();
+    let desk = Desk::start(world, options, || {})?;
+    let mut terminal = Terminal {
+        canvas: Canvas::new(Colours::of(colour_term.as_deref(), term.as_deref())),
+        keys: Keys::new(taken.releases()),
+        message: (0, Instant::now()),
+    };
+    let shown = terminal.run(&desk, &manifest, cancel);
+    // Nothing is written after a terminal that is gone, but a recording is completed.
+    drop(taken);
+    let summary = desk.finish();
+    shown.and(summary)
+}
+
+/// Whether [`play_in_terminal`] can be expected to work here.
+pub fn has_terminal() -> bool {
+    reason_against(std::env::var("TERM").ok().as_deref()).is_none()
+}
+
+fn reason_against(term: Option<&str>) -> Option<String> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Some("input or output is not a terminal".into());
+    }
+    match term {
+        Some("dumb") => Some("this terminal says that it is dumb".into()),
+        _ => None,
+    }
+}
+
+struct Terminal {
+    canvas: Canvas,
+    keys: Keys,
+    /// The number of the newest message, and until when it is shown.
+    message: (u64, Instant),
+}
+
+impl Terminal {
+    fn run(&mut self, desk: &Desk, manifest: &WorldManifest, cancel: &AtomicBool) -> Result<()> {
+        let mut newest = desk.view();
+        self.draw(&newest, manifest)?;
+        while !desk.has_ended() && !cancel.load(Ordering::Relaxed) {
+            let mut changed = false;
+            // All that has come is read before anything is drawn, so that keys never queue behind pictures.
+            let mut patience = PATIENCE;
+            while event::poll(patience).map_err(gone)? {
+                patience = Duration::ZERO;
+                match event::read().map_err(gone)? {
+                    Event::Key(key) if asks_to_leave(&key) => return Ok(()),
+                    Event::Key(key) => {
+                        let change = self.keys.take(&key, Instant::now());
+                        if apply(desk, change) == Asked::Leave {
+                            return Ok(());
+                        }
+                    }
+                    Event::FocusLost => desk.release_all(),
+                    Event::Resize(..) => changed = true,
+                    _ => {}
+                }
+            }
+            for change in self.keys.expire(Instant::now()) {
+                apply(desk, Some(change));
+            }
+            if let Some(view) = desk.take_view() {
+                newest = view;
+                changed = true;
+            }
+            if changed {
+                self.draw(&newest, manifest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, view: &View, manifest: &WorldManifest) -> Result<()> {
+        let size = crossterm::terminal::size().map_err(gone)?;
+        let now = Instant::now();
+        if self.message.0 != view.message.0 {
+            self.message = (view.message.0, now + MESSAGE_TIME);
+        }
+        let message = (now < self.message.1).then_some(view.message.1.as_str());
+        let mut text = String::new();
+        let status = status(view, manifest, message);
+        self.canvas.draw(&mut text, &view.frame, size, &status)?;
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(gone)
+    }
+}
+
+fn gone(error: io::Error) -> Error {
+    Error::Terminal(error)
+}
+
+/// In a terminal that is read key by key, Ctrl-C is a key.
+fn asks_to_leave(key: &KeyEvent) -> bool {
+    key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'C'))
+}
+
+fn apply(desk: &Desk, change: Option<Change>) -> Asked {
+    match change {
+        Some(Change::Down(key)) => return desk.press(&key),
+        Some(Change::Up(key)) => desk.release(&key),
+        None => {}
+    }
+    Asked::Nothing
+}
+
+/// The line below the picture: what matters most comes first, since narrow terminals cut it.
+fn status(view: &View, manifest: &WorldManifest, message: Option<&str>) -> String {
+    let name = |code: nn::ActionCode| {
+        let action = manifest.actions.get(usize::from(code.0));
+        action.map_or_else(|| code.to_string(), |action| action.name.clone())
+    };
+    let mut parts = Vec::new();
+    for (on, sign) in [
+        (view.recording.is_some(), "● REC"),
+        (view.rewinding, "◀◀"),
+        (view.paused, "❚❚"),
+        (view.attract, "plays itself"),
+    ] {
+        if on {
+            parts.push(sign.to_owned());
+        }
+    }
+    parts.extend(message.map(str::to_owned));
+    if let Some(code) = view.code {
+        let wishes: Vec<String> = view.wish.codes().iter().map(|&code| name(code)).collect();
+        parts.push(match wishes.is_empty() {
+            true => name(code),
+            false => format!("{} → {}", wishes.join("+"), name(code)),
+        });
+    }
+    let speed = match view.slow {
+        true => format!(
+            "slow: {:.0} of {:.0} fps",
+            view.frames_per_second,
+            manifest.frames_per_second * view.speed
+        ),
+        false => format!("{:.0} fps", view.frames_per_second),
+    };
+    parts.push(speed);
+    parts.push(format!("seed {}", view.settings.seed));
+    parts.push("Esc leaves".into());
+    parts.join("  ")
+}
