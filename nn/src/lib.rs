@@ -30,6 +30,9 @@ pub mod quantizer;
 mod random;
 pub mod transformer;
 
+#[cfg(test)]
+mod thread_tests;
+
 pub use action::{ActionCode, Transitions, change_into};
 pub use error::{Error, Result};
 pub use frame::{

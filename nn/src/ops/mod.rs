@@ -72,4 +72,6 @@ fn leading(shape: &Shape) -> usize {
 }
 
 #[cfg(test)]
+mod finite_differences;
+#[cfg(test)]
 mod tests;
