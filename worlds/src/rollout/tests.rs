@@ -256,3 +256,26 @@ fn temporal_tokenizers_vector_quantizers_and_plain_genie_play_too() {
     let close = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
     assert!(last.rgb().iter().zip(streamed.rgb()).all(close));
 }
+
+#[test]
+fn other_devices_compositions_play_as_packed_weights_do() {
+    let (packed, composed) = (world(), exact(tiny_world(1).unwrap()));
+    let start = |world: &Arc<World>| {
+        let settings = RolloutSettings::of(&world.manifest, 1);
+        Rollout::start(world.clone(), &world.prompts, settings).unwrap()
+    };
+    let mut one = start(&packed);
+    let mut two = nn::ops::with_compositions(|| start(&composed));
+    assert_eq!(composed.kernels().unwrap(), "compositions");
+    let mut player = RandomPlayer::new(1, 4);
+    for _ in 0..10 {
+        let wish = player.next_wish();
+        let step = one.step(&wish).unwrap();
+        let other = nn::ops::with_compositions(|| two.step(&wish).unwrap());
+        assert_eq!((step.code, &step.tokens), (other.code, &other.tokens));
+        let close = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
+        assert!(step.frame.rgb().iter().zip(other.frame.rgb()).all(close));
+        let priors = one.prior().iter().zip(two.prior());
+        assert!(priors.into_iter().all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+}
