@@ -467,6 +467,13 @@ impl KvCache {
         self.next
     }
 
+    /// Bytes of the keys and values that it holds. Clones share them.
+    pub fn bytes(&self) -> usize {
+        let layers = self.frames.iter().flat_map(|frame| &frame.layers);
+        let numbers = layers.map(|layer| layer.keys.len() + layer.values.len());
+        numbers.sum::<usize>() * size_of::<f32>()
+    }
+
     /// Frames still held: at most the window less one.
     pub fn frames_held(&self) -> usize {
         self.frames.len()

@@ -83,6 +83,13 @@ pub struct TokenizerStream {
     pub(crate) decoder: KvCache,
 }
 
+impl TokenizerStream {
+    /// Bytes of keys and values in the caches. Clones share them.
+    pub fn bytes(&self) -> usize {
+        self.encoder.bytes() + self.decoder.bytes()
+    }
+}
+
 /// The video tokenizer.
 pub struct Tokenizer {
     config: TokenizerConfig,

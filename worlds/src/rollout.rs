@@ -90,6 +90,12 @@ impl Snapshot {
     pub fn frames(&self) -> u64 {
         self.frames
     }
+
+    /// Bytes of all that it holds; what it shares with other snapshots counts in full.
+    pub fn bytes(&self) -> usize {
+        let numbers = self.picture.len() + self.prior_logits.len() + self.prior.len();
+        self.cache.bytes() + self.stream.bytes() + numbers * size_of::<f32>()
+    }
 }
 
 impl Rollout {
