@@ -31,6 +31,9 @@ pub struct Common {
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]
     pub json: bool,
+    /// Where models compute; programs built with --features cuda or metal can use a GPU
+    #[arg(long, global = true, value_enum, default_value_t = DeviceArgument::Auto)]
+    pub device: DeviceArgument,
 }
 
 /// The commands.
@@ -274,6 +277,31 @@ impl From<PrecisionArgument> for nn::Precision {
         match argument {
             PrecisionArgument::F32 => Self::F32,
             PrecisionArgument::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// Where models compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DeviceArgument {
+    /// A GPU where the program was built for one and there is one, else the CPU
+    #[default]
+    Auto,
+    /// The CPU
+    Cpu,
+    /// The first NVIDIA GPU
+    Cuda,
+    /// The GPU of an Apple computer
+    Metal,
+}
+
+impl From<DeviceArgument> for nn::DeviceChoice {
+    fn from(argument: DeviceArgument) -> Self {
+        match argument {
+            DeviceArgument::Auto => Self::Auto,
+            DeviceArgument::Cpu => Self::Cpu,
+            DeviceArgument::Cuda => Self::Cuda,
+            DeviceArgument::Metal => Self::Metal,
         }
     }
 }

@@ -47,6 +47,8 @@ fn whole_story(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
+    nn::kernels::dispatch::check_request()?;
+    nn::choose_device(arguments.common.device.into())?;
     let output = Output::new(&arguments.common);
     match arguments.command {
         None => commands::play::run(PlayArguments::by_default(), output),

@@ -8,8 +8,8 @@ thread_local! {
     static PRODUCT_OPERATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Runs `work` and returns, with its result, how many pairs of positions attended to each other in attention over whole clips
-/// (over all heads, forward passes only) that this thread asked for.
+/// Runs `work` and returns, with its result, how many pairs of positions attended to each other (over all heads, forward passes only) in attention
+/// over whole clips, and in frames of play with packed weights, that this thread asked for.
 pub fn attention_pairs<R>(work: impl FnOnce() -> R) -> (R, u64) {
     let before = ATTENTION_PAIRS.get();
     let result = work();
@@ -17,7 +17,11 @@ pub fn attention_pairs<R>(work: impl FnOnce() -> R) -> (R, u64) {
 }
 
 pub(crate) fn add_attention(sizes: Sizes, pattern: Pattern) {
-    ATTENTION_PAIRS.set(ATTENTION_PAIRS.get() + pair_count(sizes, pattern));
+    add_attention_pairs(pair_count(sizes, pattern));
+}
+
+pub(crate) fn add_attention_pairs(pairs: u64) {
+    ATTENTION_PAIRS.set(ATTENTION_PAIRS.get() + pairs);
 }
 
 /// Runs `work` and returns, with its result, the floating-point operations of the matrix products that this thread asked for, forward and

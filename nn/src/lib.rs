@@ -3,7 +3,8 @@
 //! This crate knows neither games nor files. Data flows upwards through it:
 //!
 //! - [`kernels`]: arithmetic over `f32` slices, vectorised for the CPU at hand;
-//! - [`ops`]: the same as candle operations with hand-written backward passes (or composed of candle's own on other devices);
+//! - [`ops`]: the same as candle operations with hand-written backward passes, or composed of candle's own on other devices
+//!   ([`DeviceChoice`]);
 //! - [`transformer`]: blocks of spatial attention, causal temporal attention and feed-forward, over whole clips or frame by frame
 //!   with a [`KvCache`];
 //! - [`quantizer`]: continuous latents to discrete tokens and back;
@@ -16,6 +17,7 @@
 
 mod action;
 pub mod count;
+mod device;
 mod error;
 mod frame;
 pub mod kernels;
@@ -30,7 +32,11 @@ pub mod quantizer;
 mod random;
 pub mod transformer;
 
+#[cfg(test)]
+mod thread_tests;
+
 pub use action::{ActionCode, Transitions, change_into};
+pub use device::{DeviceChoice, choose_device, device};
 pub use error::{Error, Result};
 pub use frame::{
     FrameSize, centred_patches_of_picture, patches_of, picture_of_patches, pictures_of,

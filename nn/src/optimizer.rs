@@ -1,8 +1,8 @@
 //! AdamW, gradients that can be accumulated, and the running average of weights.
 
 use crate::kernels::adamw::{self as kernel, Update};
-use crate::ops::values;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use crate::ops::{fused, values};
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -53,12 +53,17 @@ impl Gradients {
     /// Length of the vector of all gradients together.
     ///
     /// # Errors
-    /// When a gradient is not on the CPU.
+    /// When a tensor operation fails.
     pub fn norm(&self) -> Result<f64> {
         let mut sum = 0.0;
         for gradient in self.0.values() {
-            values!(numbers = gradient);
-            sum += kernel::sum_of_squares(numbers);
+            sum += match fused(&[gradient]) {
+                true => {
+                    values!(numbers = gradient);
+                    kernel::sum_of_squares(numbers)
+                }
+                false => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
+            };
         }
         Ok(sum.sqrt())
     }
@@ -122,20 +127,56 @@ struct Weight {
     moments: Mutex<Moments>,
 }
 
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+enum Moments {
+    /// For the fused update.
+    Numbers { first: Vec<f32>, second: Vec<f32> },
+    /// For the composed one, on the weight's device; none before the first step.
+    Tensors(Option<[Tensor; 2]>),
+}
+
+impl Moments {
+    /// Those of a weight that has taken no step.
+    fn new(var: &Var) -> Self {
+        let zeros = || vec![0.0; var.elem_count()];
+        match fused(&[var.as_tensor()]) {
+            true => Self::Numbers {
+                first: zeros(),
+                second: zeros(),
+            },
+            false => Self::Tensors(None),
+        }
+    }
+
+    /// Takes over moments from a checkpoint.
+    fn restore(&mut self, var: &Var, [first, second]: [&Tensor; 2]) -> Result<()> {
+        *self = match self {
+            Self::Numbers { .. } => Self::Numbers {
+                first: first.flatten_all()?.to_vec1()?,
+                second: second.flatten_all()?.to_vec1()?,
+            },
+            Self::Tensors(_) => Self::Tensors(Some([
+                first.to_device(var.device())?,
+                second.to_device(var.device())?,
+            ])),
+        };
+        Ok(())
+    }
+
+    fn tensors(&self, var: &Var) -> Result<[Tensor; 2]> {
+        let tensor = |values| Tensor::from_slice(values, var.shape(), var.device());
+        match self {
+            Self::Numbers { first, second } => Ok([tensor(first)?, tensor(second)?]),
+            Self::Tensors(Some(moments)) => Ok(moments.clone()),
+            Self::Tensors(None) => Ok([var.zeros_like()?, var.zeros_like()?]),
+        }
+    }
 }
 
 impl AdamW {
     /// An optimizer of `variables` that has taken no step yet.
     pub fn new(variables: BTreeMap<String, Var>, config: AdamWConfig) -> Self {
         let weights = variables.into_iter().map(|(name, var)| {
-            let zeros = vec![0.0; var.elem_count()];
-            let moments = Mutex::new(Moments {
-                first: zeros.clone(),
-                second: zeros,
-            });
+            let moments = Mutex::new(Moments::new(&var));
             (name, Weight { var, moments })
         });
         Self {
@@ -184,13 +225,7 @@ impl AdamW {
                 correction1: bias(self.config.beta1),
                 correction2: bias(self.config.beta2),
             };
-            weight.var.inplace_op2(
-                &gradient.contiguous()?,
-                &WeightUpdate {
-                    moments: &weight.moments,
-                    update,
-                },
-            )?;
+            weight.update(gradient, update)?;
         }
         Ok(StepReport { gradient_norm })
     }
@@ -205,10 +240,9 @@ impl AdamW {
             let Ok(moments) = weight.moments.lock() else {
                 bail!("an update of {name} was interrupted")
             };
-            for (suffix, values) in [("first", &moments.first), ("second", &moments.second)] {
-                let tensor = Tensor::from_slice(values, weight.var.shape(), weight.var.device())?;
-                tensors.insert(format!("{name}.{suffix}"), tensor);
-            }
+            let [first, second] = moments.tensors(&weight.var)?;
+            tensors.insert(format!("{name}.first"), first);
+            tensors.insert(format!("{name}.second"), second);
         }
         Ok(OptimizerState {
             steps: self.steps,
@@ -222,30 +256,72 @@ impl AdamW {
     /// When a moment is missing or shaped otherwise.
     pub fn restore(&mut self, state: &OptimizerState) -> Result<()> {
         for (name, weight) in &self.weights {
-            let moment = |suffix: &str| -> Result<Vec<f32>> {
+            let moment = |suffix: &str| -> Result<&Tensor> {
                 match state.tensors.get(&format!("{name}.{suffix}")) {
-                    Some(tensor) if tensor.shape() == weight.var.shape() => {
-                        tensor.flatten_all()?.to_vec1()
-                    }
+                    Some(tensor) if tensor.shape() == weight.var.shape() => Ok(tensor),
                     _ => bail!("optimizer state {name}.{suffix} is missing or misshapen"),
                 }
             };
-            let restored = Moments {
-                first: moment("first")?,
-                second: moment("second")?,
-            };
+            let restored = [moment("first")?, moment("second")?];
             let Ok(mut moments) = weight.moments.lock() else {
                 bail!("an update of {name} was interrupted")
             };
-            *moments = restored;
+            moments.restore(&weight.var, restored)?;
         }
         self.steps = state.steps;
         Ok(())
     }
 }
 
+impl Weight {
+    fn update(&self, gradient: &Tensor, update: Update) -> Result<()> {
+        let Ok(mut moments) = self.moments.lock() else {
+            bail!("an update was interrupted")
+        };
+        match &mut *moments {
+            Moments::Numbers { first, second } => {
+                let moments = Mutex::new([&mut first[..], second]);
+                self.var
+                    .inplace_op2(&gradient.contiguous()?, &WeightUpdate { moments, update })
+            }
+            Moments::Tensors(moments) => {
+                let [first, second] = match moments.take() {
+                    Some(moments) => moments,
+                    None => [self.var.zeros_like()?, self.var.zeros_like()?],
+                };
+                *moments = Some(composed_update(&self.var, first, second, gradient, update)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The update of [`kernel::adamw`], composed of candle's operations. Returns the new moments.
+fn composed_update(
+    var: &Var,
+    first: Tensor,
+    second: Tensor,
+    gradient: &Tensor,
+    update: Update,
+) -> Result<[Tensor; 2]> {
+    let mixed = |old: Tensor, new: Tensor, beta: f32| {
+        let beta = f64::from(beta);
+        (old * beta)? + (new * (1.0 - beta))?
+    };
+    let gradient = (gradient * f64::from(update.gradient_scale))?;
+    let second = mixed(second, gradient.sqr()?, update.beta2)?;
+    let first = mixed(first, gradient, update.beta1)?;
+    let size = ((&second * f64::from(update.correction2))?.sqrt()? + f64::from(update.epsilon))?;
+    let step = ((&first * f64::from(update.correction1))? / size)?;
+    let decayed = (var.as_tensor() * f64::from(update.weight_decay))?;
+    let step = ((step + decayed)? * f64::from(update.learning_rate))?;
+    var.set(&(var.as_tensor() - step)?.detach())?;
+    Ok([first.detach(), second.detach()])
+}
+
 struct WeightUpdate<'a> {
-    moments: &'a Mutex<Moments>,
+    /// The first and the second; a lock, because operations are shared.
+    moments: Mutex<[&'a mut [f32]; 2]>,
     update: Update,
 }
 
@@ -269,7 +345,7 @@ impl InplaceOp2 for WeightUpdate<'_> {
         let Ok(mut moments) = self.moments.lock() else {
             bail!("an update was interrupted")
         };
-        let Moments { first, second } = &mut *moments;
+        let [first, second] = &mut *moments;
         if end - start != first.len() || gradient.len() != first.len() {
             bail!(
                 "a gradient of {} numbers for a weight of {}",
@@ -288,7 +364,7 @@ impl InplaceOp2 for WeightUpdate<'_> {
     }
 }
 
-/// Exponential moving average of weights; what is evaluated and shipped.
+/// Exponential moving average of weights; what is evaluated and shipped. It is kept on the CPU, wherever the weights live.
 pub struct ExponentialAverage {
     decay: f64,
     updates: u64,
@@ -340,7 +416,8 @@ impl ExponentialAverage {
             let Some((average, _)) = self.values.get_mut(name) else {
                 continue;
             };
-            values!(weights = var.as_tensor());
+            let weights = var.as_tensor().to_device(&Device::Cpu)?;
+            values!(weights = weights);
             kernel::average(average, weights, decay);
         }
         Ok(())
@@ -356,9 +433,9 @@ impl ExponentialAverage {
     /// # Errors
     /// When a tensor cannot be made.
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
-        let device = candle_core::Device::Cpu;
         let made = self.values.iter().map(|(name, (values, shape))| {
-            Ok((name.clone(), Tensor::from_slice(values, shape, &device)?))
+            let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?;
+            Ok((name.clone(), tensor))
         });
         made.collect()
     }
@@ -367,7 +444,12 @@ impl ExponentialAverage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+
+    /// Runs a test on the fused operations, and on the compositions that other devices run.
+    fn on_both(test: impl Fn() -> Result<()>) -> Result<()> {
+        test()?;
+        crate::ops::with_compositions(test)
+    }
 
     fn variables() -> Result<BTreeMap<String, Var>> {
         let a = Var::from_tensor(&Tensor::new(&[[1f32, -2.0], [0.5, 4.0]], &Device::Cpu)?)?;
@@ -394,45 +476,50 @@ mod tests {
 
     #[test]
     fn steps_follow_the_published_update_with_clipping_and_decoupled_decay() -> Result<()> {
-        let variables = variables()?;
-        let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
-        let mut norms = Vec::new();
-        for _ in 0..3 {
-            let gradients = gradients(&loss(&variables)?, &variables)?;
-            norms.push(optimizer.step(&gradients, 0.1, 1.0)?.gradient_norm);
-        }
-        let a = variables["a"].to_vec2::<f32>()?;
-        assert!((f64::from(a[0][0]) - by_hand(1.0, 0.01, 3, &norms)).abs() < 1e-5);
-        assert!((f64::from(a[1][1]) - by_hand(4.0, 0.01, 3, &norms)).abs() < 1e-5);
-        assert!(
-            (f64::from(variables["b"].to_vec1::<f32>()?[0]) - by_hand(3.0, 0.0, 3, &norms)).abs()
-                < 1e-5
-        );
-        Ok(())
+        on_both(|| {
+            let variables = variables()?;
+            let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+            let mut norms = Vec::new();
+            for _ in 0..3 {
+                let gradients = gradients(&loss(&variables)?, &variables)?;
+                norms.push(optimizer.step(&gradients, 0.1, 1.0)?.gradient_norm);
+            }
+            let a = variables["a"].to_vec2::<f32>()?;
+            assert!((f64::from(a[0][0]) - by_hand(1.0, 0.01, 3, &norms)).abs() < 1e-5);
+            assert!((f64::from(a[1][1]) - by_hand(4.0, 0.01, 3, &norms)).abs() < 1e-5);
+            assert!(
+                (f64::from(variables["b"].to_vec1::<f32>()?[0]) - by_hand(3.0, 0.0, 3, &norms))
+                    .abs()
+                    < 1e-5
+            );
+            Ok(())
+        })
     }
 
     #[test]
     fn restored_optimizers_continue_exactly() -> Result<()> {
-        let train = |variables: &BTreeMap<String, Var>, optimizer: &mut AdamW| -> Result<()> {
-            optimizer
-                .step(&gradients(&loss(variables)?, variables)?, 0.1, 1.0)
-                .map(|_| ())
-        };
-        let (straight, resumed) = (variables()?, variables()?);
-        let mut one = AdamW::new(straight.clone(), AdamWConfig::default());
-        let mut two = AdamW::new(resumed.clone(), AdamWConfig::default());
-        train(&straight, &mut one)?;
-        train(&resumed, &mut two)?;
-        let state = two.state()?;
-        let mut three = AdamW::new(resumed.clone(), AdamWConfig::default());
-        three.restore(&state)?;
-        train(&straight, &mut one)?;
-        train(&resumed, &mut three)?;
-        assert_eq!(
-            straight["a"].to_vec2::<f32>()?,
-            resumed["a"].to_vec2::<f32>()?
-        );
-        Ok(())
+        on_both(|| {
+            let train = |variables: &BTreeMap<String, Var>, optimizer: &mut AdamW| -> Result<()> {
+                optimizer
+                    .step(&gradients(&loss(variables)?, variables)?, 0.1, 1.0)
+                    .map(|_| ())
+            };
+            let (straight, resumed) = (variables()?, variables()?);
+            let mut one = AdamW::new(straight.clone(), AdamWConfig::default());
+            let mut two = AdamW::new(resumed.clone(), AdamWConfig::default());
+            train(&straight, &mut one)?;
+            train(&resumed, &mut two)?;
+            let state = two.state()?;
+            let mut three = AdamW::new(resumed.clone(), AdamWConfig::default());
+            three.restore(&state)?;
+            train(&straight, &mut one)?;
+            train(&resumed, &mut three)?;
+            assert_eq!(
+                straight["a"].to_vec2::<f32>()?,
+                resumed["a"].to_vec2::<f32>()?
+            );
+            Ok(())
+        })
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Parameters {
         Self::with(Source::Seed(seed), BTreeMap::new(), BTreeMap::new(), device)
     }
 
-    /// Fixed weights for inference. A model that asks for one that is missing or shaped otherwise gets an error with its name.
+    /// Fixed weights for inference, moved to `device` as they are asked for. A model that asks for one that is missing or shaped otherwise gets an error with its name.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>, device: &Device) -> Self {
         Self::with(Source::Given, tensors, BTreeMap::new(), device)
     }
@@ -139,10 +139,15 @@ impl SimpleBackend for Parameters {
         let mut store = self.store();
         store.asked.insert(name.to_owned());
         let known = store.variables.get(name).map(|var| var.as_tensor().clone());
-        let tensor = match (
-            known.or_else(|| store.tensors.get(name).cloned()),
-            store.source,
-        ) {
+        let given = match store.tensors.get(name) {
+            Some(tensor) => Some(tensor.to_device(&self.device)?),
+            None => None,
+        };
+        if let Some(tensor) = &given {
+            // What a model changes in it (a code book) is found again by `tensors`.
+            store.tensors.insert(name.to_owned(), tensor.clone());
+        }
+        let tensor = match (known.or(given), store.source) {
             (Some(tensor), _) => tensor,
             (None, Source::Given) => bail!("weight {name} is missing"),
             (None, Source::Seed(seed)) => {

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Frames at the start and at the end of a session that are looked at on their own.
+const PART: usize = 100;
+
 /// Collects the time that each frame took.
 #[derive(Clone, Debug, Default)]
 pub struct FrameTimes {
@@ -22,6 +25,10 @@ pub struct FrameTimeSummary {
     pub p99: f64,
     /// Mean, in milliseconds.
     pub mean: f64,
+    /// Half of the first 100 frames took at most this long, in milliseconds.
+    pub p50_of_first: f64,
+    /// The same of the last 100 frames: what a frame has come to cost.
+    pub p50_of_last: f64,
 }
 
 impl FrameTimeSummary {
@@ -64,8 +71,9 @@ impl FrameTimes {
 
     /// The figures of the newest `count` frames.
     pub fn summary_of_newest(&self, count: usize) -> FrameTimeSummary {
-        let mut sorted = self.newest(count).to_vec();
-        sorted.sort_by(f32::total_cmp);
+        let all = self.newest(count);
+        let sorted = sorted(all);
+        let part = all.len().min(PART);
         let sum: f64 = sorted.iter().map(|&time| f64::from(time)).sum();
         FrameTimeSummary {
             frames: sorted.len(),
@@ -73,8 +81,16 @@ impl FrameTimes {
             p95: percentile(&sorted, 0.95),
             p99: percentile(&sorted, 0.99),
             mean: sum / sorted.len().max(1) as f64,
+            p50_of_first: percentile(&self::sorted(&all[..part]), 0.50),
+            p50_of_last: percentile(&self::sorted(&all[all.len() - part..]), 0.50),
         }
     }
+}
+
+fn sorted(values: &[f32]) -> Vec<f32> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    sorted
 }
 
 /// The smallest value that is not exceeded by `share` of the values (nearest rank).
@@ -101,6 +117,7 @@ mod tests {
             (summary.frames, summary.p50, summary.p95, summary.p99),
             (200, 100.0, 190.0, 198.0)
         );
+        assert_eq!((summary.p50_of_first, summary.p50_of_last), (150.0, 50.0));
         assert!((summary.mean - 100.5).abs() < 1e-3);
         assert!((summary.frames_per_second() - 1000.0 / 100.5).abs() < 1e-3);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use dynamics::{Dynamics, DynamicsConfig};
 use latent_actions::{LatentActionConfig, LatentActionModel};
 use nn::profile::{Timed, profiled};
@@ -101,29 +101,25 @@ pub fn training_speed(
     steps: usize,
     peak: f64,
 ) -> Result<StepSpeed> {
-    match stage {
-        Stage::Tokenizer => tokenizer_speed(config, steps, peak),
-        Stage::LatentActions => latent_action_speed(config, steps, peak),
-        Stage::Dynamics => dynamics_speed(config, steps, peak),
-    }
+    speed(config, &mut loss_of(stage, config)?, steps, peak)
 }
 
 fn tokenizer(config: &TrainConfig) -> Result<(Tokenizer, Parameters)> {
-    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let parameters = Parameters::seeded(1, nn::device());
     let model = Tokenizer::new(&config.tokenizer.model, parameters.builder())?;
     Ok((model, parameters))
 }
 
 fn latent_actions(config: &TrainConfig) -> Result<(LatentActionModel, Parameters)> {
-    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let parameters = Parameters::seeded(1, nn::device());
     let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
     Ok((model, parameters))
 }
 
 fn dynamics(config: &TrainConfig) -> Result<(Dynamics, Parameters)> {
     let (tokenizer, _) = tokenizer(config)?;
-    let all = Tensor::arange(0u32, config.dynamics.model.vocabulary as u32, &Device::Cpu)?;
-    let parameters = Parameters::seeded(1, &Device::Cpu);
+    let all = Tensor::arange(0u32, config.dynamics.model.vocabulary as u32, nn::device())?;
+    let parameters = Parameters::seeded(1, nn::device());
     let model = Dynamics::new(
         &config.dynamics.model,
         &tokenizer.token_vectors(&all)?,
@@ -132,39 +128,57 @@ fn dynamics(config: &TrainConfig) -> Result<(Dynamics, Parameters)> {
     Ok((model, parameters))
 }
 
-fn tokenizer_speed(config: &TrainConfig, steps: usize, peak: f64) -> Result<StepSpeed> {
-    let (model, parameters) = tokenizer(config)?;
-    let stage = &config.tokenizer;
-    let frames = noise(stage.batch, stage.clip_frames, stage.model.frame)?;
-    speed(config, parameters.variables(), steps, peak, || {
-        Ok(model.loss(&frames)?.0)
-    })
+/// A stage's loss on one batch of noise, and the weights that it depends on.
+struct TrainingLoss {
+    variables: BTreeMap<String, Var>,
+    loss: Box<dyn FnMut() -> Result<Tensor>>,
 }
 
-fn latent_action_speed(config: &TrainConfig, steps: usize, peak: f64) -> Result<StepSpeed> {
-    let (model, parameters) = latent_actions(config)?;
-    let stage = &config.latent_actions;
-    let frames = noise(stage.batch, stage.clip_frames, stage.model.frame)?;
-    let mut random = generator(1, 0);
-    speed(config, parameters.variables(), steps, peak, || {
-        Ok(model.loss(&frames, &mut random)?.loss)
-    })
-}
-
-fn dynamics_speed(config: &TrainConfig, steps: usize, peak: f64) -> Result<StepSpeed> {
-    let (model, parameters) = dynamics(config)?;
-    let stage = &config.dynamics;
-    let batch = mask(noise_clips(stage)?, stage, &mut generator(1, 0))?;
-    speed(config, parameters.variables(), steps, peak, || {
-        let (tokens, prior) = losses(&model, &batch)?;
-        Ok((tokens + (prior * stage.prior_weight)?)?)
+fn loss_of(stage: Stage, config: &TrainConfig) -> Result<TrainingLoss> {
+    Ok(match stage {
+        Stage::Tokenizer => {
+            let (model, parameters) = tokenizer(config)?;
+            let stage = &config.tokenizer;
+            let frames = noise(stage.batch, stage.clip_frames, stage.model.frame)?;
+            TrainingLoss {
+                variables: parameters.variables(),
+                loss: Box::new(move || Ok(model.loss(&frames)?.0)),
+            }
+        }
+        Stage::LatentActions => {
+            let (model, parameters) = latent_actions(config)?;
+            let stage = &config.latent_actions;
+            let frames = noise(stage.batch, stage.clip_frames, stage.model.frame)?;
+            let mut random = generator(1, 0);
+            TrainingLoss {
+                variables: parameters.variables(),
+                loss: Box::new(move || Ok(model.loss(&frames, &mut random)?.loss)),
+            }
+        }
+        Stage::Dynamics => {
+            let (model, parameters) = dynamics(config)?;
+            let stage = &config.dynamics;
+            let batch = mask(noise_clips(stage)?, stage, &mut generator(1, 0))?;
+            let prior_weight = stage.prior_weight;
+            TrainingLoss {
+                variables: parameters.variables(),
+                loss: Box::new(move || {
+                    let (tokens, prior) = losses(&model, &batch)?;
+                    Ok((tokens + (prior * prior_weight)?)?)
+                }),
+            }
+        }
     })
 }
 
 /// Frames `[B, T, H, W, 3]` of noise.
 fn noise(batch: usize, count: usize, size: FrameSize) -> Result<Tensor> {
     let shape = (batch, count, size.height, size.width, 3);
-    Ok(Tensor::rand(0f32, 1f32, shape, &Device::Cpu)?)
+    let mut random = generator(1, 2);
+    let values: Vec<f32> = (0..batch * count * size.bytes())
+        .map(|_| random.random())
+        .collect();
+    Ok(Tensor::from_vec(values, shape, nn::device())?)
 }
 
 /// Clips of tokens, codes and forecasts drawn at random.
@@ -190,22 +204,21 @@ fn noise_clips(stage: &DynamicsStage) -> Result<PreparedClips> {
             })
             .collect(),
         forecast: noise(batch, changes, model.frame)?,
-        latents: Tensor::zeros(latents, DType::F32, &Device::Cpu)?,
+        latents: Tensor::zeros(latents, DType::F32, nn::device())?,
     })
 }
 
 /// Times whole steps: loss, gradients, update. One step that is not counted goes first.
 fn speed(
     config: &TrainConfig,
-    variables: BTreeMap<String, Var>,
+    TrainingLoss { variables, loss }: &mut TrainingLoss,
     steps: usize,
     peak: f64,
-    mut loss: impl FnMut() -> Result<Tensor>,
 ) -> Result<StepSpeed> {
     let settings = &config.optimizer;
     let mut optimizer = AdamW::new(variables.clone(), settings.adamw);
     let mut step = || -> Result<()> {
-        let gradients = gradients(&loss()?, &variables)?;
+        let gradients = gradients(&loss()?, variables)?;
         optimizer.step(&gradients, LEARNING_RATE, settings.gradient_clip)?;
         Ok(())
     };
@@ -252,3 +265,6 @@ fn shares(times: &BTreeMap<&'static str, Timed>, seconds: &[f64]) -> Vec<Operati
     parts.sort_by(|a, b| b.ms.total_cmp(&a.ms));
     parts
 }
+
+#[cfg(test)]
+mod tests;

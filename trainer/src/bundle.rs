@@ -39,8 +39,7 @@ impl Blueprint {
             "" => folder.unwrap_or_else(|| "world".to_owned()),
             name => name.to_owned(),
         };
-        let device = candle_core::Device::Cpu;
-        let parameters = Parameters::from_tensors(latent_actions.clone(), &device);
+        let parameters = Parameters::from_tensors(latent_actions.clone(), nn::device());
         let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
         let motions = actions::motions(&model, dataset)?;
         let (actions, idle) = actions::describe(&motions, size.width, details);

@@ -1,6 +1,6 @@
 //! Random clips of a dataset as tensors.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use nn::{Transitions, generator};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -138,7 +138,7 @@ pub(crate) fn frames(dataset: &Dataset, clips: &[Clip]) -> Result<Tensor> {
         push_unit(&mut values, bytes);
     }
     let shape = (clips.len(), length, size.height, size.width, 3);
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    Ok(Tensor::from_vec(values, shape, nn::device())?)
 }
 
 /// Appends bytes as numbers 0..1.

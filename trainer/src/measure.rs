@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use latent_actions::LatentActionModel;
 use nn::quality::{normalised_mutual_information, psnr, ssim};
 use nn::{FrameSize, generator};
@@ -238,7 +238,7 @@ pub(crate) fn cluster(
     let (codes, width) = (config.codes, config.action_width);
     let flat = descriptions.flatten_all()?.to_vec1::<f32>()?;
     let centres = latent_actions::cluster(&flat, width, codes, seed)?;
-    Ok(Tensor::from_vec(centres, (codes, width), &Device::Cpu)?)
+    Ok(Tensor::from_vec(centres, (codes, width), nn::device())?)
 }
 
 /// Measures a latent action model on clips of at least 3 frames. `predictions` of the changes are predicted (all are
@@ -358,7 +358,7 @@ fn random_codes(count: usize, in_use: &[u32], random: &mut ChaCha8Rng) -> Result
     let codes: Vec<u32> = (0..count)
         .map(|_| in_use[random.random_range(0..in_use.len())])
         .collect();
-    Ok(Tensor::from_vec(codes, count, &Device::Cpu)?)
+    Ok(Tensor::from_vec(codes, count, nn::device())?)
 }
 
 /// Four frames of the predictor fed back into itself from frame 1 on: mean PSNR of frame 5 with its own codes (`[B, T - 2]`,
@@ -398,6 +398,7 @@ fn fed_back_gap(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     #[test]
     fn medians_and_means() {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use latent_actions::LatentActionModel;
 use nn::{FrameSize, generator};
 use rand::Rng;
@@ -215,7 +215,7 @@ impl Preparation<'_> {
                 }
             }
         }
-        Ok(Tensor::from_vec(values, tokens.shape(), &Device::Cpu)?)
+        Ok(Tensor::from_vec(values, tokens.shape(), nn::device())?)
     }
 
     /// Adds frames `range` of an episode with their codes and forecasts.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use memmap2::Mmap;
 use nn::{ActionCode, FrameSize, Transitions, generator};
 use rand::Rng;
@@ -300,11 +300,11 @@ impl PreparedSampler<'_> {
         Ok(PreparedClips {
             tokens,
             codes,
-            forecast: Tensor::from_vec(pixels, shape, &Device::Cpu)?,
+            forecast: Tensor::from_vec(pixels, shape, nn::device())?,
             latents: Tensor::from_vec(
                 latents,
                 (clips, length - 1, tokens_per_frame, latent_width),
-                &Device::Cpu,
+                nn::device(),
             )?,
         })
     }

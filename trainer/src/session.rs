@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Device;
 use nn::{AdamW, ExponentialAverage, Gradients, OptimizerState, Parameters, gradients};
 
 use crate::checkpoint::{Checkpoint, Position, Tensors};
@@ -420,7 +419,7 @@ impl<'a, T: Task> Session<'a, T> {
     ) -> Result<Option<Event>> {
         self.count_time();
         let start = Instant::now();
-        let averaged = Parameters::from_tensors(self.average.tensors()?, &Device::Cpu);
+        let averaged = Parameters::from_tensors(self.average.tensors()?, nn::device());
         let model = self.task.build(&averaged)?;
         let standing = Standing {
             phase: self.position.phase,
@@ -552,10 +551,10 @@ impl<M> State<M> {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Self> {
         let parameters = match checkpoint {
-            Some(checkpoint) => Parameters::trainable(&checkpoint.weights, &Device::Cpu)?,
+            Some(checkpoint) => Parameters::trainable(&checkpoint.weights, nn::device())?,
             None => {
                 let seed = stage_seed(settings.seed, T::STAGE, position.attempt, 0);
-                Parameters::seeded(seed, &Device::Cpu)
+                Parameters::seeded(seed, nn::device())
             }
         };
         let model = task.build(&parameters)?;

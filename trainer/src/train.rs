@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use latent_actions::LatentActionModel;
 use nn::Parameters;
 use serde::{Deserialize, Serialize};
@@ -260,9 +260,9 @@ impl Run<'_> {
     fn dynamics(&self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome> {
         let (latent_weights, latent_seconds) = self.finished(Stage::LatentActions)?;
         let (tokenizer_weights, tokenizer_seconds) = self.finished(Stage::Tokenizer)?;
-        let parameters = Parameters::from_tensors(tokenizer_weights.clone(), &Device::Cpu);
+        let parameters = Parameters::from_tensors(tokenizer_weights.clone(), nn::device());
         let tokenizer = Tokenizer::new(&self.config.tokenizer.model, parameters.builder())?;
-        let parameters = Parameters::from_tensors(latent_weights.clone(), &Device::Cpu);
+        let parameters = Parameters::from_tensors(latent_weights.clone(), nn::device());
         let latent_actions =
             LatentActionModel::new(&self.config.latent_actions.model, parameters.builder())?;
         let identity = self.identity(&[&tokenizer_weights, &latent_weights])?;
@@ -306,7 +306,7 @@ impl Run<'_> {
         )?;
         let thoroughness = thoroughness(settings.budget);
         let milestone = Milestone::new(&blueprint, self.dataset, &self.options.out, thoroughness)?;
-        let vectors = Tensor::arange(0, model.vocabulary as u32, &Device::Cpu)?;
+        let vectors = Tensor::arange(0, model.vocabulary as u32, nn::device())?;
         let task = DynamicsTask::new(
             &self.config.dynamics,
             tokenizer.token_vectors(&vectors)?,

@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::source::{BundleSource, FolderSource, MemorySource};
 use crate::world::MANIFEST_FILE;
 use crate::{World, WorldManifest, read_manifest};
-use candle_core::Device;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -71,13 +70,13 @@ impl FoundWorld {
         read_manifest(self.source()?.as_ref())
     }
 
-    /// Loads it onto the CPU.
+    /// Loads it onto the device of this process.
     ///
     /// # Errors
     /// When anything in the bundle is refused.
     pub fn load(&self) -> Result<World> {
         let begun = std::time::Instant::now();
-        let world = World::from_source(self.source()?.as_ref(), &Device::Cpu)?;
+        let world = World::from_source(self.source()?.as_ref(), nn::device())?;
         tracing::info!(
             "world {} ({}) loaded in {:.2} s, hash {:.12}",
             self.name,

@@ -7,7 +7,7 @@ use crate::world::{
     DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, TOKENIZER_FILE,
 };
 use crate::{Frame, World, WorldManifest};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -94,7 +94,7 @@ impl BundleContents {
         let borrowed = files.iter();
         let borrowed = borrowed.map(|(name, content)| (name.clone(), content.as_slice().into()));
         let source = MemorySource::new(self.manifest.name.as_str(), borrowed.collect());
-        World::from_source(&source, &Device::Cpu)
+        World::from_source(&source, nn::device())
     }
 }
 

@@ -43,7 +43,7 @@ struct Buffers {
 impl Engine {
     /// The engine for a world, by where its models live and its precision.
     pub(crate) fn new(world: &World) -> Result<Self> {
-        if !world.device.is_cpu() {
+        if !world.device.is_cpu() || nn::ops::is_composing() {
             return Ok(Self::Plain);
         }
         let unit = unit(world.precision);
@@ -62,7 +62,8 @@ impl Engine {
         match self {
             Self::Packed(packed) => packed.unit.name(),
             Self::Plain if world.device.is_cuda() => "cuda",
-            Self::Plain => "metal",
+            Self::Plain if world.device.is_metal() => "metal",
+            Self::Plain => "compositions",
         }
     }
 

@@ -94,6 +94,11 @@ impl Snapshot {
         caches.chain(own).filter(|&(_, bytes)| bytes > 0)
     }
 
+    /// Bytes of all that it holds; what it shares with other snapshots counts in full.
+    pub fn bytes(&self) -> usize {
+        self.memory().map(|(_, bytes)| bytes).sum()
+    }
+
     /// The snapshot as a safetensors file: `cache` and `decoder` f32 `[frames held, layers, 2, numbers]` (keys and values of the dynamics' and
     /// the decoder's past), `picture` f32 `[H, W, 3]`, `prior_logits` f32 `[K]`. `notes` go among its metadata, where `frames` is taken.
     ///

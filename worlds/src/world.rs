@@ -75,7 +75,7 @@ pub fn read_manifest(source: &dyn BundleSource) -> Result<WorldManifest> {
 }
 
 impl World {
-    /// Loads the bundle in `folder` onto the CPU.
+    /// Loads the bundle in `folder` onto the device of this process.
     ///
     /// # Errors
     /// When there is no bundle or anything in it is refused; the message names file and field.
@@ -84,10 +84,10 @@ impl World {
         if source.size(MANIFEST_FILE)?.is_none() {
             return Err(Error::NotAWorld(folder.to_owned()));
         }
-        Self::from_source(&source, &Device::Cpu)
+        Self::from_source(&source, nn::device())
     }
 
-    /// Loads a world that is built into the program onto the CPU.
+    /// Loads a world that is built into the program onto the device of this process.
     ///
     /// # Errors
     /// When there is none of that name or it is refused.

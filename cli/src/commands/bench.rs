@@ -20,6 +20,8 @@ use crate::output::Output;
 
 /// Frames that are made before the clock counts, to fill the context and warm the caches.
 const WARM_UP: u64 = 10;
+/// So many frames show whether a frame's cost grows with the session.
+const LONG: usize = 1000;
 
 pub fn run(arguments: BenchArguments, output: Output) -> Result<ExitCode> {
     let found = find_world(arguments.world.as_deref())?;
@@ -77,7 +79,7 @@ impl Measured {
         let manifest = &self.world.manifest;
         let frame = self
             .frame
-            .map(|times| json!({ "p50": times.p50, "p95": times.p95, "p99": times.p99 }));
+            .map(|times| json!({ "p50": times.p50, "p95": times.p95, "p99": times.p99, "p50_of_first_100": times.p50_of_first, "p50_of_last_100": times.p50_of_last }));
         let speeds = self.training.iter();
         let speeds = speeds.map(|(stage, speed)| (stage.name().to_owned(), json!(speed)));
         let training: Map<String, Value> = speeds.collect();
@@ -115,6 +117,12 @@ impl Measured {
                 times.frames_per_second(),
                 passes(&self.world.manifest)
             ));
+            if times.frames >= LONG {
+                lines.push(format!(
+                    "                       {:.3} ms p50 of the first 100 frames, {:.3} ms of the last 100 of {}",
+                    times.p50_of_first, times.p50_of_last, times.frames
+                ));
+            }
         }
         for (stage, speed) in &self.training {
             let name = format!("{} step", stage.name().replace('_', " "));

@@ -3,6 +3,7 @@
 //! A kernel is written once as plain Rust over slices; the macro `kernel!` compiles that body three times with different
 //! target features, so that the compiler vectorises it for each, and calls the right one.
 
+use crate::{Error, Result};
 use std::sync::OnceLock;
 
 /// An instruction set that kernels are compiled for.
@@ -18,20 +19,61 @@ pub enum InstructionSet {
     Amx,
 }
 
+/// What `DJINN_CPU` can ask for.
+const PATHS: [(&str, InstructionSet); 4] = [
+    ("scalar", InstructionSet::Baseline),
+    ("avx2", InstructionSet::Avx2),
+    ("avx512", InstructionSet::Avx512),
+    ("amx", InstructionSet::Amx),
+];
+
 /// The instruction set that kernels run on in this process.
 ///
-/// `DJINN_CPU=scalar|avx2|avx512|amx` asks for a narrower one; what the CPU does not have is never chosen.
+/// `DJINN_CPU=scalar|avx2|avx512|amx` asks for one. What the CPU does not have is never chosen: [`check_request`] says so.
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
-        let wanted = match std::env::var("DJINN_CPU").as_deref() {
-            Ok("scalar") => InstructionSet::Baseline,
-            Ok("avx2") => InstructionSet::Avx2,
-            Ok("avx512") => InstructionSet::Avx512,
-            _ => InstructionSet::Amx,
-        };
-        wanted.min(widest())
+        let wanted = std::env::var("DJINN_CPU").ok();
+        let wanted = PATHS
+            .into_iter()
+            .find(|(name, _)| Some(*name) == wanted.as_deref());
+        wanted
+            .map_or(InstructionSet::Amx, |(_, set)| set)
+            .min(widest())
     })
+}
+
+/// Checks that kernels run on the very path that `DJINN_CPU` asks for.
+///
+/// # Errors
+/// When it names none, or one that this CPU lacks; the message lists those that it has.
+pub fn check_request() -> Result<()> {
+    let Some(wanted) = std::env::var_os("DJINN_CPU") else {
+        return Ok(());
+    };
+    let here = PATHS
+        .into_iter()
+        .filter(|&(_, set)| offers(set))
+        .map(|(name, _)| name);
+    let here: Vec<_> = here.collect();
+    match here.iter().any(|name| *name == wanted) {
+        true => Ok(()),
+        false => Err(Error::Input(format!(
+            "DJINN_CPU={}: this CPU can run {}",
+            wanted.to_string_lossy(),
+            here.join(", ")
+        ))),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn offers(set: InstructionSet) -> bool {
+    set <= widest() && (set != InstructionSet::Amx || super::product::has_amx())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn offers(set: InstructionSet) -> bool {
+    set <= widest()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -114,3 +156,12 @@ macro_rules! kernel {
     };
 }
 pub(crate) use kernel;
+
+#[cfg(test)]
+mod tests {
+    /// So that tests on a forced path are tests of that path.
+    #[test]
+    fn the_path_that_was_asked_for_is_there() {
+        super::check_request().unwrap();
+    }
+}

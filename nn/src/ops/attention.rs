@@ -21,8 +21,11 @@ pub fn attention(
     if !fused(&[qkv, query_scale, key_scale]) {
         return composed::attention(qkv, query_scale, key_scale, pattern);
     }
-    qkv.contiguous()?
-        .apply_op3(query_scale, key_scale, Attention { sizes, pattern })
+    qkv.contiguous()?.apply_op3(
+        &query_scale.contiguous()?,
+        &key_scale.contiguous()?,
+        Attention { sizes, pattern },
+    )
 }
 
 fn sizes(qkv: &Shape, query_scale: &Shape, key_scale: &Shape, pattern: Pattern) -> Result<Sizes> {

@@ -25,6 +25,7 @@ pub use norm::rms_norm;
 pub use warp::warp;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Tensor, bail};
+use std::cell::Cell;
 
 /// The numbers of a contiguous `f32` CPU tensor.
 pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -59,11 +60,33 @@ fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// Whether the fused kernels can run on these tensors.
-fn fused(tensors: &[&Tensor]) -> bool {
-    tensors
-        .iter()
-        .all(|tensor| tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32)
+/// Whether the fused kernels run on these tensors.
+pub(crate) fn fused(tensors: &[&Tensor]) -> bool {
+    let fits = |t: &Tensor| t.device().is_cpu() && t.dtype() == candle_core::DType::F32;
+    !is_composing() && tensors.iter().all(|tensor| fits(tensor))
+}
+
+thread_local! {
+    static COMPOSING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with the operations that this thread asks for composed of candle's, on the CPU as on other devices: the way to test the code that
+/// those run where there is none of them.
+pub fn with_compositions<R>(work: impl FnOnce() -> R) -> R {
+    /// Puts the outer state back, even when `work` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            COMPOSING.set(self.0);
+        }
+    }
+    let _restore = Restore(COMPOSING.replace(true));
+    work()
+}
+
+/// Whether the caller is within [`with_compositions`].
+pub fn is_composing() -> bool {
+    COMPOSING.get()
 }
 
 /// `x` without its last dimension.
@@ -71,5 +94,7 @@ fn leading(shape: &Shape) -> usize {
     shape.elem_count() / shape.dims().last().copied().unwrap_or(1).max(1)
 }
 
+#[cfg(test)]
+mod finite_differences;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if !fused(&[x, weight]) {
         return composed::rms_norm(x, weight);
     }
-    x.contiguous()?.apply_op2(weight, RmsNorm)
+    x.contiguous()?.apply_op2(&weight.contiguous()?, RmsNorm)
 }
 
 struct RmsNorm;

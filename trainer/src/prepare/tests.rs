@@ -13,6 +13,7 @@ use tokenizer::TokenizerConfig;
 use super::*;
 use crate::dataset::{DatasetWriter, MAXIMUM_SHARD_BYTES, WriterOptions};
 use crate::prepared::Sizes;
+use candle_core::Device;
 
 const SIZE: FrameSize = FrameSize {
     height: 16,

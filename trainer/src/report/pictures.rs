@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::Device;
 use dynamics::Strength;
 use media::{GifWriter, Picture, enlarge};
 use nn::ActionCode;
@@ -99,7 +98,7 @@ pub(crate) fn reconstructions(tokenizer: &Tokenizer, dataset: &Dataset) -> Resul
     let (mut originals, mut decoded) = (Vec::new(), Vec::new());
     for clip in sampler.fixed(RECONSTRUCTIONS) {
         let frames = true_frames(dataset, &clip)?;
-        let tokens = tokenizer.encode(&Frame::clip(&frames, &Device::Cpu)?)?;
+        let tokens = tokenizer.encode(&Frame::clip(&frames, nn::device())?)?;
         let picture = tokenizer.decode(&tokens)?;
         decoded.push(Frame::from_tensor(&picture, dataset.frame_size())?);
         originals.extend(frames);

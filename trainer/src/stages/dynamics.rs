@@ -1,6 +1,6 @@
 //! The dynamics' stage: masked tokens beside a clean past, with the forecast, and the action prior.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use dynamics::{Dynamics, Forecast, TrainingClip};
 use nn::quality::entropy_of_counts;
 use nn::{Parameters, ops};
@@ -91,7 +91,7 @@ pub(crate) fn losses(model: &Dynamics, batch: &DynamicsBatch) -> Result<(Tensor,
     let even = Tensor::ones(
         batch.clip.actions.elem_count(),
         candle_core::DType::F32,
-        &Device::Cpu,
+        nn::device(),
     )?;
     let prior = ops::cross_entropy(&prior, &batch.clip.actions, &even)?;
     Ok((tokens, prior))
@@ -131,7 +131,7 @@ pub(crate) fn mask(
         }
     }
     let shape = (batch, frames, count);
-    let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, &Device::Cpu);
+    let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, nn::device());
     let codes: Vec<u32> = clips
         .codes
         .iter()
@@ -145,11 +145,11 @@ pub(crate) fn mask(
         clip: TrainingClip {
             clean: tensor(clean)?,
             masked: tensor(masked)?,
-            actions: Tensor::from_vec(codes, (batch, frames - 1), &Device::Cpu)?,
+            actions: Tensor::from_vec(codes, (batch, frames - 1), nn::device())?,
             forecast,
         },
         targets: tensor(clips.tokens)?,
-        weights: Tensor::from_vec(weights, shape, &Device::Cpu)?,
+        weights: Tensor::from_vec(weights, shape, nn::device())?,
     })
 }
 
@@ -228,6 +228,7 @@ impl Task for DynamicsTask<'_> {
 mod tests {
     use super::*;
     use ::dynamics::DynamicsConfig;
+    use candle_core::Device;
     use nn::{ActionCode, Transitions};
 
     const FRAMES: usize = 5;

@@ -257,3 +257,50 @@ fn temporal_tokenizers_vector_quantizers_and_plain_genie_play_too() {
     let close = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
     assert!(last.rgb().iter().zip(streamed.rgb()).all(close));
 }
+
+#[test]
+fn other_devices_compositions_play_as_packed_weights_do() {
+    let (packed, composed) = (world(), exact(tiny_world(1).unwrap()));
+    let start = |world: &Arc<World>| {
+        let settings = RolloutSettings::of(&world.manifest, 1);
+        Rollout::start(world.clone(), &world.prompts, settings).unwrap()
+    };
+    let mut one = start(&packed);
+    let mut two = nn::ops::with_compositions(|| start(&composed));
+    assert_eq!(composed.kernels().unwrap(), "compositions");
+    let mut player = RandomPlayer::new(1, 4);
+    for _ in 0..10 {
+        let wish = player.next_wish();
+        let step = one.step(&wish).unwrap();
+        let other = nn::ops::with_compositions(|| two.step(&wish).unwrap());
+        assert_eq!((step.code, &step.tokens), (other.code, &other.tokens));
+        let close = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
+        assert!(step.frame.rgb().iter().zip(other.frame.rgb()).all(close));
+        let priors = one.prior().iter().zip(two.prior());
+        assert!(priors.into_iter().all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+}
+
+#[test]
+fn a_frame_costs_the_same_however_long_the_session_has_lasted() {
+    let mut manifest = tiny_contents(1).unwrap().manifest;
+    manifest.tokenizer.temporal_window = Some(3);
+    let world = with_random_weights(manifest, 4).unwrap();
+    let world = exact(world.world(WeightFormat::F32).unwrap());
+    let mut settings = RolloutSettings::of(&world.manifest, 1);
+    settings.sampler.steps = 1;
+    let mut rollout = Rollout::start(world.clone(), &world.prompts, settings).unwrap();
+    let mut player = RandomPlayer::new(1, 4);
+    let mut costs = Vec::new();
+    for frame in 0..=10_000 {
+        let wish = player.next_wish();
+        let (step, pairs) = nn::count::attention_pairs(|| rollout.step(&wish));
+        step.unwrap();
+        if [1, 100, 101, 9_999, 10_000].contains(&frame) {
+            costs.push((pairs, rollout.snapshot().bytes()));
+        }
+    }
+    assert!(costs[0].0 > 0 && costs[0].1 > 0);
+    // Both windows are full by frame 100.
+    assert!(costs[1..].iter().all(|cost| *cost == costs[1]), "{costs:?}");
+}

@@ -179,6 +179,7 @@ impl PackedBlocks {
         projection: Option<(&Projection, &mut [f32])>,
     ) {
         self.fit(buffers, team.members());
+        crate::count::add_attention_pairs(self.attention_pairs(cache));
         let angles = rotary_angles(cache.frames_seen(), self.sizes().head_width);
         let own: Vec<_> = buffers
             .own
@@ -206,6 +207,14 @@ impl PackedBlocks {
             angles: &angles,
         };
         team.run(&|member| self.member(member, &pass, embed, projection));
+    }
+
+    /// Pairs of positions that attend to each other in a pass, over all heads.
+    fn attention_pairs(&self, cache: &KvCache) -> u64 {
+        let temporal = self.blocks.iter().filter(|block| block.time.is_some());
+        let space = self.positions * self.blocks.len();
+        let time = (cache.frames_held() + 1) * temporal.count();
+        (self.positions * self.heads * (space + time)) as u64
     }
 
     /// One thread's part.

@@ -24,6 +24,8 @@ mod portable;
 mod unit;
 mod weight;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::usable as has_amx;
 pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};
 
