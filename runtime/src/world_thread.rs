@@ -132,7 +132,7 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
             frames.command(command);
         }
         if stop {
-            return frames.finish(true);
+            return Ok(frames.finish(true));
         }
         if commanded {
             publish(&frames);
@@ -142,7 +142,7 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
             continue;
         }
         match frames.tick()? {
-            Tick::Ended => return frames.finish(false),
+            Tick::Ended => return Ok(frames.finish(false)),
             Tick::Still => {}
             Tick::Moved => publish(&frames),
         }
