@@ -367,7 +367,11 @@ mod tests {
         let mut rollout = start();
         let mut timeline = timeline(&rollout, 1_200_000);
         play(&mut rollout, &mut timeline, 1, 600);
-        assert!(timeline.oldest == 0 && timeline.spacing > 8, "{}", timeline.spacing);
+        assert!(
+            timeline.oldest == 0 && timeline.spacing > 8,
+            "{}",
+            timeline.spacing
+        );
         while timeline.newest() > 0 {
             let next = timeline.newest() - 1;
             assert!(timeline.snapshots.contains_key(&next), "{next}");

@@ -238,7 +238,7 @@ mod tests {
             wish: Box::new(move || lock(&keys).clone()),
         };
         let (sender, receiver) = mpsc::channel();
-        let notify = move || drop(sender.send(()));
+        let notify = move || sender.send(()).unwrap_or_default();
         let thread = WorldThread::start(frames(player), notify).unwrap();
         let wait_for = |what: &dyn Fn(&View) -> bool| loop {
             receiver.recv_timeout(Duration::from_secs(20)).unwrap();
