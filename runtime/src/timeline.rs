@@ -19,7 +19,7 @@ struct PastFrame {
 /// The frames of a play from the oldest that is remembered to the newest, and snapshots to go back to.
 ///
 /// A snapshot costs what is new in it beside its neighbours, so snapshots of all frames are kept while memory allows. When the limit is
-/// reached, the older ones are thinned to every second, fourth, ... and [`WIDEST_SPACING`]th, and after that the oldest past is forgotten.
+/// reached, the older ones are thinned to every second, fourth, ... and 64th, and after that the oldest past is forgotten.
 /// The newest frames always have their snapshots, so that going back begins at once; while it goes on, the snapshots further back are made
 /// again from tokens, one for each frame gone back.
 pub struct Timeline {
