@@ -39,7 +39,7 @@ pub struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Play a world: in a window, or without one where there is no display
+    /// Play a world: in a window, in the terminal where there is no display, or by itself where nobody watches
     Play(PlayArguments),
     /// Gather videos, folders of them, or recorded sessions into a dataset
     Ingest(IngestArguments),
@@ -75,6 +75,9 @@ pub struct PlayArguments {
     /// Open a window or fail
     #[arg(long, conflicts_with = "headless")]
     pub window: bool,
+    /// Play in this terminal or fail
+    #[arg(long, conflicts_with_all = ["headless", "window"])]
+    pub terminal: bool,
     /// Play without a window
     #[arg(long)]
     pub headless: bool,

@@ -1,7 +1,7 @@
 //! Playing worlds: in a window, without one, and again from a recording.
 //!
 //! ```text
-//! keyboard ─► window ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
+//! keyboard ─► window or terminal ─► Desk ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
 //!                    ◄─ View ─────┘    ActionSource ─► play_headless ─┘  │  └─► Timeline, SavedState ─► Slots
 //!                                                                        └─► Recorder ─► session folder ─► Session ─► verify, export
 //! ```
@@ -58,7 +58,7 @@ pub use settings::{Filter, Settings, SettingsFlaw};
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use terminal::{has_terminal, play_in_terminal};
 pub use timeline::Timeline;
-pub use window::{Bindings, Keyboard, Rectangle, WindowOptions, letterbox, play_in_window};
+pub use window::{Bindings, Keyboard, Rectangle, letterbox, play_in_window};
 pub use world_thread::WorldThread;
 
 pub(crate) use play::picture_of;

@@ -3,8 +3,8 @@
 use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
 use runtime::{
-    ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, Settings, play_headless,
-    read_prompt,
+    ActionSource, HeadlessOptions, PlayOptions, PlaySummary, Preferences, Recording, Settings,
+    has_terminal, play_headless, play_in_terminal, play_in_window, read_prompt,
 };
 use serde_json::json;
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     let cancel = on_interrupt()?;
     let summary = match arguments.headless {
         true => headless(&arguments, &game, arguments.record.clone(), &cancel, output)?,
-        false => window_or_not(&arguments, &game, &cancel, output)?,
+        false => shown(&arguments, &game, &cancel, output)?,
     };
     report(&summary, seed, output)?;
     Ok(exit_code(summary.recording_failure.is_none()))
@@ -77,6 +77,24 @@ struct Game {
 }
 
 impl Game {
+    /// How it is played by a person.
+    fn options(&self, arguments: &PlayArguments) -> Result<PlayOptions> {
+        Ok(PlayOptions {
+            prompt: self.prompt.clone(),
+            settings: self.settings,
+            actions: match &arguments.actions {
+                Some(path) => Some(ActionSource::read(path, &self.world.manifest)?),
+                None => arguments.autoplay.then_some(ActionSource::Autoplay),
+            },
+            recording: arguments
+                .record
+                .clone()
+                .map(|folder| self.recording(folder)),
+            world_name: self.name.clone(),
+            player: self.own.clone(),
+        })
+    }
+
     fn recording(&self, folder: PathBuf) -> Recording {
         Recording {
             folder,
@@ -108,41 +126,39 @@ fn prompt(arguments: &PlayArguments, world: &World) -> Result<Vec<Frame>> {
     }
 }
 
-/// Opens a window where there is a display. Where there is none, says so and lets the world play itself, unless a window was asked for.
-fn window_or_not(
+/// Plays in a window; where there is no display in the terminal; and where nobody sits at one the world plays itself. Each where it was asked for, or not
+/// at all.
+fn shown(
     arguments: &PlayArguments,
     game: &Game,
     cancel: &AtomicBool,
     output: Output,
 ) -> Result<PlaySummary> {
-    let recording = arguments
-        .record
-        .clone()
-        .map(|folder| game.recording(folder));
-    let actions = match &arguments.actions {
-        Some(path) => Some(ActionSource::read(path, &game.world.manifest)?),
-        None if arguments.autoplay => Some(ActionSource::Autoplay),
-        None => None,
-    };
-    let window = runtime::WindowOptions {
-        prompt: game.prompt.clone(),
-        settings: game.settings,
-        actions,
-        recording,
-        world_name: game.name.clone(),
-        player: game.own.clone(),
-    };
-    match runtime::play_in_window(game.world.clone(), window, cancel) {
-        Err(runtime::Error::NoDisplay(reason)) if !arguments.window => {
-            output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
-            let folder = match &arguments.record {
-                Some(folder) => folder.clone(),
-                None => new_session_folder(game, output)?,
-            };
-            headless(arguments, game, Some(folder), cancel, output)
-        }
-        other => Ok(other?),
+    if arguments.terminal {
+        let options = game.options(arguments)?;
+        return Ok(play_in_terminal(game.world.clone(), options, cancel)?);
     }
+    let reason = match play_in_window(game.world.clone(), game.options(arguments)?, cancel) {
+        Err(runtime::Error::NoDisplay(reason)) if !arguments.window => reason,
+        other => return Ok(other?),
+    };
+    if has_terminal() {
+        output.tell(format!("There is no display to open a window on ({reason}), so the world is played in this terminal."));
+        let options = game.options(arguments)?;
+        match play_in_terminal(game.world.clone(), options, cancel) {
+            Err(runtime::Error::NoTerminal(reason)) => {
+                output.tell(format!("There is no terminal to play in: {reason}."));
+            }
+            other => return Ok(other?),
+        }
+    } else {
+        output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
+    }
+    let folder = match &arguments.record {
+        Some(folder) => folder.clone(),
+        None => new_session_folder(game, output)?,
+    };
+    headless(arguments, game, Some(folder), cancel, output)
 }
 
 /// A new folder for a session that nobody named: in this folder, else in the user's data folder, else among temporary files.

@@ -1,7 +1,7 @@
 //! The window: shows a world and takes keys. It never waits for the model, which runs on its own thread.
 //!
 //! ```text
-//! keys ─► Keyboard ─ wish ─► WorldThread ─ newest frame ─► WindowSurface ─ Screen ─► window
+//! keys ─► Desk ─ newest View ─► WindowSurface ─ Screen ─► window
 //! ```
 
 mod input;
@@ -12,17 +12,11 @@ mod surface;
 pub use input::{Bindings, Keyboard};
 pub use layout::{Rectangle, letterbox};
 
-use crate::actions::ActionSource;
+use crate::desk::{Asked, Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::frame_loop::{Command, FrameLoop, LoopOptions};
-use crate::play::{NextSeed, Play, PlaySummary, Recording};
-use crate::player::Player;
-use crate::saved_state::Slots;
-use crate::settings::Settings;
-use crate::world_thread::WorldThread;
-use std::path::PathBuf;
+use crate::play::PlaySummary;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
@@ -30,27 +24,10 @@ use winit::event::{ElementState, KeyEvent, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::keyboard::{KeyCode, PhysicalKey};
 use winit::window::{Window, WindowId};
-use worlds::{Frame, RolloutSettings, World};
+use worlds::World;
 
 /// Short side of the picture in a new window, about, in logical pixels.
 const PICTURE_SIDE: f64 = 640.0;
-
-/// How to play in a window.
-#[derive(Clone, Debug)]
-pub struct WindowOptions {
-    /// The starting frames.
-    pub prompt: Vec<Frame>,
-    /// Seed, sampler and strength.
-    pub settings: RolloutSettings,
-    /// Where the actions come from; `None` for the keyboard. The window closes when they come to their end.
-    pub actions: Option<ActionSource>,
-    /// Where the play is recorded from its start.
-    pub recording: Option<Recording>,
-    /// Name by which recordings that are begun later find the world again.
-    pub world_name: String,
-    /// The player's own settings.
-    pub player: Settings,
-}
 
 /// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Arrows, WASD, space
 /// and digits wish for actions ([`Bindings`]); R restarts, P pauses, the full stop and N make one frame, Backspace goes back
@@ -61,15 +38,13 @@ pub struct WindowOptions {
 /// stopped play.
 pub fn play_in_window(
     world: Arc<World>,
-    options: WindowOptions,
+    options: PlayOptions,
     cancel: &AtomicBool,
 ) -> Result<PlaySummary> {
     let event_loop = open_event_loop()?;
     event_loop.set_control_flow(ControlFlow::Wait);
-    let keyboard = Keyboard::new(Bindings::of(&world.manifest));
     let mut application = Application {
         proxy: event_loop.create_proxy(),
-        keyboard: Arc::new(Mutex::new(keyboard)),
         world,
         waiting: Some(options),
         open: None,
@@ -78,7 +53,7 @@ pub fn play_in_window(
     };
     let ran = event_loop.run_app(&mut application);
     let Application { open, failure, .. } = application;
-    let finished = open.map(|open| open.world.finish());
+    let finished = open.map(|open| open.desk.finish());
     match (failure, finished) {
         (Some(error), _) => Err(error),
         (None, Some(finished)) => finished,
@@ -123,10 +98,9 @@ fn short(error: &str) -> String {
 
 struct Application<'a> {
     proxy: EventLoopProxy<WorldMoved>,
-    keyboard: Arc<Mutex<Keyboard>>,
     world: Arc<World>,
     /// What to play as soon as there is a window.
-    waiting: Option<WindowOptions>,
+    waiting: Option<PlayOptions>,
     open: Option<Open>,
     failure: Option<Error>,
     cancel: &'a AtomicBool,
@@ -135,42 +109,11 @@ struct Application<'a> {
 /// An open window and the world that it shows.
 struct Open {
     surface: WindowSurface,
-    world: WorldThread,
-    world_name: String,
-    /// Where recordings go.
-    recording_folder: PathBuf,
-}
-
-impl Open {
-    /// What a key commands; `None` for one that commands nothing.
-    fn command(&self, key: KeyCode, state: ElementState) -> Option<Command> {
-        if key == KeyCode::Backspace {
-            return Some(Command::Rewind(state == ElementState::Pressed));
-        }
-        if state == ElementState::Released {
-            return None;
-        }
-        let view = self.world.view();
-        Some(match key {
-            KeyCode::KeyR => Command::Restart(NextSeed::New),
-            KeyCode::KeyP => Command::Pause(!view.paused),
-            KeyCode::Period | KeyCode::KeyN => Command::Step,
-            KeyCode::F5 => Command::Save(0),
-            KeyCode::F9 => Command::Load(0),
-            KeyCode::F2 if view.recording.is_some() => Command::Record(None),
-            KeyCode::F2 => {
-                match Recording::into_new_folder(&self.recording_folder, &self.world_name) {
-                    Ok(recording) => Command::Record(Some(recording)),
-                    Err(error) => Command::Say(format!("no recording: {error}")),
-                }
-            }
-            _ => return None,
-        })
-    }
+    desk: Desk,
 }
 
 impl Application<'_> {
-    fn open(&mut self, event_loop: &ActiveEventLoop, options: WindowOptions) -> Result<Open> {
+    fn open(&mut self, event_loop: &ActiveEventLoop, options: PlayOptions) -> Result<Open> {
         let manifest = &self.world.manifest;
         let (width, height) = (manifest.frame.width as f64, manifest.frame.height as f64);
         let scale = (PICTURE_SIDE / width.min(height)).floor().max(1.0);
@@ -182,37 +125,12 @@ impl Application<'_> {
             .map_err(|error| Error::NoDisplay(short(&error.to_string())))?;
         let display = event_loop.owned_display_handle();
         let surface = WindowSurface::new(Arc::new(window), display, manifest.frame)?;
-        let WindowOptions {
-            prompt,
-            settings,
-            actions,
-            recording,
-            world_name,
-            player: own,
-        } = options;
-        let play = Play::start(self.world.clone(), prompt, settings, recording)?;
-        let player = match actions {
-            Some(source) => Player::Source(source),
-            None => {
-                let keyboard = self.keyboard.clone();
-                Player::Person {
-                    device: "keyboard",
-                    wish: Box::new(move || locked(&keyboard, Keyboard::take_wish)),
-                }
-            }
-        };
         let proxy = self.proxy.clone();
         // The send fails only when the window is gone, which ends the world anyway.
         let notify = move || drop(proxy.send_event(WorldMoved));
-        let loop_options = LoopOptions::of(&own, Slots::of(&self.world));
-        let world = WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)?;
+        let desk = Desk::start(self.world.clone(), options, notify)?;
         surface.window().request_redraw();
-        Ok(Open {
-            surface,
-            world,
-            world_name,
-            recording_folder: own.recording_folder.unwrap_or_default(),
-        })
+        Ok(Open { surface, desk })
     }
 
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: Error) {
@@ -221,27 +139,16 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        if key == KeyCode::Escape && state == ElementState::Pressed {
-            return event_loop.exit();
-        }
-        let open = self.open.as_ref();
-        if let Some((open, command)) = open.and_then(|open| Some((open, open.command(key, state)?)))
-        {
-            return open.world.command(command);
-        }
+        let Some(open) = &self.open else {
+            return;
+        };
+        let name = format!("{key:?}");
         match state {
-            ElementState::Pressed => self.keys(|keys| keys.press(&format!("{key:?}"))),
-            ElementState::Released => self.keys(|keys| keys.release(&format!("{key:?}"))),
+            ElementState::Pressed if open.desk.press(&name) == Asked::Leave => event_loop.exit(),
+            ElementState::Pressed => {}
+            ElementState::Released => open.desk.release(&name),
         }
     }
-
-    fn keys(&self, change: impl FnOnce(&mut Keyboard)) {
-        locked(&self.keyboard, change);
-    }
-}
-
-fn locked<R>(keyboard: &Mutex<Keyboard>, with: impl FnOnce(&mut Keyboard) -> R) -> R {
-    with(&mut keyboard.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl ApplicationHandler<WorldMoved> for Application<'_> {
@@ -257,7 +164,7 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, WorldMoved: WorldMoved) {
         match &self.open {
-            Some(open) if open.world.has_ended() => event_loop.exit(),
+            Some(open) if open.desk.has_ended() => event_loop.exit(),
             _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
             Some(open) => open.surface.window().request_redraw(),
             None => {}
@@ -268,9 +175,8 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
             WindowEvent::Focused(false) => {
-                self.keys(Keyboard::release_all);
                 if let Some(open) = &self.open {
-                    open.world.command(Command::Rewind(false));
+                    open.desk.release_all();
                 }
             }
             WindowEvent::KeyboardInput {
@@ -292,7 +198,7 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                 let Some(open) = &mut self.open else {
                     return;
                 };
-                if let Some(view) = open.world.take_view() {
+                if let Some(view) = open.desk.take_view() {
                     open.surface.show(&view.frame);
                 }
                 if let Err(error) = open.surface.draw() {
