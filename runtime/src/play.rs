@@ -3,6 +3,7 @@
 use crate::actions::Asked;
 use crate::error::{Error, Result};
 use crate::session::Recorder;
+use crate::sound::{LiveSound, Moment, SoundOutput, Volume};
 use crate::statistics::{FrameTimeSummary, FrameTimes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +100,7 @@ pub struct Play {
     prompt: Vec<Frame>,
     recording: Option<Recording>,
     recorder: Option<Recorder>,
+    sound: Option<LiveSound>,
     sessions: Vec<PathBuf>,
     times: FrameTimes,
     frames: u64,
@@ -123,6 +125,7 @@ impl Play {
             prompt,
             recording,
             recorder: None,
+            sound: None,
             sessions: Vec::new(),
             times: FrameTimes::default(),
             frames: 0,
@@ -131,6 +134,17 @@ impl Play {
         };
         play.begin_session()?;
         Ok(play)
+    }
+
+    /// Lets the world be heard on `output`.
+    pub fn with_sound(mut self, output: SoundOutput) -> Self {
+        self.sound = Some(LiveSound::new(self.rollout.world().clone(), output));
+        self
+    }
+
+    /// How loud the player wants it; `None` where nothing is heard.
+    pub fn volume(&self) -> Option<Volume> {
+        self.sound.as_ref().map(LiveSound::volume)
     }
 
     fn begin_session(&mut self) -> Result<()> {
@@ -185,6 +199,12 @@ impl Play {
             Asked::Code(code) => (self.rollout.step_with_code(*code)?, &none),
         };
         self.times.add(begun.elapsed());
+        if let Some(sound) = &mut self.sound {
+            sound.show(&Moment::Played {
+                wish: wish.clone(),
+                code: step.code,
+            });
+        }
         if let Some(recorder) = &mut self.recorder {
             let seconds = self.started.elapsed().as_secs_f64();
             recorder.record(&step, wish, device, seconds)?;
@@ -204,6 +224,9 @@ impl Play {
         let world = self.rollout.world().clone();
         self.end_session()?;
         self.rollout = Rollout::start(world, &self.prompt, settings)?;
+        if let Some(sound) = &mut self.sound {
+            sound.restart();
+        }
         self.restarts += 1;
         self.started = Instant::now();
         self.begin_session()

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::play::picture_of;
 use crate::session::{Session, enlargement};
+use crate::sound::{Moment, mixer_of};
 use media::{GifWriter, Mp4Writer, Picture};
 use nn::ActionCode;
 use serde::Serialize;
@@ -96,7 +97,7 @@ impl Verification {
     }
 }
 
-/// Writes a session as an `.mp4` or `.gif`, from its tokens (or, where they are lost, made again from its codes), enlarged by a whole factor. `on_frame` is called with the number of
+/// Writes a session as an `.mp4`, with the sound that it had, or `.gif`, from its tokens (or, where they are lost, made again from its codes), enlarged by a whole factor. `on_frame` is called with the number of
 /// frames done. Returns the number of pictures written.
 ///
 /// # Errors
@@ -111,10 +112,12 @@ pub fn export(
     session.check_world(&world, &world.manifest.name)?;
     check_outside(session, path)?;
     let factor = enlargement(session.manifest.frame);
-    let mut writer = Export::create(path, session, factor)?;
+    let mut mixer = mixer_of(&world);
+    let mut writer = Export::create(path, session, factor, !mixer.is_silent())?;
     let mut written = 0;
     for frame in &session.prompt {
-        writer.write(&media::enlarge(&picture_of(frame)?, factor))?;
+        let picture = media::enlarge(&picture_of(frame)?, factor);
+        writer.write(&picture, &mixer.next_frame(&Moment::Prompt))?;
         written += 1;
     }
     let mut rollout = Rollout::start(world, &session.prompt, session.manifest.settings)?;
@@ -126,7 +129,12 @@ pub fn export(
             Some(tokens) => rollout.step_with_tokens(line.code, tokens.to_vec())?,
             None => rollout.step_with_code(line.code)?,
         };
-        writer.write(&media::enlarge(&picture_of(&step.frame)?, factor))?;
+        let picture = media::enlarge(&picture_of(&step.frame)?, factor);
+        let moment = Moment::Played {
+            wish: line.wish.iter().copied().collect(),
+            code: line.code,
+        };
+        writer.write(&picture, &mixer.next_frame(&moment))?;
         written += 1;
         on_frame(written);
     }
@@ -151,29 +159,44 @@ fn check_outside(session: &Session, path: &Path) -> Result<()> {
 
 /// One of the formats that sessions are exported to.
 enum Export {
-    Mp4(Box<Mp4Writer>),
+    Mp4 {
+        writer: Box<Mp4Writer>,
+        /// Whether it has a sound track.
+        sound: bool,
+    },
     Gif(GifWriter),
 }
 
 impl Export {
-    fn create(path: &Path, session: &Session, factor: u32) -> Result<Self> {
+    fn create(path: &Path, session: &Session, factor: u32, sound: bool) -> Result<Self> {
         let ending = path.extension().and_then(|ending| ending.to_str());
         let size = session.manifest.frame;
         let (width, height) = (size.width as u32 * factor, size.height as u32 * factor);
         let rate = session.manifest.frames_per_second;
         match ending.map(str::to_ascii_lowercase).as_deref() {
             Some("mp4") => {
-                let writer = Mp4Writer::create(path, width, height, rate)?;
-                Ok(Self::Mp4(Box::new(writer)))
+                let writer = match sound {
+                    true => Mp4Writer::create_with_sound(path, width, height, rate)?,
+                    false => Mp4Writer::create(path, width, height, rate)?,
+                };
+                Ok(Self::Mp4 {
+                    writer: Box::new(writer),
+                    sound,
+                })
             }
             Some("gif") => Ok(Self::Gif(GifWriter::create(path, width, height, rate)?)),
             _ => Err(Error::ExportFormat(path.to_owned())),
         }
     }
 
-    fn write(&mut self, picture: &Picture) -> Result<()> {
+    fn write(&mut self, picture: &Picture, samples: &[f32]) -> Result<()> {
         match self {
-            Self::Mp4(writer) => writer.write(picture)?,
+            Self::Mp4 { writer, sound } => {
+                if *sound {
+                    writer.write_sound(samples)?;
+                }
+                writer.write(picture)?;
+            }
             Self::Gif(writer) => writer.write(picture)?,
         }
         Ok(())
@@ -181,7 +204,7 @@ impl Export {
 
     fn finish(self) -> Result<()> {
         match self {
-            Self::Mp4(writer) => writer.finish()?,
+            Self::Mp4 { writer, .. } => writer.finish()?,
             Self::Gif(writer) => writer.finish()?,
         }
         Ok(())

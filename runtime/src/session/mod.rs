@@ -6,13 +6,13 @@
 //! | `prompt-000.png` … | the starting frames, exactly |
 //! | `actions.jsonl` | one [`ActionLine`] for each frame after the prompt |
 //! | `tokens.safetensors` | `tokens` u32 `[frames, N]` of the same frames; `tokens.journal` until play has ended |
-//! | `video.mp4` | prompt and frames, enlarged by a whole factor |
-//! | `audio.wav` | the world's sound, or silence, exactly as long as the video |
+//! | `video.mp4` | prompt and frames, enlarged by a whole factor, with the sound where the world has any |
+//! | `audio.wav` | what was heard, at full volume, or silence, exactly as long as the video |
 
+mod encoder;
 mod lines;
 mod reader;
 mod recorder;
-mod soundtrack;
 
 pub use lines::{ActionLine, parse_action_lines};
 pub use reader::Session;

@@ -1,13 +1,14 @@
 //! Writing a session while it is played.
 
+use super::encoder::{Encoder, SILENCE_RATE, Tracks};
 use super::lines::ActionLine;
-use super::soundtrack::Soundtrack;
 use super::{
     ACTIONS_FILE, AUDIO_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest,
     TOKENS_FILE, VIDEO_FILE,
 };
 use crate::error::{Error, Result};
 use crate::picture_of;
+use crate::sound::{MIX_RATE, Moment, mixer_of};
 use media::{Mp4Writer, WavFormat, WavWriter};
 use nn::FrameSize;
 use safetensors::tensor::{Dtype, TensorView};
@@ -21,20 +22,16 @@ const SMALLEST_SIDE: usize = 256;
 /// Largest video that is recorded, the longer side first.
 const LARGEST_VIDEO: (usize, usize) = (3840, 2160);
 
-/// Writes a session. Each frame reaches the disk before the next one is made, so that whatever ends the program leaves a session up to the
-/// last complete frame.
+/// Writes a session. Actions and tokens of each frame reach the disk before the next one is made, so that whatever ends the program leaves a session
+/// up to the last complete frame. Video and sound are encoded on a thread beside it, which drops nothing.
 pub struct Recorder {
     folder: PathBuf,
     tokens_per_frame: usize,
-    frames: u64,
     actions: File,
     journal: File,
-    factor: u32,
-    video: Mp4Writer,
-    soundtrack: Soundtrack,
-    audio: WavWriter,
-    /// Frames after which the sound file is brought up to date.
-    flush_every: u64,
+    encoder: Encoder,
+    /// Whether something could not be written. Half a line may be at the end then, and nothing must follow it.
+    failed: bool,
 }
 
 impl Recorder {
@@ -67,33 +64,40 @@ impl Recorder {
             File::create(&path).map_err(Error::io(path))
         };
         let factor = enlargement(manifest.frame);
-        let video = Mp4Writer::create(
+        let mixer = mixer_of(world);
+        let create_video = match mixer.is_silent() {
+            true => Mp4Writer::create,
+            false => Mp4Writer::create_with_sound,
+        };
+        let video = create_video(
             &folder.join(VIDEO_FILE),
             manifest.frame.width as u32 * factor,
             manifest.frame.height as u32 * factor,
             manifest.frames_per_second,
         )?;
-        let soundtrack = Soundtrack::new(world.sound.clone(), manifest.frames_per_second);
-        let format = match soundtrack.is_silent() {
-            true => WavFormat::Integer16,
-            false => WavFormat::Float,
+        let (rate, format) = match mixer.is_silent() {
+            true => (SILENCE_RATE, WavFormat::Integer16),
+            false => (MIX_RATE, WavFormat::Float),
         };
-        let audio_path = folder.join(AUDIO_FILE);
-        let audio = WavWriter::create_as(&audio_path, soundtrack.sample_rate(), format)?;
+        let audio = WavWriter::create_as(&folder.join(AUDIO_FILE), rate, format)?;
+        let tracks = Tracks {
+            video,
+            audio,
+            mixer,
+            factor,
+            frames_per_second: manifest.frames_per_second,
+            frames: 0,
+        };
         let mut recorder = Self {
             folder: folder.to_owned(),
             tokens_per_frame: manifest.tokenizer.tokens_per_frame(),
-            frames: 0,
             actions: create(ACTIONS_FILE)?,
             journal: create(JOURNAL_FILE)?,
-            factor,
-            video,
-            soundtrack,
-            audio,
-            flush_every: (manifest.frames_per_second.ceil() as u64).max(1),
+            encoder: Encoder::start(tracks, manifest.frame.bytes())?,
+            failed: false,
         };
         for frame in prompt {
-            recorder.show(frame)?;
+            recorder.encoder.show(frame.clone(), Moment::Prompt)?;
         }
         let session = SessionManifest {
             version: SESSION_VERSION,
@@ -125,8 +129,18 @@ impl Recorder {
     /// Records a frame: what was wished for, from which device, `seconds` after play began, and what came of it.
     ///
     /// # Errors
-    /// When something cannot be written, as when the disk is full. What was recorded before stays a session.
+    /// When something cannot be written, as when the disk is full; where it was video or sound of a frame before this one, that comes out here, too.
+    /// What was recorded before stays a session, and nothing more can be recorded.
     pub fn record(&mut self, step: &Step, wish: &Wish, device: &str, seconds: f64) -> Result<()> {
+        if self.failed {
+            return Err(Error::RecordingEnded);
+        }
+        let recorded = self.write(step, wish, device, seconds);
+        self.failed = recorded.is_err();
+        recorded
+    }
+
+    fn write(&mut self, step: &Step, wish: &Wish, device: &str, seconds: f64) -> Result<()> {
         let bytes: Vec<u8> = step.tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
         let journal = self.folder.join(JOURNAL_FILE);
         self.journal.write_all(&bytes).map_err(Error::io(journal))?;
@@ -145,30 +159,23 @@ impl Recorder {
         self.actions
             .write_all(text.as_bytes())
             .map_err(Error::io(path))?;
-        self.show(&step.frame)?;
-        self.frames += 1;
-        Ok(())
-    }
-
-    /// Adds a frame to video and sound.
-    fn show(&mut self, frame: &Frame) -> Result<()> {
-        let picture = media::enlarge(&picture_of(frame)?, self.factor);
-        self.video.write(&picture)?;
-        self.audio.write(&self.soundtrack.next_frame())?;
-        if self.frames.is_multiple_of(self.flush_every) {
-            self.audio.flush()?;
-        }
-        Ok(())
+        let moment = Moment::Played {
+            wish: wish.clone(),
+            code: step.code,
+        };
+        self.encoder.show(step.frame.clone(), moment)
     }
 
     /// Completes the session and returns its folder.
     ///
     /// # Errors
-    /// When something cannot be written.
+    /// When something cannot be written, or could not be before.
     pub fn finish(self) -> Result<PathBuf> {
         let journal = self.folder.join(JOURNAL_FILE);
-        self.video.finish()?;
-        self.audio.finish()?;
+        self.encoder.finish()?;
+        if self.failed {
+            return Err(Error::RecordingEnded);
+        }
         self.actions
             .sync_all()
             .map_err(Error::io(self.folder.join(ACTIONS_FILE)))?;

@@ -15,6 +15,7 @@ pub use layout::{Rectangle, letterbox};
 use crate::actions::ActionSource;
 use crate::error::{Error, Result};
 use crate::play::{Play, PlaySummary, Recording};
+use crate::sound::SoundOutput;
 use crate::world_thread::{Player, WorldThread};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,7 +148,10 @@ impl Application<'_> {
             actions,
             recording,
         } = options;
-        let play = Play::start(self.world.clone(), prompt, settings, recording)?;
+        let mut play = Play::start(self.world.clone(), prompt, settings, recording)?;
+        if !self.world.soundscape.is_silent() {
+            play = play.with_sound(SoundOutput::open());
+        }
         let player = match actions {
             Some(source) => Player::Source(source),
             None => {
