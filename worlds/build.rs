@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
     fs::write(out.join("built_in.rs"), table)
 }
 
-/// What a bundle is played from: manifest, weights, sound and prompts, but nothing else that may lie in its folder.
+/// What a bundle is played from: manifest, weights, sounds and prompts, but nothing else that may lie in its folder.
 fn bundle_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let ends_with = |path: &Path, ends: &[&str]| {
         path.extension()
@@ -44,10 +44,12 @@ fn bundle_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     if readme.is_file() {
         files.push(readme);
     }
-    let prompts = folder.join("prompts");
-    if prompts.is_dir() {
-        let pictures = entries(&prompts)?.into_iter();
-        files.extend(pictures.filter(|path| ends_with(path, &["png"])));
+    for (inside, ending) in [("prompts", "png"), ("sounds", "wav")] {
+        let inside = folder.join(inside);
+        if inside.is_dir() {
+            let parts = entries(&inside)?.into_iter();
+            files.extend(parts.filter(|path| ends_with(path, &[ending])));
+        }
     }
     Ok(files)
 }

@@ -69,7 +69,8 @@ fn log_to_standard_error(common: &Common) {
         1 => "info",
         _ => "debug",
     };
-    let usual = format!("{level},winit=error,wgpu_core=warn,wgpu_hal=error,naga=warn");
+    let usual =
+        format!("{level},winit=error,wgpu_core=warn,wgpu_hal=error,naga=warn,pulseaudio=off");
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let wanted = match wanted.trim() {
         "" => usual.as_str(),

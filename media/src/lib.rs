@@ -10,7 +10,7 @@
 //!      └► animation | image folder | ffmpeg pipe ───────────────────────────────────┘
 //! ```
 //!
-//! **Writing.** [`Mp4Writer`] encodes H.264 into fragmented MP4 that survives a crash, [`GifWriter`] makes animations, [`WavWriter`]
+//! **Writing.** [`Mp4Writer`] encodes H.264, and Opus where there is sound, into fragmented MP4 that survives a crash, [`GifWriter`] makes animations, [`WavWriter`]
 //! keeps sound, [`write_png`] single pictures.
 //!
 //! Files come from strangers: sizes are checked before they are allocated, and whatever is wrong with a file is an [`Error`] that
@@ -29,6 +29,7 @@ mod image_folder;
 mod matroska;
 mod mp4;
 mod mp4_writer;
+mod opus_track;
 mod packets;
 mod picture;
 mod reader;
@@ -42,6 +43,7 @@ pub use fit::{CropRect, Fit, Fitting, fit_picture};
 pub use gif_writer::GifWriter;
 pub use image_folder::numbered_images;
 pub use mp4_writer::Mp4Writer;
+pub use opus_track::OPUS_RATE;
 pub use picture::{MAXIMUM_PIXELS, MAXIMUM_SIDE, Picture, TimedPicture, enlarge};
 pub use reader::{VideoReader, open};
 pub use resample::{Repeats, Resampler};

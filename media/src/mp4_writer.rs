@@ -1,4 +1,4 @@
-//! Writes H.264 in fragmented MP4: whatever kills the program, the file plays up to the last fragment.
+//! Writes H.264, and Opus where there is sound, in fragmented MP4: whatever kills the program, the file plays up to the last fragment.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,12 +11,15 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSlices;
 use openh264::{OpenH264API, Timestamp};
-use shiguredo_mp4::boxes::{Avc1Box, AvccBox, SampleEntry, UnknownBox, VisualSampleEntryFields};
+use shiguredo_mp4::boxes::{
+    Avc1Box, AvccBox, FtypBox, MoovBox, SampleEntry, UnknownBox, VisualSampleEntryFields,
+};
 use shiguredo_mp4::mux::{Fmp4SegmentMuxer, Sample};
-use shiguredo_mp4::{BoxSize, BoxType, TrackKind, Uint};
+use shiguredo_mp4::{BoxSize, BoxType, Decode, Encode, TrackKind, Uint};
 
 use crate::colour::{Matrix, from_rgb};
 use crate::h264::split_start_codes;
+use crate::opus_track::{OpusPacket, OpusTrack};
 use crate::{Error, Picture};
 
 /// Largest sides that the encoder takes, the longer first.
@@ -37,17 +40,22 @@ const FRAGMENT_SECONDS: f64 = 0.5;
 /// Units of time per picture.
 const PICTURE_DURATION: u32 = 1000;
 
-/// Writes pictures of one size to an MP4 file, at a steady rate.
+/// Writes pictures of one size to an MP4 file, at a steady rate, with or without sound.
 pub struct Mp4Writer {
     path: PathBuf,
     file: File,
+    /// Bytes of the fragments that are written.
+    length: u64,
     encoder: Encoder,
     muxer: Fmp4SegmentMuxer,
     size: (u32, u32),
     frames_per_second: f64,
     pictures: u64,
-    /// Packets of the fragment that is not written yet.
+    /// Pictures of the fragment that is not written yet.
     packets: Vec<Encoded>,
+    sound: Option<OpusTrack>,
+    /// Sound of the fragment that is not written yet.
+    sound_packets: Vec<OpusPacket>,
     header_written: bool,
     description: Option<SampleEntry>,
 }
@@ -58,7 +66,7 @@ struct Encoded {
 }
 
 impl Mp4Writer {
-    /// Creates the file, replacing one that is there. Odd sides are padded to even ones by repeating the last row or
+    /// Creates a file without sound, replacing one that is there. Odd sides are padded to even ones by repeating the last row or
     /// column. Enlarge small pictures by an even factor first ([`crate::enlarge`]), or their colours smear.
     ///
     /// # Errors
@@ -105,15 +113,48 @@ impl Mp4Writer {
         Ok(Self {
             path: path.to_owned(),
             file: File::create(path).map_err(Error::io(path))?,
+            length: 0,
             encoder,
             muxer: Fmp4SegmentMuxer::new().map_err(|error| Error::encode(path, error))?,
             size: (width, height),
             frames_per_second,
             pictures: 0,
             packets: Vec::new(),
+            sound: None,
+            sound_packets: Vec::new(),
             header_written: false,
             description: None,
         })
+    }
+
+    /// As [`Mp4Writer::create`], with a sound track: hand in the sound of each picture by [`Mp4Writer::write_sound`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mp4Writer::create`].
+    pub fn create_with_sound(
+        path: &Path,
+        width: u32,
+        height: u32,
+        frames_per_second: f64,
+    ) -> Result<Self, Error> {
+        let mut writer = Self::create(path, width, height, frames_per_second)?;
+        writer.sound = Some(OpusTrack::new(path)?);
+        Ok(writer)
+    }
+
+    /// Adds sound: samples from -1 to 1, left and right in turn, [`OPUS_RATE`](crate::OPUS_RATE) of each in a second. It begins with the
+    /// first picture and goes on without a gap.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`], also where the file was created without sound.
+    pub fn write_sound(&mut self, samples: &[f32]) -> Result<(), Error> {
+        let Some(sound) = &mut self.sound else {
+            return Err(Error::encode(&self.path, "it was begun without sound"));
+        };
+        self.sound_packets.extend(sound.add(samples)?);
+        Ok(())
     }
 
     /// Adds a picture.
@@ -199,52 +240,104 @@ impl Mp4Writer {
                 "a video needs at least one picture",
             ));
         }
+        if let Some(sound) = &mut self.sound {
+            self.sound_packets.extend(sound.finish()?);
+        }
         self.write_fragment()?;
         self.file.sync_all().map_err(Error::io(&self.path))
     }
 
     fn write_fragment(&mut self) -> Result<(), Error> {
-        if self.packets.is_empty() {
+        if self.packets.is_empty() && self.sound_packets.is_empty() {
             return Ok(());
         }
         let units_per_second =
             (self.frames_per_second * f64::from(PICTURE_DURATION)).round() as u32;
         let timescale = NonZeroU32::new(units_per_second).unwrap_or(NonZeroU32::MIN);
+        let video_sample = |key, duration, size| Sample {
+            track_kind: TrackKind::Video,
+            sample_entry: self.description.clone(),
+            keyframe: key,
+            timescale,
+            duration,
+            composition_time_offset: None,
+            data_offset: 0,
+            data_size: size,
+        };
+        let sound_entry = self.sound.as_ref().map(OpusTrack::describe);
+        let sound_sample = |duration, size| Sample {
+            track_kind: TrackKind::Audio,
+            sample_entry: sound_entry.clone(),
+            keyframe: true,
+            timescale: OpusTrack::timescale(),
+            duration,
+            composition_time_offset: None,
+            data_offset: 0,
+            data_size: size,
+        };
+        let pictures = self.packets.iter();
+        let pictures = pictures.map(|p| video_sample(p.key, PICTURE_DURATION, p.data.len()));
+        let sounds = self.sound_packets.iter();
+        let sounds = sounds.map(|packet| sound_sample(packet.duration, packet.data.len()));
+        let mut samples: Vec<Sample> = pictures.chain(sounds).collect();
         let mut offset = 0;
-        let samples: Vec<Sample> = self
-            .packets
-            .iter()
-            .map(|packet| {
-                let sample = Sample {
-                    track_kind: TrackKind::Video,
-                    sample_entry: self.description.clone(),
-                    keyframe: packet.key,
-                    timescale,
-                    duration: PICTURE_DURATION,
-                    composition_time_offset: None,
-                    data_offset: offset,
-                    data_size: packet.data.len(),
-                };
-                offset += packet.data.len() as u64;
-                sample
-            })
-            .collect();
-        let encode = |error| Error::encode(&self.path, error);
-        let mut bytes = self
-            .muxer
-            .create_media_segment_metadata(&samples)
-            .map_err(encode)?;
-        if !self.header_written {
-            let mut header = self.muxer.init_segment_bytes().map_err(encode)?;
-            header.append(&mut bytes);
-            bytes = header;
-            self.header_written = true;
+        for sample in &mut samples {
+            sample.data_offset = offset;
+            offset += sample.data_size as u64;
         }
+        let encode = |error| Error::encode(&self.path, error);
+        let mut bytes = Vec::new();
+        if !self.header_written {
+            // The first sound may come later than the header, which must tell of it all the same.
+            let mut tracks = vec![video_sample(true, 0, 0)];
+            if self.sound.is_some() {
+                tracks.push(sound_sample(0, 0));
+            }
+            bytes = self.header(&tracks)?;
+        }
+        bytes.extend(
+            self.muxer
+                .create_media_segment_metadata(&samples)
+                .map_err(encode)?,
+        );
         for packet in self.packets.drain(..) {
             bytes.extend_from_slice(&packet.data);
         }
-        // One write, so that a kill can hardly come in between.
-        self.file.write_all(&bytes).map_err(Error::io(&self.path))
+        for packet in self.sound_packets.drain(..) {
+            bytes.extend_from_slice(&packet.data);
+        }
+        // One write, so that a kill can hardly come in between; where the disk is full, the fragments before it stay whole.
+        if let Err(error) = self.file.write_all(&bytes) {
+            if let Err(error) = self.file.set_len(self.length) {
+                tracing::warn!("{}: {error}", self.path.display());
+            }
+            return Err(Error::io(&self.path)(error));
+        }
+        self.length += bytes.len() as u64;
+        self.header_written = true;
+        Ok(())
+    }
+
+    /// What comes before the first fragment: the tracks that these samples stand for, the sound in step with the pictures.
+    fn header(&self, tracks: &[Sample]) -> Result<Vec<u8>, Error> {
+        let encode = |error: &dyn std::fmt::Display| Error::encode(&self.path, error);
+        let mut muxer = Fmp4SegmentMuxer::new().map_err(|error| encode(&error))?;
+        muxer
+            .create_media_segment_metadata(tracks)
+            .map_err(|error| encode(&error))?;
+        let bytes = muxer.init_segment_bytes().map_err(|error| encode(&error))?;
+        let Some(sound) = &self.sound else {
+            return Ok(bytes);
+        };
+        let (file_type, used) = FtypBox::decode(&bytes).map_err(|error| encode(&error))?;
+        let rest = bytes.get(used..).unwrap_or_default();
+        let (mut movie, _) = MoovBox::decode(rest).map_err(|error| encode(&error))?;
+        if let Some(track) = movie.trak_boxes.get_mut(1) {
+            track.edts_box = Some(sound.edit_list());
+        }
+        let mut bytes = file_type.encode_to_vec().map_err(|error| encode(&error))?;
+        bytes.extend(movie.encode_to_vec().map_err(|error| encode(&error))?);
+        Ok(bytes)
     }
 }
 

@@ -14,6 +14,9 @@ pub const CHANNELS: u16 = 2;
 /// Most samples that are read from a file: six hours of stereo at 48 kHz.
 const MOST_SAMPLES: u32 = 6 * 3600 * 48_000 * 2;
 
+/// Most bytes of samples in a file: its own figures have 32 bits.
+const MOST_BYTES: u64 = u32::MAX as u64 - 4096;
+
 /// How samples are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WavFormat {
@@ -29,6 +32,8 @@ pub struct WavWriter {
     path: PathBuf,
     writer: hound::WavWriter<BufWriter<File>>,
     format: WavFormat,
+    /// Bytes of samples so far.
+    bytes: u64,
 }
 
 impl WavWriter {
@@ -70,6 +75,7 @@ impl WavWriter {
             path: path.to_owned(),
             writer,
             format,
+            bytes: 0,
         })
     }
 
@@ -84,6 +90,14 @@ impl WavWriter {
                 &self.path,
                 format!("{} samples are not whole pairs", samples.len()),
             ));
+        }
+        let width = match self.format {
+            WavFormat::Float => 4,
+            WavFormat::Integer16 => 2,
+        };
+        self.bytes += (samples.len() * width) as u64;
+        if self.bytes > MOST_BYTES {
+            return Err(Error::encode(&self.path, "a WAV file holds 4 GB at most"));
         }
         let path = &self.path;
         for &sample in samples {

@@ -7,6 +7,7 @@ use crate::play::{NextSeed, Play, PlaySummary, Recording};
 use crate::player::Player;
 use crate::saved_state::Slots;
 use crate::settings::Settings;
+use crate::sound::SoundOutput;
 use crate::window::{Bindings, Keyboard};
 use crate::world_thread::WorldThread;
 use std::path::PathBuf;
@@ -68,7 +69,14 @@ impl Desk {
         } = options;
         let keyboard = Arc::new(Mutex::new(Keyboard::new(Bindings::of(&world.manifest))));
         let slots = Slots::of(&world);
-        let play = Play::start(world, prompt, settings, recording)?;
+        let sounds = !world.soundscape.is_silent();
+        let mut play = Play::start(world, prompt, settings, recording)?;
+        if sounds {
+            let output = SoundOutput::open();
+            output.volume().set(own.volume);
+            output.volume().set_muted(own.mute);
+            play = play.with_sound(output);
+        }
         let player = match actions {
             Some(source) => Player::Source(source),
             None => {

@@ -119,6 +119,9 @@ pub enum Error {
     /// An export was to be written among the files of the session itself.
     #[error("{}: an export is not written into the session's own folder, whose files the session needs; name another place", .0.display())]
     ExportIntoSession(PathBuf),
+    /// Something was to be recorded after recording had failed, or the thread that encodes it died.
+    #[error("the recording has ended")]
+    RecordingEnded,
     /// The thread that runs the world died.
     #[error("the world stopped unexpectedly; this is a fault in the program")]
     WorldThread,

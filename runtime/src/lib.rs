@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! keyboard ─► window or terminal ─► Desk ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
-//!                    ◄─ View ─────┘    ActionSource ─► play_headless ─┘  │  └─► Timeline, SavedState ─► Slots
+//!                    ◄─ View ─────┘    ActionSource ─► play_headless ─┘  ├─► Timeline, SavedState ─► Slots
+//!                                                                        ├─► LiveSound ─► SoundOutput ─► the player's ears
 //!                                                                        └─► Recorder ─► session folder ─► Session ─► verify, export
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! - [`FrameLoop`] plays frame by frame as [`Command`]s say and tells what there is to see in a [`View`]; [`WorldThread`] runs one at the world's
 //!   own rate, and [`play_in_window`] shows it and takes keys. [`play_headless`] plays as fast as the machine goes;
 //! - [`ActionSource`] gives actions where nobody sits at the keys: a file, a recording, dice, the action prior;
+//! - [`Mixer`] makes the sound of each frame from what the world carries and what happens; [`SoundOutput`] plays it, and a recording has it too;
 //! - [`Session`] is a recorded play, readable up to the last complete frame whatever ended it; [`verify`] makes it again and compares token by
 //!   token, [`export`] writes it as video or GIF, and a [`Replayer`] goes through it, to any frame, from which play can be taken over;
 //! - [`Settings`] are the player's own.
@@ -27,6 +29,7 @@ mod replay;
 mod saved_state;
 mod session;
 mod settings;
+mod sound;
 mod statistics;
 mod terminal;
 mod timeline;
@@ -55,6 +58,7 @@ pub use session::{
     SessionManifest, enlargement, parse_action_lines, parse_session_lines,
 };
 pub use settings::{Filter, Settings, SettingsFlaw};
+pub use sound::{LiveSound, MIX_RATE, Mixer, Moment, NullSink, Sink, SoundOutput, Volume};
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use terminal::{has_terminal, play_in_terminal};
 pub use timeline::Timeline;

@@ -4,6 +4,7 @@ use crate::actions::Asked;
 use crate::error::{Error, Result};
 use crate::saved_state::SavedState;
 use crate::session::{Opening, Recorder};
+use crate::sound::{LiveSound, Moment, SoundOutput, Volume};
 use crate::statistics::{FrameTimeSummary, FrameTimes};
 use crate::timeline::Timeline;
 use std::path::{Path, PathBuf};
@@ -155,6 +156,7 @@ pub struct Play {
     at_prompt: bool,
     /// Whether play went back since the last recorded frame.
     went_back: bool,
+    sound: Option<LiveSound>,
     sessions: Vec<PathBuf>,
     failure: Option<String>,
     new_failure: bool,
@@ -196,6 +198,17 @@ impl Play {
         Ok(Self::of(rollout, prompt))
     }
 
+    /// Lets the world be heard on `output`.
+    pub fn with_sound(mut self, output: SoundOutput) -> Self {
+        self.sound = Some(LiveSound::new(self.rollout.world().clone(), output));
+        self
+    }
+
+    /// How loud the player wants it; `None` where nothing is heard.
+    pub fn volume(&self) -> Option<Volume> {
+        self.sound.as_ref().map(LiveSound::volume)
+    }
+
     fn of(rollout: Rollout, prompt: Vec<Frame>) -> Self {
         let world = rollout.world().clone();
         Self {
@@ -203,6 +216,7 @@ impl Play {
             rollout,
             prompt,
             recorder: None,
+            sound: None,
             at_prompt: false,
             went_back: false,
             sessions: Vec::new(),
@@ -276,6 +290,10 @@ impl Play {
         self.times.add(begun.elapsed());
         self.timeline
             .push(step.code, &step.tokens, self.rollout.snapshot());
+        self.heard(&Moment::Played {
+            wish: wish.clone(),
+            code: step.code,
+        });
         self.frames += 1;
         self.at_prompt = false;
         let seconds = self.started.elapsed().as_secs_f64();
@@ -294,6 +312,7 @@ impl Play {
         self.rollout.restore(&snapshot);
         self.went_back = true;
         self.at_prompt = false;
+        self.heard(&Moment::Still);
         Ok(Some(self.rollout.frame()?))
     }
 
@@ -412,6 +431,13 @@ impl Play {
         }
     }
 
+    /// Lets whoever listens hear what happens.
+    fn heard(&mut self, moment: &Moment) {
+        if let Some(sound) = &mut self.sound {
+            sound.show(moment);
+        }
+    }
+
     /// Lets the recorder, if there is one, record something; if it cannot, it has recorded its last.
     fn recorded(&mut self, record: impl FnOnce(&mut Recorder) -> Result<()>) {
         if let Some(recorder) = &mut self.recorder
@@ -446,6 +472,9 @@ impl Play {
     /// Time has jumped: there is nothing to go back to.
     fn jumped(&mut self) {
         self.timeline.begin(self.rollout.snapshot());
+        if let Some(sound) = &mut self.sound {
+            sound.restart();
+        }
         self.went_back = false;
         self.at_prompt = false;
     }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::play::picture_of;
 use crate::session::{Event, Session, enlargement};
+use crate::sound::{Moment, mixer_of};
 use crate::timeline::Timeline;
 use media::{GifWriter, Mp4Writer, Picture};
 use nn::ActionCode;
@@ -188,6 +189,12 @@ impl<'a> Replayer<'a> {
         Ok(Some(step))
     }
 
+    /// What was wished for the next frame; nothing after the last.
+    pub fn next_wish(&self) -> Wish {
+        let line = self.session.lines.get(self.next.0);
+        line.map_or_else(Wish::none, |line| line.wish.iter().copied().collect())
+    }
+
     fn made(&mut self, step: &Step) {
         self.timeline
             .push(step.code, &step.tokens, self.rollout.snapshot());
@@ -255,7 +262,7 @@ impl Verification {
     }
 }
 
-/// Writes a session as an `.mp4` or `.gif`, from its tokens (or, where they are lost, made again from its codes), enlarged by a whole factor. `on_frame` is called with the number of
+/// Writes a session as an `.mp4`, with the sound that it had, or `.gif`, from its tokens (or, where they are lost, made again from its codes), enlarged by a whole factor. `on_frame` is called with the number of
 /// frames done. Returns the number of pictures written.
 ///
 /// # Errors
@@ -270,26 +277,30 @@ pub fn export(
     session.check_world(&world, &world.manifest.name)?;
     check_outside(session, path)?;
     let factor = enlargement(session.manifest.frame);
-    let mut writer = Export::create(path, session, factor)?;
+    let mut mixer = mixer_of(&world);
+    let mut writer = Export::create(path, session, factor, !mixer.is_silent())?;
     let mut written = 0;
     let mut replayer = Replayer::start(session, world)?;
-    let mut write = |frame: &Frame| -> Result<()> {
-        writer.write(&media::enlarge(&picture_of(frame)?, factor))?;
+    let mut write = |frame: &Frame, moment: &Moment| -> Result<()> {
+        let picture = media::enlarge(&picture_of(frame)?, factor);
+        writer.write(&picture, &mixer.next_frame(moment))?;
         written += 1;
         on_frame(written);
         Ok(())
     };
     for frame in replayer.opening()? {
-        write(&frame)?;
+        write(&frame, &Moment::Prompt)?;
     }
     while !cancel.load(Ordering::Relaxed) {
         for frame in replayer.pass_events()? {
-            write(&frame)?;
+            write(&frame, &Moment::Still)?;
         }
-        match replayer.show_next()? {
-            Some(step) => write(&step.frame)?,
-            None => break,
-        }
+        let wish = replayer.next_wish();
+        let Some(step) = replayer.show_next()? else {
+            break;
+        };
+        let code = step.code;
+        write(&step.frame, &Moment::Played { wish, code })?;
     }
     writer.finish()?;
     Ok(written)
@@ -312,29 +323,44 @@ fn check_outside(session: &Session, path: &Path) -> Result<()> {
 
 /// One of the formats that sessions are exported to.
 enum Export {
-    Mp4(Box<Mp4Writer>),
+    Mp4 {
+        writer: Box<Mp4Writer>,
+        /// Whether it has a sound track.
+        sound: bool,
+    },
     Gif(GifWriter),
 }
 
 impl Export {
-    fn create(path: &Path, session: &Session, factor: u32) -> Result<Self> {
+    fn create(path: &Path, session: &Session, factor: u32, sound: bool) -> Result<Self> {
         let ending = path.extension().and_then(|ending| ending.to_str());
         let size = session.manifest.frame;
         let (width, height) = (size.width as u32 * factor, size.height as u32 * factor);
         let rate = session.manifest.frames_per_second;
         match ending.map(str::to_ascii_lowercase).as_deref() {
             Some("mp4") => {
-                let writer = Mp4Writer::create(path, width, height, rate)?;
-                Ok(Self::Mp4(Box::new(writer)))
+                let writer = match sound {
+                    true => Mp4Writer::create_with_sound(path, width, height, rate)?,
+                    false => Mp4Writer::create(path, width, height, rate)?,
+                };
+                Ok(Self::Mp4 {
+                    writer: Box::new(writer),
+                    sound,
+                })
             }
             Some("gif") => Ok(Self::Gif(GifWriter::create(path, width, height, rate)?)),
             _ => Err(Error::ExportFormat(path.to_owned())),
         }
     }
 
-    fn write(&mut self, picture: &Picture) -> Result<()> {
+    fn write(&mut self, picture: &Picture, samples: &[f32]) -> Result<()> {
         match self {
-            Self::Mp4(writer) => writer.write(picture)?,
+            Self::Mp4 { writer, sound } => {
+                if *sound {
+                    writer.write_sound(samples)?;
+                }
+                writer.write(picture)?;
+            }
             Self::Gif(writer) => writer.write(picture)?,
         }
         Ok(())
@@ -342,7 +368,7 @@ impl Export {
 
     fn finish(self) -> Result<()> {
         match self {
-            Self::Mp4(writer) => writer.finish()?,
+            Self::Mp4 { writer, .. } => writer.finish()?,
             Self::Gif(writer) => writer.finish()?,
         }
         Ok(())

@@ -359,6 +359,18 @@ fn settings_that_cannot_be_played_with_are_refused_by_file() {
     );
 }
 
+/// Pictures of a video that may still be growing.
+fn pictures_of(path: &Path) -> usize {
+    let Ok(mut video) = media::open(path) else {
+        return 0;
+    };
+    let mut pictures = 0;
+    while let Ok(Some(_)) = video.next_picture() {
+        pictures += 1;
+    }
+    pictures
+}
+
 #[test]
 fn a_session_is_on_disk_after_every_frame() {
     let folder = tempfile::tempdir().unwrap();
@@ -371,19 +383,15 @@ fn a_session_is_on_disk_after_every_frame() {
         assert_eq!((session.frames(), session.complete), (seen, false));
         if seen == 20 {
             assert_eq!(verified(&session).difference, None);
-            let mut video = media::open(&path.join("video.mp4")).unwrap();
-            let mut pictures = 0;
-            while let Ok(Some(_)) = video.next_picture() {
-                pictures += 1;
+            // Video and sound are encoded beside play, and soon there.
+            let begun = std::time::Instant::now();
+            while pictures_of(&path.join("video.mp4")) < 10
+                || media::read_wav(&path.join("audio.wav")).map_or(0, |sound| sound.samples.len())
+                    <= 16_000
+            {
+                assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+                std::thread::sleep(std::time::Duration::from_millis(20));
             }
-            assert!(pictures >= 10, "{pictures} pictures are on disk");
-            assert!(
-                media::read_wav(&path.join("audio.wav"))
-                    .unwrap()
-                    .samples
-                    .len()
-                    > 16_000
-            );
         }
     };
     let options = options(20, random(), Some(folder.path()));
@@ -575,5 +583,202 @@ proptest! {
             // Whatever it says, replaying it gives a verdict or an error.
             let _ = verify(&session, world(), &mut |_| (), &GO_ON);
         }
+    }
+}
+
+/// The tiny world with a loop and two samples.
+fn sounding_world() -> Arc<World> {
+    let mut contents = worlds::tiny_contents(1).unwrap();
+    let codes = |codes: &[u16]| codes.iter().copied().map(ActionCode).collect();
+    let sample = |when| worlds::Sample {
+        file: "blip.wav".into(),
+        volume: 0.5,
+        when,
+    };
+    contents.manifest.sounds = worlds::Sounds {
+        ambient: Some(worlds::Ambient {
+            file: "hum.wav".into(),
+            volume: 0.5,
+        }),
+        samples: vec![
+            sample(worlds::Trigger::Code(codes(&[2]))),
+            sample(worlds::Trigger::Wish(codes(&[0]))),
+        ],
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let tone = |name: &str, hertz: f64, pairs: usize| {
+        let path = folder.path().join(name);
+        let sample = |i: usize| (i as f64 / 24_000.0 * hertz * std::f64::consts::TAU).sin() as f32;
+        let samples: Vec<f32> = (0..pairs).flat_map(|i| [0.4 * sample(i); 2]).collect();
+        let mut writer = media::WavWriter::create(&path, 24_000).unwrap();
+        writer.write(&samples).unwrap();
+        writer.finish().unwrap();
+        (format!("sounds/{name}"), fs::read(&path).unwrap())
+    };
+    contents.files = [
+        tone("hum.wav", 150.0, 24_000),
+        tone("blip.wav", 900.0, 6_000),
+    ]
+    .into();
+    Arc::new(contents.world(worlds::WeightFormat::F16).unwrap())
+}
+
+#[test]
+fn a_session_sounds_as_it_was_played_and_so_does_its_export() {
+    let world = sounding_world();
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("session");
+    play_headless(
+        world.clone(),
+        options(40, random(), Some(&session)),
+        &mut |_| (),
+        &GO_ON,
+    )
+    .unwrap();
+    let session = Session::open(&session).unwrap();
+    let recorded = media::read_wav(&session.folder.join("audio.wav")).unwrap();
+    assert_eq!(recorded.sample_rate, crate::MIX_RATE);
+    assert_eq!(recorded.samples.len(), 2 * 41 * 48_000 / 15);
+
+    // The lines of the session say all that was heard.
+    let mut mixer = crate::Mixer::new(world.soundscape.clone(), 15.0);
+    let mut mixed = mixer.next_frame(&crate::Moment::Prompt);
+    for line in &session.lines {
+        mixed.extend(mixer.next_frame(&crate::Moment::Played {
+            wish: line.wish.iter().copied().collect(),
+            code: line.code,
+        }));
+    }
+    assert_eq!(mixed, recorded.samples);
+    let onsets = session.lines.windows(2);
+    assert!(
+        onsets
+            .filter(|pair| pair[0].code != ActionCode(2) && pair[1].code == ActionCode(2))
+            .count()
+            > 0
+    );
+    let loud = recorded
+        .samples
+        .iter()
+        .filter(|sample| sample.abs() > 0.25)
+        .count();
+    assert!(loud > 100, "something was heard besides the loop: {loud}");
+
+    // A world without sounds plays the same frames, and its session exports with the sounds of the world that it is exported in.
+    let path = folder.path().join("play.mp4");
+    export(&session, world.clone(), &path, &mut |_| (), &GO_ON).unwrap();
+    let own = session.folder.join("video.mp4");
+    let has_sound = |path: &Path| {
+        fs::read(path)
+            .unwrap()
+            .windows(4)
+            .any(|bytes| bytes == b"dOps")
+    };
+    assert!(has_sound(&path) && has_sound(&own));
+    assert_eq!(pictures_of(&own), 41);
+    let (_silent_folder, silent) = recorded_in_silence();
+    assert!(!has_sound(&silent.join("video.mp4")));
+    let decode = |path: &Path| {
+        let decoded = std::process::Command::new("ffmpeg")
+            .args(["-v", "error", "-i"])
+            .arg(path)
+            .args(["-map", "0:a:0", "-f", "f32le", "-"])
+            .output();
+        match decoded {
+            Ok(output) => Some(output.stdout),
+            Err(error) => {
+                use std::io::Write;
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "SKIPPED: decoding a session's sound: ffmpeg: {error}"
+                );
+                None
+            }
+        }
+    };
+    let (Some(exported), Some(sound)) = (decode(&path), decode(&own)) else {
+        return;
+    };
+    assert_eq!(exported, sound);
+    let heard = sound
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let (mut power, mut noise) = (0.0, 0.0);
+    for (sent, heard) in recorded.samples.iter().zip(heard) {
+        power += f64::from(*sent).powi(2);
+        noise += f64::from(sent - heard).powi(2);
+    }
+    assert!(
+        power > 50.0 * noise,
+        "{:.1} dB",
+        10.0 * (power / noise).log10()
+    );
+}
+
+fn recorded_in_silence() -> (TempDir, std::path::PathBuf) {
+    let (folder, session) = recorded(3);
+    (folder, session.folder)
+}
+
+/// A file system of `size` that is unmounted when dropped; `None` where nothing may be mounted.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder.path())
+            .stderr(std::process::Stdio::null())
+            .status();
+        matches!(mounted, Ok(status) if status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_keeps_what_is_there() {
+    // Large enough for the beginning; filled by sound, or by a silent world's tokens and video.
+    for (world, size) in [(sounding_world(), "600k"), (world(), "160k")] {
+        let Some(disk) = SmallDisk::mount(size) else {
+            use std::io::Write;
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: the full disk's test: nothing can be mounted here"
+            );
+            return;
+        };
+        let path = disk.0.path().join("session");
+        let mut made = 0;
+        let options = options(20_000, random(), Some(&path));
+        let error = play_headless(world.clone(), options, &mut |_| made += 1, &GO_ON).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("session") && text.contains("No space left"),
+            "{text}"
+        );
+        assert!(made > 0);
+        let session = Session::open(&path).unwrap();
+        assert!(!session.complete && session.frames() > 0 && session.frames() as u64 >= made);
+        let found = verify(&session, world, &mut |_| (), &GO_ON).unwrap();
+        assert_eq!(
+            (found.difference, found.frames),
+            (None, session.frames() as u64)
+        );
+        // Video and sound are whole as far as they go.
+        let mut video = media::open(&path.join("video.mp4")).unwrap();
+        let mut pictures = 0;
+        while video.next_picture().unwrap().is_some() {
+            pictures += 1;
+        }
+        assert!(pictures > 0);
+        media::read_wav(&path.join("audio.wav")).unwrap();
     }
 }

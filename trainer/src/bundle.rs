@@ -68,6 +68,7 @@ impl Blueprint {
             },
             prompts: Vec::new(),
             sound: None,
+            sounds: Default::default(),
             quality: BTreeMap::new(),
             tokenizer: config.tokenizer.model.clone(),
             latent_actions: config.latent_actions.model.clone(),

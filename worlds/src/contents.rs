@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::source::{MemorySource, is_safe_name, refused};
 use crate::weights::{self, WeightFormat};
 use crate::world::{
-    DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, TOKENIZER_FILE,
+    DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, SOUNDS_FOLDER,
+    TOKENIZER_FILE,
 };
 use crate::{Frame, World, WorldManifest};
 use candle_core::Tensor;
@@ -28,7 +29,7 @@ pub struct BundleContents {
     pub prompts: Vec<Frame>,
     /// The text for people, in Markdown.
     pub readme: String,
-    /// Further files by name, such as the pictures that the text shows and the manifest's sound.
+    /// Further files by name, such as the pictures that the text shows and the manifest's sounds (`sounds/jump.wav`).
     pub files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -156,11 +157,13 @@ fn put_in_place(files: &BTreeMap<String, Vec<u8>>, staging: &Path, folder: &Path
     if old_manifest.exists() {
         fs::remove_file(&old_manifest).map_err(|error| Error::io(&old_manifest, error))?;
     }
-    // The old world's prompts would otherwise stay among the new ones.
-    let old_prompts = folder.join(PROMPTS_FOLDER);
-    if old_prompts.exists() {
-        let aside = staging.join("replaced-prompts");
-        fs::rename(&old_prompts, aside).map_err(|error| Error::io(&old_prompts, error))?;
+    // The old world's prompts and sounds would otherwise stay among the new ones.
+    for inside in [PROMPTS_FOLDER, SOUNDS_FOLDER] {
+        let old = folder.join(inside);
+        if old.exists() {
+            let aside = staging.join(format!("replaced-{inside}"));
+            fs::rename(&old, aside).map_err(|error| Error::io(&old, error))?;
+        }
     }
     let later = |name: &&String| name.as_str() == MANIFEST_FILE;
     let (last, first): (Vec<_>, Vec<_>) = files.keys().partition(later);

@@ -1,7 +1,7 @@
 //! Worlds: bundles that can be played, and the loop that plays them.
 //!
 //! ```text
-//! folder or program ─ BundleSource ─► WorldManifest ─ validated ─► weights, prompts ─► World
+//! folder or program ─ BundleSource ─► WorldManifest ─ validated ─► weights, prompts, sounds ─► World
 //! World + prompt ─► Rollout:  wish ─► code ─► forecast ─► tokens ─► Frame, again and again
 //! ```
 //!
@@ -23,6 +23,7 @@ mod player;
 mod rollout;
 mod snapshot;
 mod sound;
+mod sounds;
 mod source;
 mod tiny;
 mod weights;
@@ -44,11 +45,12 @@ pub use player::RandomPlayer;
 pub use rollout::{Rollout, RolloutSettings, Step};
 pub use snapshot::Snapshot;
 pub use sound::Sound;
+pub use sounds::{Ambient, LoadedSample, Sample, Sounds, Soundscape, Trigger};
 pub use source::{BundleSource, FolderSource, MemorySource, is_safe_name};
 pub use tiny::{tiny_contents, tiny_world};
 pub use weights::WeightFormat;
 pub use wish::Wish;
 pub use world::{
-    DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, TOKENIZER_FILE,
-    World, read_manifest,
+    DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, SOUNDS_FOLDER,
+    TOKENIZER_FILE, World, read_manifest,
 };

@@ -1,6 +1,7 @@
 //! `world.ron`: what a world is, where it came from, and how it is played.
 
 use crate::error::printable;
+use crate::sounds::{Sounds, is_wav_name};
 use crate::source::is_safe_name;
 use dynamics::{DynamicsConfig, SamplerConfig, Strength};
 use latent_actions::LatentActionConfig;
@@ -48,9 +49,12 @@ pub struct WorldManifest {
     pub maskgit_steps: StepRange,
     /// Starting frames: names of PNG files in `prompts/`.
     pub prompts: Vec<String>,
-    /// Sound to play along: name of a WAV file in the bundle.
+    /// An ambient loop by itself: name of a WAV file beside the manifest. [`Self::sounds`] can say the same and more.
     #[serde(default)]
     pub sound: Option<String>,
+    /// What the world sounds like: WAV files in `sounds/`.
+    #[serde(default, skip_serializing_if = "Sounds::is_empty")]
+    pub sounds: Sounds,
     /// Measured quality by name, such as `rollout.gap4`.
     #[serde(default)]
     pub quality: BTreeMap<String, f64>,
@@ -108,7 +112,7 @@ pub struct Flaw {
     pub reason: String,
 }
 
-fn flaw<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Flaw> {
+pub(crate) fn flaw<T>(field: impl Into<String>, reason: impl Into<String>) -> Result<T, Flaw> {
     Err(Flaw {
         field: field.into(),
         reason: reason.into(),
@@ -324,11 +328,15 @@ impl WorldManifest {
             }
         }
         match &self.sound {
-            Some(name) if !is_safe_name(name) || name.contains('/') || !name.ends_with(".wav") => {
-                flaw("sound", format!("{name:?} is no plain name of a WAV file"))
+            Some(name) if !is_wav_name(name) => {
+                return flaw("sound", format!("{name:?} is no plain name of a WAV file"));
             }
-            _ => Ok(()),
+            Some(_) if self.sounds.ambient.is_some() => {
+                return flaw("sound", "says what sounds.ambient says already");
+            }
+            _ => {}
         }
+        self.sounds.validate(self.codes())
     }
 
     /// Action codes of this world (`K`).

@@ -1,11 +1,11 @@
-//! A world's sound track.
+//! A sound of a world: WAV in, samples out.
 
 use std::io::Cursor;
 
 /// Longest sound track, in samples of all channels together: ten minutes of stereo at 48 kHz.
 const MOST_SAMPLES: usize = 10 * 60 * 48_000 * 2;
 
-/// Sound to play along with a world, from the start of play and again from its end.
+/// A sound: an ambient loop, or a sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sound {
     /// Samples in a second.
@@ -17,6 +17,12 @@ pub struct Sound {
 }
 
 impl Sound {
+    /// How long it is.
+    pub fn seconds(&self) -> f64 {
+        let pairs = self.samples.len() / usize::from(self.channels).max(1);
+        pairs as f64 / f64::from(self.sample_rate.max(1))
+    }
+
     /// Reads a WAV file's bytes.
     ///
     /// # Errors

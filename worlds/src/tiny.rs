@@ -85,6 +85,7 @@ pub fn tiny_contents(seed: u64) -> Result<BundleContents> {
         maskgit_steps: StepRange::default(),
         prompts: Vec::new(),
         sound: None,
+        sounds: Default::default(),
         quality: [("tokenizer.psnr".to_owned(), 0.0)].into(),
         tokenizer,
         latent_actions,

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::source::{BundleSource, FolderSource, read_limited, refused};
 use crate::weights;
-use crate::{Frame, Sound, WorldManifest};
+use crate::{Frame, Soundscape, WorldManifest};
 use candle_core::{Device, Tensor};
 use dynamics::Dynamics;
 use latent_actions::LatentActionModel;
@@ -12,7 +12,7 @@ use nn::{Parameters, Precision};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use tokenizer::Tokenizer;
 
 /// Name of the manifest in a bundle.
@@ -27,10 +27,11 @@ pub const DYNAMICS_FILE: &str = "dynamics.safetensors";
 pub const README_FILE: &str = "README.md";
 /// Name of the folder of starting frames in a bundle.
 pub const PROMPTS_FOLDER: &str = "prompts";
+/// Name of the folder of sounds in a bundle.
+pub const SOUNDS_FOLDER: &str = "sounds";
 
 const LARGEST_MANIFEST: u64 = 1 << 20;
 const LARGEST_PROMPT: u64 = 16 << 20;
-const LARGEST_SOUND: u64 = 256 << 20;
 
 /// A world that can be played.
 pub struct World {
@@ -44,10 +45,10 @@ pub struct World {
     pub dynamics: Dynamics,
     /// Starting frames, in the manifest's order; at least one.
     pub prompts: Vec<Frame>,
-    /// Sound to play along.
-    pub sound: Option<Sound>,
+    /// What it sounds like.
+    pub soundscape: Arc<Soundscape>,
     /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size and model
-    /// configurations. Names, bindings and default settings may change without it.
+    /// configurations. Names, bindings, sounds and default settings may change without it.
     pub hash: String,
     /// Where the models live.
     pub device: Device,
@@ -104,10 +105,7 @@ impl World {
         let prompts = manifest.prompts.iter();
         let prompts = prompts.map(|name| read_prompt(source, &manifest, name));
         let prompts = prompts.collect::<Result<Vec<_>>>()?;
-        let sound = match &manifest.sound {
-            Some(name) => Some(read_sound(source, name)?),
-            None => None,
-        };
+        let soundscape = Arc::new(Soundscape::read(source, &manifest)?);
         let mut hasher = Sha256::new();
         hasher.update(essence(source, &manifest)?);
         let mut load = |file: &'static str| -> Result<Part<'_>> {
@@ -138,7 +136,7 @@ impl World {
             latent_actions,
             dynamics,
             prompts,
-            sound,
+            soundscape,
             device: device.clone(),
             precision: Precision::Bf16,
             engine: OnceLock::new(),
@@ -220,9 +218,4 @@ fn read_prompt(source: &dyn BundleSource, manifest: &WorldManifest, name: &str) 
         };
         refused(source, &file, field, error)
     })
-}
-
-fn read_sound(source: &dyn BundleSource, file: &str) -> Result<Sound> {
-    let bytes = read_limited(source, file, LARGEST_SOUND)?;
-    Sound::from_wav(&bytes).map_err(|reason| refused(source, file, "sound", reason))
 }

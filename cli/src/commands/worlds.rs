@@ -1,6 +1,6 @@
 //! `djinn worlds`.
 
-use ::worlds::{FoundWorld, Strength, WorldManifest};
+use ::worlds::{FoundWorld, Strength, Trigger, WorldManifest};
 use anyhow::Result;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -95,6 +95,11 @@ fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> Stri
             action.bindings.join(" ")
         ));
     }
+    let sounds = sounds(manifest);
+    if !sounds.is_empty() {
+        lines.push("sounds:".to_owned());
+        lines.extend(sounds);
+    }
     if !manifest.quality.is_empty() {
         lines.push("measured quality:".to_owned());
         lines.extend(
@@ -105,4 +110,23 @@ fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> Stri
         );
     }
     lines.join("\n")
+}
+
+/// A line for each sound: its file, how loud it is and when it is heard.
+fn sounds(manifest: &WorldManifest) -> Vec<String> {
+    let line = |file: &str, volume: f32, when: String| format!("  {file:<16} {volume:<5} {when}");
+    let beside = manifest.sound.iter();
+    let beside = beside.map(|file| line(file, 1.0, "always".to_owned()));
+    let ambient = manifest.sounds.ambient.iter();
+    let ambient = ambient.map(|ambient| line(&ambient.file, ambient.volume, "always".to_owned()));
+    let samples = manifest.sounds.samples.iter().map(|sample| {
+        let names = sample.when.codes().iter();
+        let names: Vec<String> = names.map(|&code| manifest.action_name(code)).collect();
+        let when = match &sample.when {
+            Trigger::Code(_) => format!("when it comes to {}", names.join(" or ")),
+            Trigger::Wish(_) => format!("when the player asks for {}", names.join(" and ")),
+        };
+        line(&sample.file, sample.volume, when)
+    });
+    beside.chain(ambient).chain(samples).collect()
 }

@@ -7,15 +7,15 @@
 //! | `0123456789abcdef.state` … | states ([`crate::SavedState`]) that play went on from; one of them is the start where recording began in the middle of play |
 //! | `actions.jsonl` | one [`ActionLine`] for each frame after the start, and an [`Event`] for what happened between frames |
 //! | `tokens.safetensors` | `tokens` u32 `[frames, N]` of the same frames; `tokens.journal` until play has ended |
-//! | `video.mp4` | the starting frames and all others in the order in which they were made, enlarged by a whole factor; where time jumps, first the frames that play went on from |
-//! | `audio.wav` | the world's sound, or silence, exactly as long as the video |
+//! | `video.mp4` | the starting frames and all others in the order in which they were made, enlarged by a whole factor; where time jumps, first the frames that play went on from; with the sound where the world has any |
+//! | `audio.wav` | what was heard, at full volume, or silence, exactly as long as the video |
 //!
 //! Version 1 had no events and no states, and always began with a prompt; it is still read.
 
+mod encoder;
 mod lines;
 mod reader;
 mod recorder;
-mod soundtrack;
 
 pub use lines::{
     ActionLine, Event, NumberedLine, SessionLine, parse_action_lines, parse_session_lines,

@@ -1,7 +1,7 @@
 //! Writing a session while it is played.
 
+use super::encoder::{Encoder, SILENCE_RATE, Tracks};
 use super::lines::{ActionLine, Event};
-use super::soundtrack::Soundtrack;
 use super::{
     ACTIONS_FILE, AUDIO_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest,
     TOKENS_FILE, VIDEO_FILE,
@@ -9,6 +9,7 @@ use super::{
 use crate::error::{Error, Result};
 use crate::picture_of;
 use crate::saved_state::SavedState;
+use crate::sound::{MIX_RATE, Moment, mixer_of};
 use crate::statistics::FrameTimeSummary;
 use media::{Mp4Writer, WavFormat, WavWriter};
 use nn::FrameSize;
@@ -33,25 +34,20 @@ pub enum Opening<'a> {
     State(&'a SavedState),
 }
 
-/// Writes a session. Each frame reaches the disk before the next one is made, so that whatever ends the program leaves a session up to the
-/// last complete frame.
+/// Writes a session. Actions and tokens of each frame reach the disk before the next one is made, so that whatever ends the program leaves a session
+/// up to the last complete frame. Video and sound are encoded on a thread beside it, which drops nothing.
 pub struct Recorder {
     folder: PathBuf,
     tokens_per_frame: usize,
-    /// Pictures so far.
-    pictures: u64,
     /// Number of the frame that the last start, load or prompt ended with.
     oldest: u64,
     /// Starting frames that have files.
     prompts: Vec<(Frame, String)>,
     actions: File,
     journal: File,
-    factor: u32,
-    video: Mp4Writer,
-    soundtrack: Soundtrack,
-    audio: WavWriter,
-    /// Frames after which the sound file is brought up to date.
-    flush_every: u64,
+    encoder: Encoder,
+    /// Whether something could not be written. Half a line may be at the end then, and nothing must follow it.
+    failed: bool,
 }
 
 impl Recorder {
@@ -78,42 +74,57 @@ impl Recorder {
             File::create(&path).map_err(Error::io(path))
         };
         let factor = enlargement(manifest.frame);
-        let video = Mp4Writer::create(
+        let mixer = mixer_of(world);
+        let create_video = match mixer.is_silent() {
+            true => Mp4Writer::create,
+            false => Mp4Writer::create_with_sound,
+        };
+        let video = create_video(
             &folder.join(VIDEO_FILE),
             manifest.frame.width as u32 * factor,
             manifest.frame.height as u32 * factor,
             manifest.frames_per_second,
         )?;
-        let soundtrack = Soundtrack::new(world.sound.clone(), manifest.frames_per_second);
-        let format = match soundtrack.is_silent() {
-            true => WavFormat::Integer16,
-            false => WavFormat::Float,
+        let (rate, format) = match mixer.is_silent() {
+            true => (SILENCE_RATE, WavFormat::Integer16),
+            false => (MIX_RATE, WavFormat::Float),
         };
-        let audio_path = folder.join(AUDIO_FILE);
-        let audio = WavWriter::create_as(&audio_path, soundtrack.sample_rate(), format)?;
+        let audio = WavWriter::create_as(&folder.join(AUDIO_FILE), rate, format)?;
+        let tracks = Tracks {
+            video,
+            audio,
+            mixer,
+            factor,
+            frames_per_second: manifest.frames_per_second,
+            frames: 0,
+        };
         let mut recorder = Self {
             folder: folder.to_owned(),
             tokens_per_frame: manifest.tokenizer.tokens_per_frame(),
-            pictures: 0,
             oldest: 0,
             prompts: Vec::new(),
             actions: create(ACTIONS_FILE)?,
             journal: create(JOURNAL_FILE)?,
-            factor,
-            video,
-            soundtrack,
-            audio,
-            flush_every: (manifest.frames_per_second.ceil() as u64).max(1),
+            encoder: Encoder::start(tracks, manifest.frame.bytes())?,
+            failed: false,
         };
         let (mut prompt, mut state) = (Vec::new(), None);
         let start = match opening {
             Opening::Prompt(frames) => {
                 prompt = recorder.keep_prompt(frames)?;
-                recorder.jumped(frames.len().saturating_sub(1) as u64, frames)?
+                recorder.jumped(
+                    frames.len().saturating_sub(1) as u64,
+                    frames,
+                    &Moment::Prompt,
+                )?
             }
             Opening::State(saved) => {
                 state = Some(recorder.keep_state(saved)?);
-                recorder.jumped(saved.frame, std::slice::from_ref(&saved.picture))?
+                recorder.jumped(
+                    saved.frame,
+                    std::slice::from_ref(&saved.picture),
+                    &Moment::Prompt,
+                )?
             }
         };
         let (frame, pictures) = start;
@@ -149,8 +160,23 @@ impl Recorder {
     /// Records a frame: what was wished for, from which device, `seconds` after play began, and what came of it.
     ///
     /// # Errors
-    /// When something cannot be written, as when the disk is full. What was recorded before stays a session.
+    /// When something cannot be written, as when the disk is full; where it was video or sound of a frame before this one, that comes out here, too.
+    /// What was recorded before stays a session, and nothing more can be recorded.
     pub fn record(&mut self, step: &Step, wish: &Wish, device: &str, seconds: f64) -> Result<()> {
+        self.guarded(|recorder| recorder.write(step, wish, device, seconds))
+    }
+
+    /// Writes something, unless something could not be written before.
+    fn guarded(&mut self, write: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        if self.failed {
+            return Err(Error::RecordingEnded);
+        }
+        let written = write(self);
+        self.failed = written.is_err();
+        written
+    }
+
+    fn write(&mut self, step: &Step, wish: &Wish, device: &str, seconds: f64) -> Result<()> {
         let bytes: Vec<u8> = step.tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
         let journal = self.folder.join(JOURNAL_FILE);
         self.journal.write_all(&bytes).map_err(Error::io(journal))?;
@@ -162,7 +188,11 @@ impl Recorder {
             time: (seconds * 1000.0).round() / 1000.0,
         };
         self.write_line(&line)?;
-        self.show(&step.frame)
+        let moment = Moment::Played {
+            wish: wish.clone(),
+            code: step.code,
+        };
+        self.encoder.show(step.frame.clone(), moment)
     }
 
     /// One write for the whole line: a kill comes before or after it.
@@ -185,8 +215,10 @@ impl Recorder {
     /// # Errors
     /// As [`Self::record`].
     pub fn rewind(&mut self, frame: u64, picture: &Frame) -> Result<()> {
-        self.show(picture)?;
-        self.write_line(&Event::Rewind { frame, pictures: 1 })
+        self.guarded(|recorder| {
+            recorder.encoder.show(picture.clone(), Moment::Still)?;
+            recorder.write_line(&Event::Rewind { frame, pictures: 1 })
+        })
     }
 
     /// Records that the world was started from a prompt.
@@ -194,13 +226,16 @@ impl Recorder {
     /// # Errors
     /// As [`Self::record`].
     pub fn prompt(&mut self, frames: &[Frame], settings: RolloutSettings) -> Result<()> {
-        let prompt = self.keep_prompt(frames)?;
-        let (frame, pictures) = self.jumped(frames.len().saturating_sub(1) as u64, frames)?;
-        self.write_line(&Event::Prompt {
-            frame,
-            pictures,
-            prompt,
-            settings,
+        self.guarded(|recorder| {
+            let prompt = recorder.keep_prompt(frames)?;
+            let last = frames.len().saturating_sub(1) as u64;
+            let (frame, pictures) = recorder.jumped(last, frames, &Moment::Still)?;
+            recorder.write_line(&Event::Prompt {
+                frame,
+                pictures,
+                prompt,
+                settings,
+            })
         })
     }
 
@@ -209,13 +244,16 @@ impl Recorder {
     /// # Errors
     /// As [`Self::record`].
     pub fn load(&mut self, saved: &SavedState) -> Result<()> {
-        let state = self.keep_state(saved)?;
-        let (frame, pictures) = self.jumped(saved.frame, std::slice::from_ref(&saved.picture))?;
-        self.write_line(&Event::Load {
-            frame,
-            pictures,
-            state,
-            settings: saved.settings,
+        self.guarded(|recorder| {
+            let state = recorder.keep_state(saved)?;
+            let shown = std::slice::from_ref(&saved.picture);
+            let (frame, pictures) = recorder.jumped(saved.frame, shown, &Moment::Still)?;
+            recorder.write_line(&Event::Load {
+                frame,
+                pictures,
+                state,
+                settings: saved.settings,
+            })
         })
     }
 
@@ -224,13 +262,13 @@ impl Recorder {
     /// # Errors
     /// As [`Self::record`].
     pub fn change(&mut self, settings: RolloutSettings) -> Result<()> {
-        self.write_line(&Event::Settings { settings })
+        self.guarded(|recorder| recorder.write_line(&Event::Settings { settings }))
     }
 
     /// Shows the frames that play goes on from; the last has the number `frame`. Returns the number and how many they are.
-    fn jumped(&mut self, frame: u64, shown: &[Frame]) -> Result<(u64, u64)> {
+    fn jumped(&mut self, frame: u64, shown: &[Frame], moment: &Moment) -> Result<(u64, u64)> {
         for frame in shown {
-            self.show(frame)?;
+            self.encoder.show(frame.clone(), moment.clone())?;
         }
         self.oldest = frame;
         Ok((frame, shown.len() as u64))
@@ -265,27 +303,16 @@ impl Recorder {
         Ok(name)
     }
 
-    /// Adds a frame to video and sound.
-    fn show(&mut self, frame: &Frame) -> Result<()> {
-        let picture = media::enlarge(&picture_of(frame)?, self.factor);
-        self.video.write(&picture)?;
-        self.audio.write(&self.soundtrack.next_frame())?;
-        if self.pictures.is_multiple_of(self.flush_every) {
-            self.audio.flush()?;
-        }
-        self.pictures += 1;
-        Ok(())
-    }
-
     /// Completes the session, of which `times` says how long the frames took, and returns its folder.
     ///
     /// # Errors
-    /// When something cannot be written.
+    /// When something cannot be written, or could not be before.
     pub fn finish(mut self, times: FrameTimeSummary) -> Result<PathBuf> {
-        self.write_line(&Event::End { frame_ms: times })?;
+        let ended = self.guarded(|recorder| recorder.write_line(&Event::End { frame_ms: times }));
+        // Video and sound are completed whatever became of the rest.
+        self.encoder.finish()?;
+        ended?;
         let journal = self.folder.join(JOURNAL_FILE);
-        self.video.finish()?;
-        self.audio.finish()?;
         self.actions
             .sync_all()
             .map_err(Error::io(self.folder.join(ACTIONS_FILE)))?;
