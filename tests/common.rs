@@ -1,5 +1,6 @@
 //! Running the real `djinn`, and a small world that it trained.
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -123,4 +124,28 @@ pub fn tiny() -> &'static Tiny {
             config,
         }
     })
+}
+
+pub fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+/// The whole lines of a session's frames; those of what happened between frames are left out.
+pub fn action_lines(session: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(session.join("actions.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().map(json);
+    lines.filter(|line| line.get("event").is_none()).collect()
+}
+
+/// Codes of the built-in world to which it binds `key`.
+pub fn codes_of(key: &str) -> Vec<usize> {
+    let said = succeed(djinn().args(["worlds", "coinrun", "--json"]));
+    let world = json(&said.out);
+    let actions = world["manifest"]["actions"].as_array().unwrap().iter();
+    let bound = actions.enumerate().filter(|(_, action)| {
+        let bindings = action["bindings"].as_array().unwrap();
+        bindings.iter().any(|binding| binding == key)
+    });
+    bound.map(|(code, _)| code).collect()
 }

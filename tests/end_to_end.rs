@@ -3,17 +3,15 @@
 mod common;
 mod kernels;
 mod known_motion;
+#[cfg(unix)]
+mod terminal;
 mod window;
 
-use common::{clip, djinn, fail, run, succeed, tiny};
+use common::{action_lines, clip, djinn, fail, json, run, succeed, tiny};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
-}
 
 /// Waits until `happened`, for at most a minute.
 fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
@@ -319,7 +317,7 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     ] {
         assert!(session.join(file).is_file(), "{file} is missing");
     }
-    assert_eq!(lines(&session.join("actions.jsonl")), 20);
+    assert_eq!(action_lines(&session).len(), 20);
     let replay = || {
         let mut command = djinn();
         command
@@ -346,10 +344,8 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     let again = folder.path().join("again");
     succeed(play().arg(&again));
     let codes = |path: &Path| -> Vec<Value> {
-        let text = std::fs::read_to_string(path.join("actions.jsonl")).unwrap();
-        text.lines()
-            .map(|line| json(line)["code"].clone())
-            .collect()
+        let lines = action_lines(path).into_iter();
+        lines.map(|line| line["code"].clone()).collect()
     };
     assert_eq!(
         codes(&session),
@@ -414,7 +410,7 @@ fn a_killed_player_leaves_a_session_that_replays() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("play", || lines(&session.join("actions.jsonl")) > 40);
+    wait_until("play", || action_lines(&session).len() > 40);
     child.kill().unwrap();
     child.wait().unwrap();
     succeed(
@@ -453,11 +449,8 @@ fn wishes_come_from_a_file_and_orders_are_carried_out() {
         command
     };
     succeed(&mut play(&session));
-    let text = std::fs::read_to_string(session.join("actions.jsonl")).unwrap();
-    let codes: Vec<Value> = text
-        .lines()
-        .map(|line| json(line)["code"].clone())
-        .collect();
+    let lines = action_lines(&session).into_iter();
+    let codes: Vec<Value> = lines.map(|line| line["code"].clone()).collect();
     assert_eq!(
         [&codes[0], &codes[1], &codes[3], &codes[4], &codes[5]],
         [0, 1, 2, 3, 0].map(Value::from).each_ref()

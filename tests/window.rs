@@ -1,11 +1,10 @@
 //! The window for real: a virtual display, a software Vulkan driver, keys sent through the X server, and a screenshot.
 
-use super::common::djinn;
-use super::{json, wait_until};
+use super::common::{action_lines, codes_of, djinn};
+use super::wait_until;
 use media::{Fit, Fitting, Picture, fit_picture};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Side of a frame of the built-in world.
@@ -112,24 +111,6 @@ fn psnr(a: &Picture, b: &Picture) -> f64 {
     let pairs = a.rgb.iter().zip(&b.rgb);
     let squares: f64 = pairs.map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
     10.0 * (255.0 * 255.0 / (squares / a.rgb.len() as f64).max(1e-9)).log10()
-}
-
-fn action_lines(session: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(session.join("actions.jsonl")).unwrap_or_default();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(json).collect()
-}
-
-/// Codes of the built-in world to which it binds `key`.
-fn codes_of(key: &str) -> Vec<usize> {
-    let said = super::succeed(djinn().args(["worlds", "coinrun", "--json"]));
-    let world = json(&said.out);
-    let actions = world["manifest"]["actions"].as_array().unwrap().iter();
-    let bound = actions.enumerate().filter(|(_, action)| {
-        let bindings = action["bindings"].as_array().unwrap();
-        bindings.iter().any(|binding| binding == key)
-    });
-    bound.map(|(code, _)| code).collect()
 }
 
 #[test]

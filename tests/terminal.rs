@@ -1,0 +1,279 @@
+//! Play in a terminal for real: in a pseudo-terminal, read by a terminal emulator.
+
+use super::common::{Said, action_lines, codes_of, djinn};
+use super::wait_until;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Columns and rows: room for a frame of 64 pixels and the line below it.
+const SIZE: (u16, u16) = (64, 33);
+
+/// A terminal that answers what programs ask of it.
+struct Terminal {
+    keyboard: File,
+    /// The program's side.
+    line: File,
+    before: Termios,
+    /// All that the program wrote, and what it made of the screen.
+    screen: Arc<Mutex<(Vec<u8>, vt100::Parser)>>,
+}
+
+impl Terminal {
+    /// A terminal that tells when a key goes up if `releases`.
+    fn open(releases: bool) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let mut options = File::options();
+        let line = options
+            .read(true)
+            .write(true)
+            .open(name.to_str().unwrap())
+            .unwrap();
+        let size = Winsize {
+            ws_row: SIZE.1,
+            ws_col: SIZE.0,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&line, size).unwrap();
+        let before = tcgetattr(&line).unwrap();
+        let keyboard = File::from(ours);
+        let screen = Arc::new(Mutex::new((
+            Vec::new(),
+            vt100::Parser::new(SIZE.1, SIZE.0, 0),
+        )));
+        let (mut reader, mut answers, theirs) = (
+            keyboard.try_clone().unwrap(),
+            keyboard.try_clone().unwrap(),
+            screen.clone(),
+        );
+        std::thread::spawn(move || {
+            let mut bytes = [0; 65536];
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                let mut screen = theirs.lock().unwrap();
+                screen.0.extend(&bytes[..count]);
+                screen.1.process(&bytes[..count]);
+                // The question for kitty's keyboard protocol, and the one that every terminal answers.
+                if bytes[..count].windows(3).any(|bytes| bytes == b"\x1b[c") {
+                    let answer: &[u8] = if releases {
+                        b"\x1b[?0u\x1b[?62c"
+                    } else {
+                        b"\x1b[?62c"
+                    };
+                    answers.write_all(answer).unwrap();
+                }
+            }
+        });
+        Self {
+            keyboard,
+            line,
+            before,
+            screen,
+        }
+    }
+
+    /// Starts the program in the terminal.
+    fn run(&self, command: &mut Command) -> Child {
+        let side = || self.line.try_clone().unwrap();
+        command
+            .env("TERM", "xterm-256color")
+            .env("COLORTERM", "truecolor");
+        command
+            .stdin(side())
+            .stdout(side())
+            .stderr(side())
+            .spawn()
+            .unwrap()
+    }
+
+    fn press(&self, keys: &[u8]) {
+        (&self.keyboard).write_all(keys).unwrap();
+    }
+
+    /// The pixels that the screen shows, row by row; none before there is a picture.
+    fn pixels(&self) -> Vec<u8> {
+        let screen = self.screen.lock().unwrap();
+        let cell = |row, column| screen.1.screen().cell(row, column).unwrap();
+        if cell(0, 0).contents() != "\u{2580}" {
+            return Vec::new();
+        }
+        let colour = |colour| match colour {
+            vt100::Color::Rgb(red, green, blue) => [red, green, blue],
+            other => panic!("{other:?}"),
+        };
+        let mut pixels = Vec::new();
+        for row in 0..2 * (SIZE.1 - 1) {
+            for column in 0..SIZE.0 {
+                let cell = cell(row / 2, column);
+                pixels.extend(colour(if row % 2 == 0 {
+                    cell.fgcolor()
+                } else {
+                    cell.bgcolor()
+                }));
+            }
+        }
+        pixels
+    }
+
+    fn status(&self) -> String {
+        let screen = self.screen.lock().unwrap();
+        let rows: Vec<String> = screen.1.screen().rows(0, SIZE.0).collect();
+        rows.last().cloned().unwrap_or_default()
+    }
+
+    fn has_written(&self, text: &str) -> bool {
+        let screen = self.screen.lock().unwrap();
+        String::from_utf8_lossy(&screen.0).contains(text)
+    }
+
+    /// Asserts that it is as it was before.
+    fn check_given_back(&self) {
+        wait_until("the screen is given back", || {
+            self.has_written("\x1b[?1049l")
+        });
+        assert!(self.has_written("\x1b[?25h"), "the cursor shows again");
+        let after = tcgetattr(&self.line).unwrap();
+        assert_eq!(
+            (after.local_modes, after.input_modes, after.output_modes),
+            (
+                self.before.local_modes,
+                self.before.input_modes,
+                self.before.output_modes
+            )
+        );
+    }
+}
+
+fn play(session: &Path) -> Command {
+    let mut command = djinn();
+    command
+        .args(["play", "coinrun", "--seed", "7", "--steps", "1", "--record"])
+        .arg(session);
+    command
+}
+
+fn wishes(session: &Path) -> Vec<Value> {
+    action_lines(session)
+        .iter()
+        .map(|line| line["wish"].clone())
+        .collect()
+}
+
+fn exit_code(mut child: Child) -> Option<i32> {
+    wait_until("the end", || child.try_wait().unwrap().is_some());
+    child.wait().unwrap().code()
+}
+
+/// The newest frame of a session, made again.
+fn last_frame(session: &Path) -> worlds::Frame {
+    let world = Arc::new(worlds::find("coinrun").unwrap().load().unwrap());
+    let session = runtime::Session::open(session).unwrap();
+    let last = session.frames() - 1;
+    let replayer = runtime::Replayer::at(&session, world, last).unwrap();
+    replayer.rollout().frame().unwrap()
+}
+
+#[test]
+fn a_terminal_shows_the_very_pixels_and_takes_keys_that_go_down_and_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let terminal = Terminal::open(true);
+    // Without a display, plain play comes here by itself.
+    let player = terminal.run(&mut play(&session));
+    wait_until("the picture", || {
+        !terminal.pixels().is_empty() && action_lines(&session).len() > 3
+    });
+    terminal.press(b"\x1b[1;1:1C");
+    let pressed = action_lines(&session).len();
+    wait_until("ten frames", || action_lines(&session).len() > pressed + 10);
+    let held = action_lines(&session).len();
+    terminal.press(b"\x1b[1;1:3C");
+    wait_until("four frames", || action_lines(&session).len() > held + 4);
+    terminal.press(b"\x1b[112;1:1u\x1b[112;1:3u");
+    wait_until("the pause", || terminal.status().contains('❚'));
+    // What was on its way when the world stood still arrives.
+    std::thread::sleep(Duration::from_millis(300));
+    let (shown, status) = (terminal.pixels(), terminal.status());
+    terminal.press(b"\x1b[27u");
+    assert_eq!(exit_code(player), Some(0));
+    terminal.check_given_back();
+
+    assert!(status.contains("REC"), "{status}");
+    let right = Value::from(codes_of("ArrowRight"));
+    let wishes = wishes(&session);
+    for wish in &wishes[pressed + 5..held - 1] {
+        assert_eq!(*wish, right, "{wishes:?}");
+    }
+    assert_ne!(wishes.last(), Some(&right), "{wishes:?}");
+    assert_eq!(shown, last_frame(&session).rgb());
+}
+
+#[test]
+fn without_news_of_releases_a_key_is_held_while_it_repeats() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let terminal = Terminal::open(false);
+    let player = terminal.run(play(&session).arg("--terminal"));
+    wait_until("the picture", || {
+        !terminal.pixels().is_empty() && action_lines(&session).len() > 2
+    });
+    let pressed = action_lines(&session).len();
+    wait_until("twenty frames", || {
+        terminal.press(b"\x1b[D");
+        std::thread::sleep(Duration::from_millis(30));
+        action_lines(&session).len() > pressed + 20
+    });
+    let held = action_lines(&session).len();
+    // The first hold is longer than a repetition's, in frames of a fifteenth of a second.
+    wait_until("twenty frames", || action_lines(&session).len() > held + 20);
+    terminal.press(b"\x03");
+    assert_eq!(exit_code(player), Some(0));
+    terminal.check_given_back();
+    let left = Value::from(codes_of("ArrowLeft"));
+    let wishes = wishes(&session);
+    for wish in &wishes[pressed + 5..held - 1] {
+        assert_eq!(*wish, left, "{wishes:?}");
+    }
+    assert_ne!(wishes.last(), Some(&left), "{wishes:?}");
+}
+
+#[test]
+fn a_terminal_is_given_back_when_the_program_is_told_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let terminal = Terminal::open(true);
+    let player = terminal.run(play(&session).arg("--terminal"));
+    wait_until("the picture", || !terminal.pixels().is_empty());
+    let id = rustix::process::Pid::from_child(&player);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(exit_code(player), Some(0));
+    terminal.check_given_back();
+    let said: Said = djinn()
+        .arg("replay")
+        .arg(&session)
+        .arg("--verify")
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
+fn what_is_no_terminal_is_told_so() {
+    let said: Said = djinn()
+        .args(["play", "--terminal"])
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.err.contains("no terminal"), "{}", said.err);
+}
