@@ -509,7 +509,7 @@ fn what_is_no_session_is_refused_with_file_and_field() {
         fs::write(&file, text).unwrap();
         refused
     };
-    let version = rewrite("session.ron", "version: 1", "version: 9");
+    let version = rewrite("session.ron", "version: 2", "version: 9");
     assert!(version.contains("session.ron: version: 9"), "{version}");
     let escape = rewrite("session.ron", "prompt-000.png", "../../prompt-000.png");
     assert!(escape.contains("no plain file name"), "{escape}");
