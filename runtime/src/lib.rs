@@ -19,11 +19,13 @@ mod actions;
 mod error;
 mod frame_loop;
 mod headless;
+mod hud;
 mod pace;
 mod play;
 mod player;
 mod replay;
 mod saved_state;
+mod screenshot;
 mod session;
 mod settings;
 mod statistics;
@@ -40,6 +42,7 @@ pub use actions::{ActionSource, Asked};
 pub use error::{Error, Result};
 pub use frame_loop::{Command, FrameLoop, LoopOptions, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
+pub use hud::{HudAction, HudState, KeyLine, Notice, Notices, Page, Thumbnail, WorldCard};
 pub use pace::{AdaptiveSteps, Rate};
 pub use play::{
     NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY, read_prompt,
@@ -47,6 +50,7 @@ pub use play::{
 pub use player::{Player, WishReader};
 pub use replay::{Difference, Replayer, Verification, export, verify};
 pub use saved_state::{SLOTS, SavedState, Slots};
+pub use screenshot::save_screenshot;
 pub use session::{
     ActionLine, Event, Opening, Recorder, SESSION_VERSION, Session, SessionLine, SessionManifest,
     enlargement, parse_action_lines, parse_session_lines,
@@ -54,7 +58,9 @@ pub use session::{
 pub use settings::{Filter, Settings, SettingsFlaw};
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use timeline::Timeline;
-pub use window::{Bindings, Keyboard, Rectangle, WindowOptions, letterbox, play_in_window};
+pub use window::{
+    Bindings, Keyboard, Rectangle, SceneCommand, WindowOptions, letterbox, play_in_window,
+};
 pub use world_thread::WorldThread;
 
 pub(crate) use play::picture_of;

@@ -1,32 +1,39 @@
 //! The window: shows a world and takes keys. It never waits for the model, which runs on its own thread.
 //!
 //! ```text
-//! keys ─► Keyboard ─ wish ─► WorldThread ─ newest frame ─► WindowSurface ─ Screen ─► window
+//! keys ─► Keyboard ─ wish ─► WorldThread ─ View ─► Scene ─► WindowSurface ─┬─ Screen, a look ─► window
+//!                                        ◄─ Command ─┘ └─ hud ─ Overlay ─────┘
 //! ```
 
+mod content;
 mod input;
 mod layout;
+mod overlay;
+mod scene;
 mod screen;
 mod surface;
 
 pub use input::{Bindings, Keyboard};
 pub use layout::{Rectangle, letterbox};
+pub use scene::SceneCommand;
 
 use crate::actions::ActionSource;
 use crate::error::{Error, Result};
 use crate::frame_loop::{Command, FrameLoop, LoopOptions};
-use crate::play::{NextSeed, Play, PlaySummary, Recording};
+use crate::hud::Page;
+use crate::play::{NextSeed, Play, PlaySummary, Recording, read_prompt};
 use crate::player::Player;
 use crate::saved_state::Slots;
 use crate::settings::Settings;
 use crate::world_thread::WorldThread;
-use std::path::PathBuf;
+use scene::Scene;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
-use winit::event::{ElementState, KeyEvent, WindowEvent};
+use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::keyboard::{KeyCode, PhysicalKey};
 use winit::window::{Window, WindowId};
@@ -134,7 +141,7 @@ struct Application<'a> {
 
 /// An open window and the world that it shows.
 struct Open {
-    surface: WindowSurface,
+    scene: Scene,
     world: WorldThread,
     world_name: String,
     /// Where recordings go.
@@ -142,6 +149,14 @@ struct Open {
 }
 
 impl Open {
+    /// Starts the world from a file that was dropped on the window.
+    fn start_from(&mut self, path: &Path, world: &World) {
+        match read_prompt(path, world) {
+            Ok(prompt) => self.world.command(Command::Prompt(vec![prompt])),
+            Err(error) => self.scene.warn(error.to_string()),
+        }
+    }
+
     /// What a key commands; `None` for one that commands nothing.
     fn command(&self, key: KeyCode, state: ElementState) -> Option<Command> {
         if key == KeyCode::Backspace {
@@ -206,9 +221,15 @@ impl Application<'_> {
         let notify = move || drop(proxy.send_event(WorldMoved));
         let loop_options = LoopOptions::of(&own, Slots::of(&self.world));
         let world = WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)?;
-        surface.window().request_redraw();
-        Ok(Open {
+        let scene = Scene::new(
             surface,
+            self.world.clone(),
+            world.view(),
+            content::of(&self.world),
+            own.clone(),
+        );
+        Ok(Open {
+            scene,
             world,
             world_name,
             recording_folder: own.recording_folder.unwrap_or_default(),
@@ -221,8 +242,21 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        if key == KeyCode::Escape && state == ElementState::Pressed {
-            return event_loop.exit();
+        if state == ElementState::Pressed
+            && let Some(open) = &mut self.open
+        {
+            if let Some(command) = scene_command(key) {
+                return open.scene.command(command);
+            }
+            if key == KeyCode::Escape {
+                return match open.scene.close_page() {
+                    true => {}
+                    false => event_loop.exit(),
+                };
+            }
+            if open.scene.takes_keys() {
+                return;
+            }
         }
         let open = self.open.as_ref();
         if let Some((open, command)) = open.and_then(|open| Some((open, open.command(key, state)?)))
@@ -238,6 +272,21 @@ impl Application<'_> {
     fn keys(&self, change: impl FnOnce(&mut Keyboard)) {
         locked(&self.keyboard, change);
     }
+}
+
+/// What a key has the window do.
+fn scene_command(key: KeyCode) -> Option<SceneCommand> {
+    Some(match key {
+        KeyCode::F1 => SceneCommand::Page(Page::Help),
+        KeyCode::F3 => SceneCommand::Page(Page::Actions),
+        KeyCode::F4 => SceneCommand::Page(Page::Settings),
+        KeyCode::F6 => SceneCommand::Bar,
+        KeyCode::F7 => SceneCommand::Page(Page::Worlds),
+        KeyCode::F8 => SceneCommand::Look,
+        KeyCode::F11 => SceneCommand::Fullscreen,
+        KeyCode::F12 => SceneCommand::Screenshot,
+        _ => return None,
+    })
 }
 
 fn locked<R>(keyboard: &Mutex<Keyboard>, with: impl FnOnce(&mut Keyboard) -> R) -> R {
@@ -259,12 +308,29 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         match &self.open {
             Some(open) if open.world.has_ended() => event_loop.exit(),
             _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
-            Some(open) => open.surface.window().request_redraw(),
+            Some(open) => open.scene.request_redraw(),
             None => {}
         }
     }
 
+    fn new_events(&mut self, _: &ActiveEventLoop, cause: StartCause) {
+        if let (StartCause::ResumeTimeReached { .. }, Some(open)) = (cause, &self.open) {
+            open.scene.request_redraw();
+        }
+    }
+
+    fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
+        let again_at = self.open.as_ref().and_then(|open| open.scene.again_at());
+        event_loop.set_control_flow(match again_at {
+            Some(time) => ControlFlow::WaitUntil(time),
+            None => ControlFlow::Wait,
+        });
+    }
+
     fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
+        if let Some(open) = &mut self.open {
+            open.scene.on_event(&event);
+        }
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
             WindowEvent::Focused(false) => {
@@ -283,19 +349,16 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                     },
                 ..
             } => self.key(event_loop, key, state),
-            WindowEvent::Resized(size) => {
+            WindowEvent::DroppedFile(path) => {
                 if let Some(open) = &mut self.open {
-                    open.surface.resize(size.width, size.height);
+                    open.start_from(&path, &self.world);
                 }
             }
             WindowEvent::RedrawRequested => {
                 let Some(open) = &mut self.open else {
                     return;
                 };
-                if let Some(view) = open.world.take_view() {
-                    open.surface.show(&view.frame);
-                }
-                if let Err(error) = open.surface.draw() {
+                if let Err(error) = open.scene.draw(&open.world) {
                     self.fail(event_loop, error);
                 }
             }
