@@ -434,11 +434,8 @@ impl FrameLoop {
         }
     }
 
-    /// Ends play and completes its recording.
-    ///
-    /// # Errors
-    /// When the recording cannot be completed.
-    pub fn finish(self, interrupted: bool) -> Result<PlaySummary> {
+    /// Ends play and completes its recording; if that fails, the summary says so.
+    pub fn finish(self, interrupted: bool) -> PlaySummary {
         self.play.finish(interrupted)
     }
 }

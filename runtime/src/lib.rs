@@ -52,8 +52,8 @@ pub use replay::{Difference, Replayer, Verification, export, verify};
 pub use saved_state::{SLOTS, SavedState, Slots};
 pub use screenshot::save_screenshot;
 pub use session::{
-    ActionLine, Event, Opening, Recorder, SESSION_VERSION, Session, SessionLine, SessionManifest,
-    enlargement, parse_action_lines, parse_session_lines,
+    ActionLine, Event, NumberedLine, Opening, Recorder, SESSION_VERSION, Session, SessionLine,
+    SessionManifest, enlargement, parse_action_lines, parse_session_lines,
 };
 pub use settings::{Filter, Settings, SettingsFlaw};
 pub use statistics::{FrameTimeSummary, FrameTimes};

@@ -63,7 +63,9 @@ impl Recording {
     /// # Errors
     /// When no folder can be made there.
     pub fn into_new_folder(parent: &Path, world_name: &str) -> Result<Self> {
-        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        if parent != Path::new("") {
+            std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        }
         let name = parent.join("djinn-session");
         for number in 1u32.. {
             let mut folder = name.clone().into_os_string();
@@ -448,19 +450,18 @@ impl Play {
         self.at_prompt = false;
     }
 
-    /// Ends the play and completes its recording.
-    ///
-    /// # Errors
-    /// When the recording cannot be completed.
-    pub fn finish(mut self, interrupted: bool) -> Result<PlaySummary> {
-        self.end_recording()?;
-        Ok(PlaySummary {
+    /// Ends the play and completes its recording; if that fails, the summary says so.
+    pub fn finish(mut self, interrupted: bool) -> PlaySummary {
+        if let Err(error) = self.end_recording() {
+            self.failure = Some(error.to_string());
+        }
+        PlaySummary {
             frames: self.frames,
             times: self.times.summary(),
             interrupted,
             sessions: self.sessions,
             recording_failure: self.failure,
-        })
+        }
     }
 
     /// Makes every write of the recorder fail from now on.

@@ -65,7 +65,9 @@ fn twenty_thousand_frames_of_everything_stay_within_memory_and_verify() {
                 };
                 frames.command(Command::Change(settings));
             }
-            13 if frames.play().frames() / 4000 >= recordings => {
+            // Videos take most of the time, so only some of the play is recorded.
+            13 if frames.play().recording().is_some() => frames.command(Command::Record(None)),
+            17..22 if frames.play().frames() / 2500 >= recordings => {
                 recordings += 1;
                 frames.command(Command::Record(Some(Recording {
                     folder: folder.path().join(format!("session-{recordings}")),
@@ -85,7 +87,7 @@ fn twenty_thousand_frames_of_everything_stay_within_memory_and_verify() {
     }
     assert!(largest <= MEMORY, "{largest} bytes");
     assert!(largest > MEMORY / 2, "the limit was never near: {largest}");
-    let summary = frames.finish(false).unwrap();
+    let summary = frames.finish(false);
     assert_eq!((summary.frames, summary.recording_failure), (FRAMES, None));
     assert!(summary.sessions.len() >= 4, "{:?}", summary.sessions);
     let mut verified = 0;
@@ -103,5 +105,5 @@ fn twenty_thousand_frames_of_everything_stay_within_memory_and_verify() {
         verified += found.frames;
         events += session.events.len();
     }
-    assert!(verified > FRAMES / 2 && events > 100, "{verified} {events}");
+    assert!(verified > 3000 && events > 50, "{verified} {events}");
 }

@@ -19,13 +19,14 @@ struct PastFrame {
 /// The frames of a play from the oldest that is remembered to the newest, and snapshots to go back to.
 ///
 /// A snapshot costs what is new in it beside its neighbours, so snapshots of all frames are kept while memory allows. When the limit is
-/// reached, the older ones are thinned to every second, fourth, ... and [`WIDEST_SPACING`]th, and after that the oldest past is forgotten.
+/// reached, the older ones are thinned to every second, fourth, ... and 64th, and after that the oldest past is forgotten.
 /// The newest frames always have their snapshots, so that going back begins at once; while it goes on, the snapshots further back are made
 /// again from tokens, one for each frame gone back.
 pub struct Timeline {
     world: Arc<World>,
     limit: usize,
-    widest: u64,
+    /// Whether nothing is ever forgotten.
+    whole: bool,
     spacing: u64,
     /// Number of the oldest frame.
     oldest: u64,
@@ -73,19 +74,20 @@ impl Memory {
 impl Timeline {
     /// A timeline that begins with the newest frame of `start` and forgets its oldest frames where `limit` bytes cannot hold them.
     pub fn new(world: Arc<World>, start: Snapshot, limit: usize) -> Self {
-        Self::with_widest(world, start, limit, WIDEST_SPACING)
+        Self::with(world, start, limit, false)
     }
 
-    /// A timeline that forgets nothing, however long it takes to go back far: for recordings, which are whole.
+    /// A timeline that forgets nothing, however long it takes to go back far, and even where that takes more than `limit` bytes: for
+    /// recordings, which are whole.
     pub fn whole(world: Arc<World>, start: Snapshot, limit: usize) -> Self {
-        Self::with_widest(world, start, limit, 1 << 40)
+        Self::with(world, start, limit, true)
     }
 
-    fn with_widest(world: Arc<World>, start: Snapshot, limit: usize, widest: u64) -> Self {
+    fn with(world: Arc<World>, start: Snapshot, limit: usize, whole: bool) -> Self {
         let mut timeline = Self {
             world,
             limit,
-            widest,
+            whole,
             spacing: 1,
             oldest: start.number(),
             frames: VecDeque::new(),
@@ -99,7 +101,7 @@ impl Timeline {
 
     /// Begins anew with the newest frame of `start`: what was before cannot be gone back to.
     pub fn begin(&mut self, start: Snapshot) {
-        *self = Self::with_widest(self.world.clone(), start, self.limit, self.widest);
+        *self = Self::with(self.world.clone(), start, self.limit, self.whole);
     }
 
     /// Number of the oldest frame that can be gone back to.
@@ -198,17 +200,29 @@ impl Timeline {
     /// Brings the timeline below its limit, if there is any way.
     fn thin(&mut self) {
         while self.bytes() > self.limit && self.snapshots.len() > 1 {
-            let last = self.newest().saturating_sub(self.tail());
-            if self.spacing < self.widest && last > self.oldest {
-                self.spacing *= 2;
-                let last = self.newest().saturating_sub(self.tail());
-                let all: Vec<u64> = self.snapshots.range(..last).map(|(n, _)| *n).collect();
-                for number in all {
-                    self.drop_between(number);
-                }
-            } else {
-                self.forget_oldest();
+            let spaced = self.snapshots.range(..self.tail_start()).count() as u64;
+            // The wider the spacing, the more of the newest frames keep their snapshots: at some width nothing is gained.
+            let gains = self.spacing < WIDEST_SPACING && 2 * spaced > self.tail();
+            match self.whole {
+                false if gains => self.widen(),
+                false => self.forget_oldest(),
+                true if spaced > 1 => self.widen(),
+                true => return,
             }
+        }
+    }
+
+    /// Number of the first of the newest frames that keep their snapshots.
+    fn tail_start(&self) -> u64 {
+        self.newest().saturating_sub(self.tail())
+    }
+
+    /// Keeps every other of the spaced out snapshots.
+    fn widen(&mut self) {
+        self.spacing *= 2;
+        let spaced = self.snapshots.range(..self.tail_start());
+        for number in spaced.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.drop_between(number);
         }
     }
 
@@ -247,7 +261,7 @@ impl Timeline {
         let mut rollout = match self.ahead.take() {
             Some(rollout) => rollout,
             None => {
-                let from = self.newest().saturating_sub(self.tail()).max(self.oldest);
+                let from = self.tail_start().max(self.oldest);
                 let missing = |number: &u64| !self.snapshots.contains_key(number);
                 match (from..self.newest()).rev().find(missing) {
                     Some(number) => self.rollout_before(number)?,
@@ -327,7 +341,7 @@ mod tests {
     #[test]
     fn the_whole_way_back_is_the_way_that_was_played() {
         // Dense; thinned; and thinned with the oldest forgotten.
-        for (limit, whole) in [(usize::MAX, true), (2_200_000, true), (900_000, false)] {
+        for (limit, whole) in [(usize::MAX, true), (2_000_000, true), (700_000, false)] {
             let mut rollout = start();
             let mut timeline = timeline(&rollout, limit);
             let mut frames = vec![rollout.frame().unwrap()];
@@ -351,9 +365,13 @@ mod tests {
     #[test]
     fn going_back_never_has_to_make_much_again_at_once() {
         let mut rollout = start();
-        let mut timeline = timeline(&rollout, 2_200_000);
+        let mut timeline = timeline(&rollout, 1_200_000);
         play(&mut rollout, &mut timeline, 1, 600);
-        assert!(timeline.spacing > 8, "{}", timeline.spacing);
+        assert!(
+            timeline.oldest == 0 && timeline.spacing > 8,
+            "{}",
+            timeline.spacing
+        );
         while timeline.newest() > 0 {
             let next = timeline.newest() - 1;
             assert!(timeline.snapshots.contains_key(&next), "{next}");

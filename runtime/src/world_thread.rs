@@ -132,7 +132,7 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
             frames.command(command);
         }
         if stop {
-            return frames.finish(true);
+            return Ok(frames.finish(true));
         }
         if commanded {
             publish(&frames);
@@ -142,7 +142,7 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
             continue;
         }
         match frames.tick()? {
-            Tick::Ended => return frames.finish(false),
+            Tick::Ended => return Ok(frames.finish(false)),
             Tick::Still => {}
             Tick::Moved => publish(&frames),
         }
@@ -238,7 +238,7 @@ mod tests {
             wish: Box::new(move || lock(&keys).clone()),
         };
         let (sender, receiver) = mpsc::channel();
-        let notify = move || drop(sender.send(()));
+        let notify = move || sender.send(()).unwrap_or_default();
         let thread = WorldThread::start(frames(player), notify).unwrap();
         let wait_for = |what: &dyn Fn(&View) -> bool| loop {
             receiver.recv_timeout(Duration::from_secs(20)).unwrap();

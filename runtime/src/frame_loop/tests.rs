@@ -179,7 +179,7 @@ fn nobody_playing_lets_the_world_play_itself_until_a_key_is_pressed() {
     assert!(!frames.view().attract);
     hands.hold(&[]);
     run(&mut frames, 3);
-    frames.finish(false).unwrap();
+    frames.finish(false);
     let session = assert_verifies(&path);
     let devices: Vec<&str> = session.lines.iter().map(|line| &line.device[..]).collect();
     assert_eq!(devices[..15], ["keyboard"; 15]);
@@ -212,7 +212,7 @@ fn steps_give_way_on_a_slow_machine_and_the_session_says_so() {
     frames.command(Command::AdaptiveSteps(false));
     assert_eq!(frames.view().settings.sampler.steps, 4);
     run(&mut frames, 2);
-    frames.finish(false).unwrap();
+    frames.finish(false);
     let session = assert_verifies(&path);
     let settings = session.events.iter();
     let settings = settings.filter(|(_, event)| matches!(event, crate::Event::Settings { .. }));
@@ -241,7 +241,7 @@ fn recording_begins_and_ends_in_the_middle_of_play() {
     ))));
     assert!(frames.view().message.1.contains("not empty"));
     run(&mut frames, 1);
-    let summary = frames.finish(false).unwrap();
+    let summary = frames.finish(false);
     assert_eq!(summary.sessions.len(), 2);
     for (name, first) in [("first", 13), ("second", 25)] {
         let session = assert_verifies(&folder.path().join(name));
@@ -271,7 +271,7 @@ fn going_back_to_before_the_recording_began_is_recorded_too() {
         frames.command(Command::Rewind(false));
         run(&mut frames, 4);
     }
-    frames.finish(false).unwrap();
+    frames.finish(false);
     let session = assert_verifies(&path);
     let jumps: Vec<_> = session
         .events
@@ -300,7 +300,7 @@ fn a_recorder_that_fails_stops_and_play_goes_on() {
         "{view:?}"
     );
     assert_eq!(view.number, 12);
-    let summary = frames.finish(false).unwrap();
+    let summary = frames.finish(false);
     assert!(summary.recording_failure.is_some());
     let session = Session::open(&path).unwrap();
     assert_eq!((session.frames(), session.complete), (6, false));
@@ -323,7 +323,7 @@ fn play_is_taken_over_from_any_frame_of_a_session() {
     run(&mut frames, 4);
     frames.command(Command::Rewind(false));
     let after = run(&mut frames, 8);
-    frames.finish(false).unwrap();
+    frames.finish(false);
     let session = Session::open(&path).unwrap();
     let replayer = crate::Replayer::at(&session, world(), 11).unwrap();
     let mut play = Play::take_over(replayer.rollout(), world().prompts.clone()).unwrap();
@@ -366,7 +366,7 @@ proptest! {
             });
             run(&mut frames, ticks);
         }
-        frames.finish(true).unwrap();
+        frames.finish(true);
         let session = Session::open(&path).unwrap();
         let found = verify(&session, world(), &mut |_| (), &AtomicBool::new(false)).unwrap();
         prop_assert!(found.difference.is_none() && found.complete);

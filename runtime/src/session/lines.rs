@@ -103,14 +103,15 @@ pub enum SessionLine {
     Event(Event),
 }
 
+/// A line and its number, from 1.
+pub type NumberedLine = (usize, SessionLine);
+
 /// Reads the lines of an `actions.jsonl`, each with its number from 1, and tells whether the text ends with a whole line: a last line
 /// without end, as a crash leaves it, is left out.
 ///
 /// # Errors
 /// The first line, from 1, that cannot be read, and why.
-pub fn parse_session_lines(
-    text: &str,
-) -> Result<(Vec<(usize, SessionLine)>, bool), (usize, String)> {
+pub fn parse_session_lines(text: &str) -> Result<(Vec<NumberedLine>, bool), (usize, String)> {
     let complete = text.is_empty() || text.ends_with('\n');
     let whole = match text.rfind('\n') {
         Some(end) => text.get(..end).unwrap_or_default(),

@@ -17,7 +17,9 @@ mod reader;
 mod recorder;
 mod soundtrack;
 
-pub use lines::{ActionLine, Event, SessionLine, parse_action_lines, parse_session_lines};
+pub use lines::{
+    ActionLine, Event, NumberedLine, SessionLine, parse_action_lines, parse_session_lines,
+};
 pub use reader::Session;
 pub use recorder::{Opening, Recorder, enlargement};
 
