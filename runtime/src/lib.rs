@@ -22,11 +22,13 @@ mod desk;
 mod error;
 mod frame_loop;
 mod headless;
+mod hud;
 mod pace;
 mod play;
 mod player;
 mod replay;
 mod saved_state;
+mod screenshot;
 mod session;
 mod settings;
 mod sound;
@@ -46,6 +48,7 @@ pub use desk::PlayOptions;
 pub use error::{Error, Result};
 pub use frame_loop::{Command, FrameLoop, LoopOptions, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
+pub use hud::{HudAction, HudState, KeyLine, Notice, Notices, Page, Thumbnail, WorldCard};
 pub use pace::{AdaptiveSteps, Rate};
 pub use play::{
     NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY, read_prompt,
@@ -53,6 +56,7 @@ pub use play::{
 pub use player::{Player, WishReader};
 pub use replay::{Difference, Replayer, Verification, export, verify};
 pub use saved_state::{SLOTS, SavedState, Slots};
+pub use screenshot::save_screenshot;
 pub use session::{
     ActionLine, Event, NumberedLine, Opening, Recorder, SESSION_VERSION, Session, SessionLine,
     SessionManifest, enlargement, parse_action_lines, parse_session_lines,
@@ -62,7 +66,9 @@ pub use sound::{LiveSound, MIX_RATE, Mixer, Moment, NullSink, Sink, SoundOutput,
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use terminal::{has_terminal, play_in_terminal};
 pub use timeline::Timeline;
-pub use window::{Bindings, Keyboard, Rectangle, letterbox, play_in_window};
+pub use window::{
+    Bindings, Keyboard, Rectangle, SceneCommand, letterbox, play_in_window,
+};
 pub use world_thread::WorldThread;
 
 pub(crate) use play::picture_of;

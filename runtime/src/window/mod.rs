@@ -1,33 +1,63 @@
 //! The window: shows a world and takes keys. It never waits for the model, which runs on its own thread.
 //!
 //! ```text
-//! keys ─► Desk ─ newest View ─► WindowSurface ─ Screen ─► window
+//! keys ─► Keyboard ─ wish ─► WorldThread ─ View ─► Scene ─► WindowSurface ─┬─ Screen, a look ─► window
+//!                                        ◄─ Command ─┘ └─ hud ─ Overlay ─────┘
 //! ```
 
+mod content;
 mod input;
 mod layout;
+mod overlay;
+mod scene;
 mod screen;
 mod surface;
 
 pub use input::{Bindings, Keyboard};
 pub use layout::{Rectangle, letterbox};
+pub use scene::SceneCommand;
 
-use crate::desk::{Asked, Desk, PlayOptions};
+use crate::actions::ActionSource;
 use crate::error::{Error, Result};
-use crate::play::PlaySummary;
-use std::sync::Arc;
+use crate::frame_loop::{Command, FrameLoop, LoopOptions};
+use crate::hud::Page;
+use crate::play::{NextSeed, Play, PlaySummary, Recording, read_prompt};
+use crate::player::Player;
+use crate::saved_state::Slots;
+use crate::settings::Settings;
+use crate::world_thread::WorldThread;
+use scene::Scene;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
-use winit::event::{ElementState, KeyEvent, WindowEvent};
+use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::keyboard::{KeyCode, PhysicalKey};
 use winit::window::{Window, WindowId};
-use worlds::World;
+use worlds::{Frame, RolloutSettings, World};
 
 /// Short side of the picture in a new window, about, in logical pixels.
 const PICTURE_SIDE: f64 = 640.0;
+
+/// How to play in a window.
+#[derive(Clone, Debug)]
+pub struct WindowOptions {
+    /// The starting frames.
+    pub prompt: Vec<Frame>,
+    /// Seed, sampler and strength.
+    pub settings: RolloutSettings,
+    /// Where the actions come from; `None` for the keyboard. The window closes when they come to their end.
+    pub actions: Option<ActionSource>,
+    /// Where the play is recorded from its start.
+    pub recording: Option<Recording>,
+    /// Name by which recordings that are begun later find the world again.
+    pub world_name: String,
+    /// The player's own settings.
+    pub player: Settings,
+}
 
 /// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Arrows, WASD, space
 /// and digits wish for actions ([`Bindings`]); R restarts, P pauses, the full stop and N make one frame, Backspace goes back
@@ -38,13 +68,15 @@ const PICTURE_SIDE: f64 = 640.0;
 /// stopped play.
 pub fn play_in_window(
     world: Arc<World>,
-    options: PlayOptions,
+    options: WindowOptions,
     cancel: &AtomicBool,
 ) -> Result<PlaySummary> {
     let event_loop = open_event_loop()?;
     event_loop.set_control_flow(ControlFlow::Wait);
+    let keyboard = Keyboard::new(Bindings::of(&world.manifest));
     let mut application = Application {
         proxy: event_loop.create_proxy(),
+        keyboard: Arc::new(Mutex::new(keyboard)),
         world,
         waiting: Some(options),
         open: None,
@@ -53,7 +85,7 @@ pub fn play_in_window(
     };
     let ran = event_loop.run_app(&mut application);
     let Application { open, failure, .. } = application;
-    let finished = open.map(|open| open.desk.finish());
+    let finished = open.map(|open| open.world.finish());
     match (failure, finished) {
         (Some(error), _) => Err(error),
         (None, Some(finished)) => finished,
@@ -98,9 +130,10 @@ fn short(error: &str) -> String {
 
 struct Application<'a> {
     proxy: EventLoopProxy<WorldMoved>,
+    keyboard: Arc<Mutex<Keyboard>>,
     world: Arc<World>,
     /// What to play as soon as there is a window.
-    waiting: Option<PlayOptions>,
+    waiting: Option<WindowOptions>,
     open: Option<Open>,
     failure: Option<Error>,
     cancel: &'a AtomicBool,
@@ -108,12 +141,51 @@ struct Application<'a> {
 
 /// An open window and the world that it shows.
 struct Open {
-    surface: WindowSurface,
-    desk: Desk,
+    scene: Scene,
+    world: WorldThread,
+    world_name: String,
+    /// Where recordings go.
+    recording_folder: PathBuf,
+}
+
+impl Open {
+    /// Starts the world from a file that was dropped on the window.
+    fn start_from(&mut self, path: &Path, world: &World) {
+        match read_prompt(path, world) {
+            Ok(prompt) => self.world.command(Command::Prompt(vec![prompt])),
+            Err(error) => self.scene.warn(error.to_string()),
+        }
+    }
+
+    /// What a key commands; `None` for one that commands nothing.
+    fn command(&self, key: KeyCode, state: ElementState) -> Option<Command> {
+        if key == KeyCode::Backspace {
+            return Some(Command::Rewind(state == ElementState::Pressed));
+        }
+        if state == ElementState::Released {
+            return None;
+        }
+        let view = self.world.view();
+        Some(match key {
+            KeyCode::KeyR => Command::Restart(NextSeed::New),
+            KeyCode::KeyP => Command::Pause(!view.paused),
+            KeyCode::Period | KeyCode::KeyN => Command::Step,
+            KeyCode::F5 => Command::Save(0),
+            KeyCode::F9 => Command::Load(0),
+            KeyCode::F2 if view.recording.is_some() => Command::Record(None),
+            KeyCode::F2 => {
+                match Recording::into_new_folder(&self.recording_folder, &self.world_name) {
+                    Ok(recording) => Command::Record(Some(recording)),
+                    Err(error) => Command::Say(format!("no recording: {error}")),
+                }
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl Application<'_> {
-    fn open(&mut self, event_loop: &ActiveEventLoop, options: PlayOptions) -> Result<Open> {
+    fn open(&mut self, event_loop: &ActiveEventLoop, options: WindowOptions) -> Result<Open> {
         let manifest = &self.world.manifest;
         let (width, height) = (manifest.frame.width as f64, manifest.frame.height as f64);
         let scale = (PICTURE_SIDE / width.min(height)).floor().max(1.0);
@@ -125,12 +197,43 @@ impl Application<'_> {
             .map_err(|error| Error::NoDisplay(short(&error.to_string())))?;
         let display = event_loop.owned_display_handle();
         let surface = WindowSurface::new(Arc::new(window), display, manifest.frame)?;
+        let WindowOptions {
+            prompt,
+            settings,
+            actions,
+            recording,
+            world_name,
+            player: own,
+        } = options;
+        let play = Play::start(self.world.clone(), prompt, settings, recording)?;
+        let player = match actions {
+            Some(source) => Player::Source(source),
+            None => {
+                let keyboard = self.keyboard.clone();
+                Player::Person {
+                    device: "keyboard",
+                    wish: Box::new(move || locked(&keyboard, Keyboard::take_wish)),
+                }
+            }
+        };
         let proxy = self.proxy.clone();
         // The send fails only when the window is gone, which ends the world anyway.
         let notify = move || drop(proxy.send_event(WorldMoved));
-        let desk = Desk::start(self.world.clone(), options, notify)?;
-        surface.window().request_redraw();
-        Ok(Open { surface, desk })
+        let loop_options = LoopOptions::of(&own, Slots::of(&self.world));
+        let world = WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)?;
+        let scene = Scene::new(
+            surface,
+            self.world.clone(),
+            world.view(),
+            content::of(&self.world),
+            own.clone(),
+        );
+        Ok(Open {
+            scene,
+            world,
+            world_name,
+            recording_folder: own.recording_folder.unwrap_or_default(),
+        })
     }
 
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: Error) {
@@ -139,16 +242,55 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        let Some(open) = &self.open else {
-            return;
-        };
-        let name = format!("{key:?}");
+        if state == ElementState::Pressed
+            && let Some(open) = &mut self.open
+        {
+            if let Some(command) = scene_command(key) {
+                return open.scene.command(command);
+            }
+            if key == KeyCode::Escape {
+                return match open.scene.close_page() {
+                    true => {}
+                    false => event_loop.exit(),
+                };
+            }
+            if open.scene.takes_keys() {
+                return;
+            }
+        }
+        let open = self.open.as_ref();
+        if let Some((open, command)) = open.and_then(|open| Some((open, open.command(key, state)?)))
+        {
+            return open.world.command(command);
+        }
         match state {
-            ElementState::Pressed if open.desk.press(&name) == Asked::Leave => event_loop.exit(),
-            ElementState::Pressed => {}
-            ElementState::Released => open.desk.release(&name),
+            ElementState::Pressed => self.keys(|keys| keys.press(&format!("{key:?}"))),
+            ElementState::Released => self.keys(|keys| keys.release(&format!("{key:?}"))),
         }
     }
+
+    fn keys(&self, change: impl FnOnce(&mut Keyboard)) {
+        locked(&self.keyboard, change);
+    }
+}
+
+/// What a key has the window do.
+fn scene_command(key: KeyCode) -> Option<SceneCommand> {
+    Some(match key {
+        KeyCode::F1 => SceneCommand::Page(Page::Help),
+        KeyCode::F3 => SceneCommand::Page(Page::Actions),
+        KeyCode::F4 => SceneCommand::Page(Page::Settings),
+        KeyCode::F6 => SceneCommand::Bar,
+        KeyCode::F7 => SceneCommand::Page(Page::Worlds),
+        KeyCode::F8 => SceneCommand::Look,
+        KeyCode::F11 => SceneCommand::Fullscreen,
+        KeyCode::F12 => SceneCommand::Screenshot,
+        _ => return None,
+    })
+}
+
+fn locked<R>(keyboard: &Mutex<Keyboard>, with: impl FnOnce(&mut Keyboard) -> R) -> R {
+    with(&mut keyboard.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl ApplicationHandler<WorldMoved> for Application<'_> {
@@ -164,19 +306,37 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, WorldMoved: WorldMoved) {
         match &self.open {
-            Some(open) if open.desk.has_ended() => event_loop.exit(),
+            Some(open) if open.world.has_ended() => event_loop.exit(),
             _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
-            Some(open) => open.surface.window().request_redraw(),
+            Some(open) => open.scene.request_redraw(),
             None => {}
         }
     }
 
+    fn new_events(&mut self, _: &ActiveEventLoop, cause: StartCause) {
+        if let (StartCause::ResumeTimeReached { .. }, Some(open)) = (cause, &self.open) {
+            open.scene.request_redraw();
+        }
+    }
+
+    fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
+        let again_at = self.open.as_ref().and_then(|open| open.scene.again_at());
+        event_loop.set_control_flow(match again_at {
+            Some(time) => ControlFlow::WaitUntil(time),
+            None => ControlFlow::Wait,
+        });
+    }
+
     fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
+        if let Some(open) = &mut self.open {
+            open.scene.on_event(&event);
+        }
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
             WindowEvent::Focused(false) => {
+                self.keys(Keyboard::release_all);
                 if let Some(open) = &self.open {
-                    open.desk.release_all();
+                    open.world.command(Command::Rewind(false));
                 }
             }
             WindowEvent::KeyboardInput {
@@ -189,19 +349,16 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                     },
                 ..
             } => self.key(event_loop, key, state),
-            WindowEvent::Resized(size) => {
+            WindowEvent::DroppedFile(path) => {
                 if let Some(open) = &mut self.open {
-                    open.surface.resize(size.width, size.height);
+                    open.start_from(&path, &self.world);
                 }
             }
             WindowEvent::RedrawRequested => {
                 let Some(open) = &mut self.open else {
                     return;
                 };
-                if let Some(view) = open.desk.take_view() {
-                    open.surface.show(&view.frame);
-                }
-                if let Err(error) = open.surface.draw() {
+                if let Err(error) = open.scene.draw(&open.world) {
                     self.fail(event_loop, error);
                 }
             }

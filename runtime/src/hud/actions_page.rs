@@ -1,0 +1,95 @@
+//! The page that answers what a button does: each action code with its name, its keys and a picture of what it does. What is wished for
+//! now and what came of it are marked, so that pressing a key shows what it is.
+
+use super::page::{Place, show as page};
+use super::style::{QUIET, SKY, TEXT, key, quiet};
+use super::symbols::{Symbol, show as symbol};
+use super::{HudAction, HudState, Thumbnail, action_name};
+use egui::{CornerRadius, Frame, Image, Margin, RichText, Stroke, TextureOptions, Ui, Vec2};
+use nn::ActionCode;
+
+/// Side of a picture.
+const SIDE: f32 = 64.0;
+
+pub(super) fn show(
+    context: &egui::Context,
+    state: &HudState,
+    top: f32,
+    actions: &mut Vec<HudAction>,
+) {
+    page(
+        context,
+        "Actions",
+        Place::Side,
+        300.0,
+        top,
+        actions,
+        |ui, _| {
+            let text = "Press keys and buttons to see what they wish for; the arrow marks what came of it.";
+            ui.label(quiet(text));
+            for index in 0..state.manifest.actions.len() {
+                action(ui, state, index);
+            }
+        },
+    );
+}
+
+fn action(ui: &mut Ui, state: &HudState, index: usize) {
+    let code = ActionCode(index as u16);
+    let wished = state.view.wish.codes().contains(&code);
+    let frame = Frame {
+        inner_margin: Margin::symmetric(6, 4),
+        corner_radius: CornerRadius::same(5),
+        stroke: Stroke::new(
+            1.5,
+            if wished {
+                SKY
+            } else {
+                QUIET.gamma_multiply(0.25)
+            },
+        ),
+        ..Frame::NONE
+    };
+    frame.show(ui, |ui| {
+        ui.set_width(ui.available_width());
+        ui.horizontal(|ui| {
+            if let Some(Some(picture)) = state.action_pictures.get(index) {
+                image(ui, ("action", index), picture, SIDE);
+            }
+            ui.vertical(|ui| {
+                ui.horizontal(|ui| {
+                    ui.label(RichText::new(code.to_string()).color(QUIET));
+                    let name = RichText::new(action_name(state.manifest, code)).color(TEXT);
+                    ui.add(egui::Label::new(name).truncate());
+                    if state.view.code == Some(code) {
+                        symbol(ui, Symbol::Arrow, 14.0);
+                    }
+                });
+                ui.horizontal_wrapped(|ui| {
+                    ui.spacing_mut().item_spacing = Vec2::new(4.0, 3.0);
+                    for name in state.action_keys.get(index).into_iter().flatten() {
+                        key(ui, name);
+                    }
+                });
+            });
+        });
+    });
+}
+
+/// Shows a picture as high as `side`, its pixels as squares.
+pub(super) fn image(
+    ui: &mut Ui,
+    id: (&'static str, usize),
+    picture: &Thumbnail,
+    side: f32,
+) -> egui::Response {
+    let texture = ui.ctx().load_texture_cached(
+        id.0,
+        egui::Id::unique(id),
+        picture.clone(),
+        TextureOptions::NEAREST,
+    );
+    let [width, height] = picture.size;
+    let shape = Vec2::new(width as f32 / height.max(1) as f32, 1.0);
+    ui.add(Image::new((texture.id(), shape * side)).corner_radius(3))
+}
