@@ -42,4 +42,6 @@ pub use parameters::{Parameters, linear_weight};
 pub use precision::{Precision, precision, with_precision};
 pub use process::{quiet_candle_threads, tune_allocator};
 pub use random::{generator, normal};
-pub use transformer::{KvCache, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed};
+pub use transformer::{
+    CacheContents, KvCache, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed,
+};

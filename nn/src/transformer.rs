@@ -471,6 +471,86 @@ impl KvCache {
     pub fn frames_held(&self) -> usize {
         self.frames.len()
     }
+
+    /// Where each held frame lies in memory and how many bytes it takes. Clones that share a frame name the same place.
+    pub fn memory(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.frames.iter().map(|frame| {
+            let numbers = |layer: &LayerFrame| layer.keys.capacity() + layer.values.capacity();
+            let numbers: usize = frame.layers.iter().map(numbers).sum();
+            let address = Arc::as_ptr(frame).addr();
+            (address, numbers * size_of::<f32>())
+        })
+    }
+
+    /// What the cache holds as numbers: the keys and the values of each layer of each frame, oldest frame first.
+    pub fn contents(&self) -> CacheContents {
+        let layers = || self.frames.iter().flat_map(|frame| &frame.layers);
+        CacheContents {
+            frames: self.frames.len(),
+            layers: self.frames.front().map_or(0, |frame| frame.layers.len()),
+            width: layers().next().map_or(0, |layer| layer.keys.len()),
+            numbers: layers()
+                .flat_map(|layer| [&layer.keys, &layer.values])
+                .flatten()
+                .copied()
+                .collect(),
+        }
+    }
+
+    /// The cache that had these contents after `seen` frames. `self`, a cache of the same model that holds a frame wherever such caches do,
+    /// says what fits.
+    ///
+    /// # Errors
+    /// When the contents are of another model or of another number of frames.
+    pub fn with_contents(&self, seen: u64, contents: &CacheContents) -> Result<Self> {
+        let CacheContents {
+            frames,
+            layers,
+            width,
+            ref numbers,
+        } = *contents;
+        let held = usize::try_from(seen).unwrap_or(usize::MAX).min(self.past);
+        let own = self.frames.front();
+        let fits = |frame: &CachedFrame| {
+            frame.layers.len() == layers && frame.layers.iter().all(|own| own.keys.len() == width)
+        };
+        let size = layers
+            .checked_mul(2)
+            .and_then(|size| size.checked_mul(width))
+            .and_then(|size| size.checked_mul(frames));
+        let whole = size == Some(numbers.len());
+        if frames != held || !whole || (frames > 0 && !own.is_some_and(|own| fits(own))) {
+            return Err(Error::Input(format!(
+                "a cache of {frames} frames, {layers} layers and {width} numbers does not fit the model after {seen} frames"
+            )));
+        }
+        let mut rows = numbers.chunks_exact(width.max(1)).map(<[f32]>::to_vec);
+        let mut layer = || LayerFrame {
+            keys: rows.next().unwrap_or_default(),
+            values: rows.next().unwrap_or_default(),
+        };
+        let mut frame = || CachedFrame {
+            layers: (0..layers).map(|_| layer()).collect(),
+        };
+        Ok(Self {
+            past: self.past,
+            frames: (0..frames).map(|_| Arc::new(frame())).collect(),
+            next: seen,
+        })
+    }
+}
+
+/// The numbers of a [`KvCache`], to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheContents {
+    /// Frames held.
+    pub frames: usize,
+    /// Layers of a frame.
+    pub layers: usize,
+    /// Keys of a layer, and values as many.
+    pub width: usize,
+    /// `[frames, layers, 2, width]`.
+    pub numbers: Vec<f32>,
 }
 
 #[cfg(test)]
@@ -615,6 +695,46 @@ mod tests {
                 assert!(cache.frames_held() <= 2);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_cache_goes_on_from_its_contents_and_from_no_others() -> Result<()> {
+        let model = model(&config(Some(3)));
+        let x = noise((1, 6, 5, 32), 3);
+        let mut cache = model.start();
+        for frame in 0..5 {
+            let (_, own) = model.step(&x.narrow(1, frame, 1)?, None, &cache)?;
+            cache.push(own);
+        }
+        let contents = cache.contents();
+        assert_eq!(
+            (contents.frames, contents.layers, contents.width),
+            (2, 3, 160)
+        );
+        let again = cache.with_contents(5, &contents)?;
+        let last = x.narrow(1, 5, 1)?;
+        let (expected, got) = (
+            model.step(&last, None, &cache)?.0,
+            model.step(&last, None, &again)?.0,
+        );
+        assert_eq!(largest_difference(&expected, &got), 0.0);
+        assert!(cache.with_contents(1, &contents).is_err());
+        for change in [
+            |contents: &mut CacheContents| contents.frames = 3,
+            |contents: &mut CacheContents| contents.layers = 2,
+            |contents: &mut CacheContents| contents.width = usize::MAX,
+            |contents: &mut CacheContents| contents.numbers.truncate(7),
+        ] {
+            let mut other = contents.clone();
+            change(&mut other);
+            assert!(cache.with_contents(5, &other).is_err());
+        }
+        // Frames that clones share are counted at one place.
+        let shared: std::collections::BTreeMap<_, _> =
+            cache.memory().chain(cache.clone().memory()).collect();
+        assert_eq!(shared.len(), 2);
+        assert_eq!(shared.values().sum::<usize>(), 2 * 3 * 2 * 160 * 4);
         Ok(())
     }
 

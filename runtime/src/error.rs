@@ -51,6 +51,46 @@ pub enum Error {
         /// Its hash.
         given_hash: String,
     },
+    /// A file is no saved state.
+    #[error("the saved state is refused: {field}: {reason}")]
+    State {
+        /// The part of it.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A state was saved in a world other than the one at hand.
+    #[error(
+        "the state was saved in world {saved} ({saved_hash:.12}…), but {given} is another ({given_hash:.12}…); it can be loaded in that very world only"
+    )]
+    StateOfAnotherWorld {
+        /// Name of the state's world.
+        saved: String,
+        /// Its hash.
+        saved_hash: String,
+        /// Name of the world at hand.
+        given: String,
+        /// Its hash.
+        given_hash: String,
+    },
+    /// A frame was asked for that is not remembered.
+    #[error("frame {frame} is not remembered")]
+    Forgotten {
+        /// Its number.
+        frame: u64,
+    },
+    /// A settings file cannot be read.
+    #[error("{}, line {line}, column {column}: {reason}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
     /// A line of a wish file means nothing to the world.
     #[error("{}, line {line}: {reason}", path.display())]
     WishFile {

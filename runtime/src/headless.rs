@@ -26,7 +26,7 @@ pub struct HeadlessOptions {
 /// frame with everything kept.
 ///
 /// # Errors
-/// When prompt, settings or an action do not fit the world, or recording fails.
+/// When prompt, settings or an action do not fit the world, or the recording cannot be begun.
 pub fn play_headless(
     world: Arc<World>,
     options: HeadlessOptions,
@@ -43,7 +43,7 @@ pub fn play_headless(
     let mut play = Play::start(world, prompt, settings, recording)?;
     for _ in 0..frames {
         if cancel.load(Ordering::Relaxed) {
-            return play.finish(true);
+            return Ok(play.finish(true));
         }
         // Which of a file's lines are used up decides what the device is called.
         let device = match actions.remaining() {
@@ -53,5 +53,5 @@ pub fn play_headless(
         let step = play.advance(&actions.next_asked(), device)?;
         on_frame(&step);
     }
-    play.finish(false)
+    Ok(play.finish(false))
 }

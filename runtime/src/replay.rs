@@ -2,14 +2,18 @@
 
 use crate::error::{Error, Result};
 use crate::play::picture_of;
-use crate::session::{Session, enlargement};
+use crate::session::{Event, Session, enlargement};
+use crate::timeline::Timeline;
 use media::{GifWriter, Mp4Writer, Picture};
 use nn::ActionCode;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use worlds::{Rollout, Wish, World};
+use worlds::{Frame, Rollout, Step, Wish, World};
+
+/// Bytes of snapshots that a replay keeps to go back to.
+const REPLAY_MEMORY: usize = 256 << 20;
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,6 +44,157 @@ pub struct Difference {
     pub tokens_per_frame: usize,
 }
 
+/// Goes through a session as it was played, jumps in time included.
+pub struct Replayer<'a> {
+    session: &'a Session,
+    rollout: Rollout,
+    timeline: Timeline,
+    /// Index of the next line, and of the next event.
+    next: (usize, usize),
+}
+
+impl<'a> Replayer<'a> {
+    /// Stands where the session starts.
+    ///
+    /// # Errors
+    /// When the session is of another world or cannot be run in it.
+    pub fn start(session: &'a Session, world: Arc<World>) -> Result<Self> {
+        session.check_world(&world, &world.manifest.name)?;
+        let settings = session.manifest.settings;
+        let rollout = match &session.manifest.state {
+            Some(state) => {
+                let mut rollout = session.read_state(state)?.resume(world.clone())?;
+                rollout.change(settings)?;
+                rollout
+            }
+            None => Rollout::start(world.clone(), &session.prompt, settings)?,
+        };
+        Ok(Self {
+            session,
+            timeline: Timeline::whole(world, rollout.snapshot(), REPLAY_MEMORY),
+            rollout,
+            next: (0, 0),
+        })
+    }
+
+    /// Stands where line `line` (from 0) of the session was the newest, to look at it or to play on from there.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when there is no such line.
+    pub fn at(session: &'a Session, world: Arc<World>, line: usize) -> Result<Self> {
+        let mut replayer = Self::start(session, world)?;
+        while replayer.next.0 <= line {
+            replayer.pass_events()?;
+            if replayer.show_next()?.is_none() {
+                return Err(Error::Forgotten { frame: line as u64 });
+            }
+        }
+        Ok(replayer)
+    }
+
+    /// What makes the frames, where the replay stands.
+    pub fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+
+    /// Index of the next line.
+    pub fn next_line(&self) -> usize {
+        self.next.0
+    }
+
+    /// The pictures that the session starts with.
+    ///
+    /// # Errors
+    /// When the state's picture cannot be shown.
+    pub fn opening(&self) -> Result<Vec<Frame>> {
+        match self.session.manifest.state {
+            Some(_) => Ok(vec![self.rollout.frame()?]),
+            None => Ok(self.session.prompt.clone()),
+        }
+    }
+
+    /// Does what happened before the next frame. Returns the pictures that the session's video shows of it.
+    ///
+    /// # Errors
+    /// When a prompt or a state cannot be read or is not for this world.
+    pub fn pass_events(&mut self) -> Result<Vec<Frame>> {
+        let mut shown = Vec::new();
+        while let Some((before, event)) = self.session.events.get(self.next.1)
+            && *before <= self.next.0
+        {
+            self.next.1 += 1;
+            shown.extend(self.pass(event)?);
+        }
+        Ok(shown)
+    }
+
+    fn pass(&mut self, event: &Event) -> Result<Vec<Frame>> {
+        let world = self.rollout.world().clone();
+        match event {
+            Event::Start { frame, .. } if *frame + 1 == self.rollout.frames() => {
+                return Ok(Vec::new());
+            }
+            Event::Start { frame, .. } => return Err(Error::Forgotten { frame: *frame }),
+            Event::End { .. } => return Ok(Vec::new()),
+            Event::Settings { settings } => {
+                self.rollout.change(*settings)?;
+                return Ok(Vec::new());
+            }
+            Event::Rewind { frame, .. } => {
+                let snapshot = self.timeline.back_to(*frame)?;
+                let snapshot = snapshot.ok_or(Error::Forgotten { frame: *frame })?;
+                self.rollout.restore(&snapshot);
+                return Ok(vec![self.rollout.frame()?]);
+            }
+            Event::Prompt {
+                prompt, settings, ..
+            } => {
+                let prompt = self.session.read_prompt(prompt)?;
+                self.rollout = Rollout::start(world, &prompt, *settings)?;
+                self.timeline.begin(self.rollout.snapshot());
+                return Ok(prompt);
+            }
+            Event::Load {
+                frame,
+                state,
+                settings,
+                ..
+            } => {
+                self.rollout = self.session.read_state(state)?.resume(world)?;
+                self.rollout.change(*settings)?;
+                if *frame + 1 != self.rollout.frames() {
+                    return Err(Error::Forgotten { frame: *frame });
+                }
+            }
+        }
+        self.timeline.begin(self.rollout.snapshot());
+        Ok(vec![self.rollout.frame()?])
+    }
+
+    /// Shows the next recorded frame; `None` after the last. Events before it must have been passed.
+    ///
+    /// # Errors
+    /// When the world refuses the recorded tokens.
+    pub fn show_next(&mut self) -> Result<Option<Step>> {
+        let index = self.next.0;
+        let Some(line) = self.session.lines.get(index) else {
+            return Ok(None);
+        };
+        let step = match self.session.tokens(index) {
+            Some(tokens) => self.rollout.step_with_tokens(line.code, tokens.to_vec())?,
+            None => self.rollout.step_with_code(line.code)?,
+        };
+        self.made(&step);
+        Ok(Some(step))
+    }
+
+    fn made(&mut self, step: &Step) {
+        self.timeline
+            .push(step.code, &step.tokens, self.rollout.snapshot());
+        self.next.0 += 1;
+    }
+}
+
 /// Makes every frame of a session again and compares it with the recording, token by token, and the code that comes of each wish with the
 /// recorded one. Stops at the first difference, or when `cancel` becomes true. `on_frame` is called with the number of frames done.
 ///
@@ -51,8 +206,6 @@ pub fn verify(
     on_frame: &mut dyn FnMut(u64),
     cancel: &AtomicBool,
 ) -> Result<Verification> {
-    session.check_world(&world, &world.manifest.name)?;
-    let mut rollout = Rollout::start(world.clone(), &session.prompt, session.manifest.settings)?;
     let mut verification = Verification {
         frames: 0,
         recorded: session.recorded as u64,
@@ -60,17 +213,23 @@ pub fn verify(
         complete: session.complete,
         same_kernels: session.manifest.kernels == world.kernels()?,
     };
+    let mut replayer = Replayer::start(session, world)?;
     for (index, line) in session.lines.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
             break;
         }
+        replayer.pass_events()?;
         let recorded = session.tokens(index).unwrap_or_default();
         // Where recorded codes were played again, no wish led to them.
         let code = match line.device.as_str() {
             "session" => line.code,
-            _ => rollout.choose(&line.wish.iter().copied().collect::<Wish>())?,
+            _ => {
+                let wish = line.wish.iter().copied().collect::<Wish>();
+                replayer.rollout.choose(&wish)?
+            }
         };
-        let step = rollout.step_with_code(line.code)?;
+        let step = replayer.rollout.step_with_code(line.code)?;
+        replayer.made(&step);
         let pairs = step.tokens.iter().zip(recorded);
         let differing = pairs.filter(|(made, recorded)| made != recorded).count()
             + step.tokens.len().abs_diff(recorded.len());
@@ -113,22 +272,24 @@ pub fn export(
     let factor = enlargement(session.manifest.frame);
     let mut writer = Export::create(path, session, factor)?;
     let mut written = 0;
-    for frame in &session.prompt {
+    let mut replayer = Replayer::start(session, world)?;
+    let mut write = |frame: &Frame| -> Result<()> {
         writer.write(&media::enlarge(&picture_of(frame)?, factor))?;
         written += 1;
-    }
-    let mut rollout = Rollout::start(world, &session.prompt, session.manifest.settings)?;
-    for (index, line) in session.lines.iter().enumerate() {
-        if cancel.load(Ordering::Relaxed) {
-            break;
-        }
-        let step = match session.tokens(index) {
-            Some(tokens) => rollout.step_with_tokens(line.code, tokens.to_vec())?,
-            None => rollout.step_with_code(line.code)?,
-        };
-        writer.write(&media::enlarge(&picture_of(&step.frame)?, factor))?;
-        written += 1;
         on_frame(written);
+        Ok(())
+    };
+    for frame in replayer.opening()? {
+        write(&frame)?;
+    }
+    while !cancel.load(Ordering::Relaxed) {
+        for frame in replayer.pass_events()? {
+            write(&frame)?;
+        }
+        match replayer.show_next()? {
+            Some(step) => write(&step.frame)?,
+            None => break,
+        }
     }
     writer.finish()?;
     Ok(written)

@@ -235,8 +235,9 @@ fn verification_finds_a_code_that_the_wish_does_not_lead_to() {
     let text = fs::read_to_string(&path).unwrap();
     let line = &session.lines[3];
     let other = ActionCode((line.code.0 + 1) % 4);
+    // The first line is no frame but the start.
     let lines = text.lines().enumerate().map(|(index, text)| match index {
-        3 => {
+        4 => {
             text.replace(
                 &format!("\"code\":{}", line.code),
                 &format!("\"code\":{other}"),
@@ -288,7 +289,9 @@ fn a_killed_session_replays_up_to_the_last_complete_frame() {
     ] {
         let (folder, session) = recorded(12);
         let text = fs::read_to_string(folder.path().join("actions.jsonl")).unwrap();
-        let whole: usize = text.lines().take(lines).map(|line| line.len() + 1).sum();
+        // The first line is no frame but the start.
+        let kept = if lines == 0 { 0 } else { lines + 1 };
+        let whole: usize = text.lines().take(kept).map(|line| line.len() + 1).sum();
         kill(folder.path(), &session, journal_bytes, whole + more_bytes);
         let cut = Session::open(folder.path()).unwrap();
         assert_eq!((cut.frames(), cut.complete), (frames, false));
@@ -509,7 +512,7 @@ fn what_is_no_session_is_refused_with_file_and_field() {
         fs::write(&file, text).unwrap();
         refused
     };
-    let version = rewrite("session.ron", "version: 1", "version: 9");
+    let version = rewrite("session.ron", "version: 2", "version: 9");
     assert!(version.contains("session.ron: version: 9"), "{version}");
     let escape = rewrite("session.ron", "prompt-000.png", "../../prompt-000.png");
     assert!(escape.contains("no plain file name"), "{escape}");
@@ -528,9 +531,9 @@ fn what_is_no_session_is_refused_with_file_and_field() {
     let width = rewrite("session.ron", "tokens_per_frame: 6", "tokens_per_frame: 7");
     assert!(width.contains("tokens.safetensors: tokens"), "{width}");
     let frame = rewrite("actions.jsonl", "\"frame\":2", "\"frame\":3");
-    assert!(frame.contains("actions.jsonl: frame of line 2"), "{frame}");
+    assert!(frame.contains("actions.jsonl: frame of line 3"), "{frame}");
     let code = rewrite("actions.jsonl", "\"code\":", "\"code\":1000,\"was\":");
-    assert!(code.contains("actions.jsonl: line 1"), "{code}");
+    assert!(code.contains("actions.jsonl: line 2"), "{code}");
     let cut = fs::read(path.join("tokens.safetensors")).unwrap();
     fs::write(path.join("tokens.safetensors"), &cut[..cut.len() - 4]).unwrap();
     assert!(refusal(path).contains("tokens.safetensors: tokens"));

@@ -1,6 +1,6 @@
 //! Frame times, as the figures that players feel.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Collects the time that each frame took.
@@ -10,7 +10,7 @@ pub struct FrameTimes {
 }
 
 /// Frame times in short.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameTimeSummary {
     /// Frames measured.
     pub frames: usize,
@@ -41,9 +41,30 @@ impl FrameTimes {
         self.milliseconds.push(time.as_secs_f32() * 1000.0);
     }
 
+    /// Frames measured.
+    pub fn len(&self) -> usize {
+        self.milliseconds.len()
+    }
+
+    /// Whether there is no frame yet.
+    pub fn is_empty(&self) -> bool {
+        self.milliseconds.is_empty()
+    }
+
+    /// The times of the newest `count` frames in milliseconds, oldest first.
+    pub fn newest(&self, count: usize) -> &[f32] {
+        let from = self.milliseconds.len().saturating_sub(count);
+        self.milliseconds.get(from..).unwrap_or_default()
+    }
+
     /// The figures so far; all 0 before there is a frame.
     pub fn summary(&self) -> FrameTimeSummary {
-        let mut sorted = self.milliseconds.clone();
+        self.summary_of_newest(usize::MAX)
+    }
+
+    /// The figures of the newest `count` frames.
+    pub fn summary_of_newest(&self, count: usize) -> FrameTimeSummary {
+        let mut sorted = self.newest(count).to_vec();
         sorted.sort_by(f32::total_cmp);
         let sum: f64 = sorted.iter().map(|&time| f64::from(time)).sum();
         FrameTimeSummary {

@@ -1,53 +1,13 @@
 //! The thread that runs a world at the world's own rate, so that whoever shows it never waits for the model.
 
-use crate::actions::{ActionSource, Asked};
 use crate::error::{Error, Result};
-use crate::play::{Play, PlaySummary};
-use nn::ActionCode;
+use crate::frame_loop::{Command, FrameLoop, Tick, View};
+use crate::play::PlaySummary;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use worlds::{Frame, Wish};
-
-/// Gives the wish for the next frame at the moment when it is needed.
-pub type WishReader = Box<dyn FnMut() -> Wish + Send>;
-
-/// Who plays.
-pub enum Player {
-    /// A person, through a device of that name.
-    Person {
-        /// What recordings call the device.
-        device: &'static str,
-        /// Reads the person's wish.
-        wish: WishReader,
-    },
-    /// A list or a program; play ends with a list's end.
-    Source(ActionSource),
-}
-
-impl Player {
-    /// What is asked of the next frame and from which device; `None` at the end. `idle` is the world's code for nothing pressed.
-    fn next_asked(&mut self, idle: Option<ActionCode>) -> Option<(Asked, &'static str)> {
-        match self {
-            Self::Person { device, wish } => Some((Asked::Wish(or_idle(wish(), idle)), device)),
-            Self::Source(source) if source.remaining() == Some(0) => None,
-            Self::Source(source) => {
-                let device = source.device();
-                Some((source.next_asked(), device))
-            }
-        }
-    }
-}
-
-/// A person who presses nothing wishes for what the world calls idle: without a wish, the action prior would play on as whoever played in the
-/// training video. Lists and programs are taken at their word.
-fn or_idle(wish: Wish, idle: Option<ActionCode>) -> Wish {
-    match wish.is_none() {
-        true => idle.into_iter().collect(),
-        false => wish,
-    }
-}
+use std::time::Instant;
 
 /// A world that runs on its own thread.
 pub struct WorldThread {
@@ -55,18 +15,22 @@ pub struct WorldThread {
     thread: JoinHandle<Result<PlaySummary>>,
 }
 
-#[derive(Default)]
 struct Shared {
     orders: Mutex<Orders>,
     changed: Condvar,
-    newest: Mutex<Option<Frame>>,
+    newest: Mutex<Newest>,
     ended: AtomicBool,
 }
 
 #[derive(Default)]
 struct Orders {
     stop: bool,
-    restart: bool,
+    commands: VecDeque<Command>,
+}
+
+struct Newest {
+    view: Arc<View>,
+    taken: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,14 +38,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl WorldThread {
-    /// Runs `play` at its world's rate, or as fast as the machine goes where that is slower. `notify` is called, on the thread, when
-    /// there is a new frame and once more at the end.
+    /// Runs a frame loop at its rate, or as fast as the machine goes where that is slower. `notify` is called, on the thread, when there is
+    /// something new to see and once more at the end.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(play: Play, player: Player, notify: impl Fn() + Send + 'static) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
-        *lock(&shared.newest) = play.first_picture().cloned();
+    pub fn start(frames: FrameLoop, notify: impl Fn() + Send + 'static) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            orders: Mutex::default(),
+            changed: Condvar::new(),
+            newest: Mutex::new(Newest {
+                view: Arc::new(frames.view()),
+                taken: false,
+            }),
+            ended: AtomicBool::new(false),
+        });
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
             .name("world".into())
@@ -90,20 +61,30 @@ impl WorldThread {
                     shared: &theirs,
                     notify,
                 };
-                run(play, player, &theirs, &ending.notify)
+                run(frames, &theirs, &ending.notify)
             })
             .map_err(Error::io("the world's thread"))?;
         Ok(Self { shared, thread })
     }
 
-    /// The newest frame, once: `None` until there is another one.
-    pub fn take_frame(&self) -> Option<Frame> {
-        lock(&self.shared.newest).take()
+    /// What there is to see.
+    pub fn view(&self) -> Arc<View> {
+        lock(&self.shared.newest).view.clone()
     }
 
-    /// Starts the world again from its prompt before the next frame.
-    pub fn restart(&self) {
-        lock(&self.shared.orders).restart = true;
+    /// What there is to see, once: `None` until there is something new.
+    pub fn take_view(&self) -> Option<Arc<View>> {
+        let mut newest = lock(&self.shared.newest);
+        match std::mem::replace(&mut newest.taken, true) {
+            false => Some(newest.view.clone()),
+            true => None,
+        }
+    }
+
+    /// Has the world do something before the next frame.
+    pub fn command(&self, command: Command) {
+        lock(&self.shared.orders).commands.push_back(command);
+        self.shared.changed.notify_all();
     }
 
     /// Whether the world has come to its end, of itself or by an error.
@@ -111,7 +92,7 @@ impl WorldThread {
         self.shared.ended.load(Ordering::Acquire)
     }
 
-    /// Stops the world, completes its recording and tells what it came to.
+    /// Stops the world, completes its recording and tells what it came to. Commands given before are carried out first.
     ///
     /// # Errors
     /// What stopped it, if it was an error.
@@ -135,59 +116,79 @@ impl<F: Fn()> Drop for Ending<'_, F> {
     }
 }
 
-fn run(
-    mut play: Play,
-    mut player: Player,
-    shared: &Shared,
-    notify: &impl Fn(),
-) -> Result<PlaySummary> {
-    let interval = Duration::from_secs_f64(1.0 / play.world().manifest.frames_per_second);
-    let idle = play.world().manifest.idle;
-    let mut due = Instant::now() + interval;
-    loop {
-        let Orders { stop, restart } = wait_until(due, shared);
-        if stop {
-            return play.finish(true);
-        }
-        if restart {
-            play.restart()?;
-        }
-        let Some((asked, device)) = player.next_asked(idle) else {
-            return play.finish(false);
+fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<PlaySummary> {
+    let publish = |frames: &FrameLoop| {
+        *lock(&shared.newest) = Newest {
+            view: Arc::new(frames.view()),
+            taken: false,
         };
-        let step = play.advance(&asked, device)?;
-        *lock(&shared.newest) = Some(step.frame);
         notify();
+    };
+    let mut due = Instant::now() + frames.interval();
+    loop {
+        let Orders { stop, commands } = wait_until((!frames.is_still()).then_some(due), shared);
+        let commanded = !commands.is_empty();
+        for command in commands {
+            frames.command(command);
+        }
+        if stop {
+            return Ok(frames.finish(true));
+        }
+        if commanded {
+            publish(&frames);
+        }
+        // A command may come at any time; a frame only when it is due.
+        if due > Instant::now() && !frames.is_still() {
+            continue;
+        }
+        match frames.tick()? {
+            Tick::Ended => return Ok(frames.finish(false)),
+            Tick::Still => {}
+            Tick::Moved => publish(&frames),
+        }
         // A slow frame delays those that follow; they do not hurry after it.
-        due = (due + interval).max(Instant::now());
+        due = (due + frames.interval()).max(Instant::now());
     }
 }
 
-/// Waits until `due` or until play is to stop, and takes the orders.
-fn wait_until(due: Instant, shared: &Shared) -> Orders {
+/// Waits until `due`, or for ever without it, or until there are orders, and takes them.
+fn wait_until(due: Option<Instant>, shared: &Shared) -> Orders {
     let mut orders = lock(&shared.orders);
     loop {
-        let left = due.saturating_duration_since(Instant::now());
-        if orders.stop || left.is_zero() {
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        if orders.stop || !orders.commands.is_empty() || left.is_some_and(|left| left.is_zero()) {
             return std::mem::take(&mut orders);
         }
-        let waited = shared.changed.wait_timeout(orders, left);
-        orders = waited.unwrap_or_else(PoisonError::into_inner).0;
+        orders = match left {
+            Some(left) => {
+                let waited = shared.changed.wait_timeout(orders, left);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => {
+                let waited = shared.changed.wait(orders);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            }
+        };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ActionSource, LoopOptions, NextSeed, Play, Player};
+    use nn::ActionCode;
     use std::sync::mpsc;
-    use worlds::RolloutSettings;
+    use std::time::Duration;
+    use worlds::{RolloutSettings, Strength, Wish};
 
-    fn play() -> Play {
+    fn frames(player: Player) -> FrameLoop {
         let mut world = worlds::tiny_world(1).unwrap();
         world.manifest.frames_per_second = 100.0;
         let world = Arc::new(world);
-        let settings = RolloutSettings::of(&world.manifest, 1);
-        Play::start(world.clone(), world.prompts[..1].to_vec(), settings, None).unwrap()
+        let mut settings = RolloutSettings::of(&world.manifest, 1);
+        settings.strength = Strength::Order;
+        let play = Play::start(world.clone(), world.prompts[..1].to_vec(), settings, None);
+        FrameLoop::new(play.unwrap(), player, LoopOptions::default()).unwrap()
     }
 
     #[test]
@@ -196,13 +197,13 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let begun = Instant::now();
         let notify = move || sender.send(()).unwrap();
-        let thread = WorldThread::start(play(), Player::Source(codes), notify).unwrap();
-        assert!(thread.take_frame().is_some(), "the prompt is seen at once");
+        let thread = WorldThread::start(frames(Player::Source(codes)), notify).unwrap();
+        assert!(thread.take_view().is_some(), "the prompt is seen at once");
         // 20 frames and the end; then the sender is gone.
         assert_eq!(receiver.iter().count(), 21);
         assert!(begun.elapsed() >= Duration::from_millis(200));
-        assert!(thread.take_frame().is_some());
-        assert!(thread.take_frame().is_none());
+        assert!(thread.take_view().is_some());
+        assert!(thread.take_view().is_none());
         assert!(thread.has_ended());
         let summary = thread.finish().unwrap();
         assert_eq!((summary.frames, summary.interrupted), (20, false));
@@ -219,9 +220,9 @@ mod tests {
             device: "keyboard",
             wish,
         };
-        let thread = WorldThread::start(play(), player, || ()).unwrap();
+        let thread = WorldThread::start(frames(player), || ()).unwrap();
         was_asked.iter().take(3).for_each(drop);
-        thread.restart();
+        thread.command(Command::Restart(NextSeed::New));
         was_asked.iter().take(3).for_each(drop);
         assert!(!thread.has_ended());
         let summary = thread.finish().unwrap();
@@ -229,24 +230,55 @@ mod tests {
     }
 
     #[test]
-    fn a_person_who_presses_nothing_wishes_to_idle_and_nobody_else_does() {
-        let wish = |codes: &[u16]| -> Wish { codes.iter().map(|&code| ActionCode(code)).collect() };
-        let mut pressed = vec![wish(&[]), wish(&[0, 2]), wish(&[])].into_iter();
-        let mut person = Player::Person {
+    fn a_key_pressed_before_a_frame_is_made_shapes_that_frame() {
+        let pressed = Arc::new(Mutex::new(Wish::none()));
+        let keys = pressed.clone();
+        let player = Player::Person {
             device: "keyboard",
-            wish: Box::new(move || pressed.next().unwrap()),
+            wish: Box::new(move || lock(&keys).clone()),
         };
-        let asked = |codes: &[u16], device| Some((Asked::Wish(wish(codes)), device));
-        let idle = Some(ActionCode(3));
-        assert_eq!(person.next_asked(idle), asked(&[3], "keyboard"));
-        assert_eq!(person.next_asked(idle), asked(&[0, 2], "keyboard"));
-        assert_eq!(person.next_asked(None), asked(&[], "keyboard"));
-        let mut autoplay = Player::Source(ActionSource::Autoplay);
-        assert_eq!(autoplay.next_asked(idle), asked(&[], "autoplay"));
-        let empty_line = ActionSource::Wishes(vec![wish(&[])].into_iter());
-        let mut list = Player::Source(empty_line);
-        assert_eq!(list.next_asked(idle), asked(&[], "file"));
-        assert_eq!(list.next_asked(idle), None);
+        let (sender, receiver) = mpsc::channel();
+        let notify = move || sender.send(()).unwrap_or_default();
+        let thread = WorldThread::start(frames(player), notify).unwrap();
+        let wait_for = |what: &dyn Fn(&View) -> bool| loop {
+            receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+            let view = thread.view();
+            if what(&view) {
+                return view;
+            }
+        };
+        thread.command(Command::Pause(true));
+        let mut number = wait_for(&|view| view.paused).number;
+        for code in [2, 0, 1, 1, 3] {
+            *lock(&pressed) = [ActionCode(code)].into_iter().collect();
+            thread.command(Command::Step);
+            let view = wait_for(&|view| view.number > number);
+            assert_eq!(view.number, number + 1);
+            assert_eq!(view.code, Some(ActionCode(code)));
+            assert_eq!(view.wish.codes(), [ActionCode(code)]);
+            number = view.number;
+        }
+        assert!(thread.finish().unwrap().interrupted);
+    }
+
+    #[test]
+    fn play_goes_back_and_on_at_its_own_speed() {
+        let thread = WorldThread::start(frames(Player::Source(ActionSource::Autoplay)), || ());
+        let thread = thread.unwrap();
+        let wait_for = |what: &dyn Fn(&View) -> bool| {
+            let begun = Instant::now();
+            while !what(&thread.view()) {
+                assert!(begun.elapsed() < Duration::from_secs(20));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        thread.command(Command::Speed(3.0));
+        wait_for(&|view| view.number > 20 && view.speed == 3.0);
+        thread.command(Command::Rewind(true));
+        wait_for(&|view| view.rewinding && view.number == 0 && view.past == 0);
+        thread.command(Command::Rewind(false));
+        wait_for(&|view| view.number > 5 && view.frames_per_second > 0.0);
+        assert!(thread.finish().unwrap().frames > 25);
     }
 
     #[test]
@@ -254,7 +286,7 @@ mod tests {
         let codes = ActionSource::codes(vec![ActionCode(0), ActionCode(99)]);
         let (sender, receiver) = mpsc::channel();
         let notify = move || sender.send(()).unwrap();
-        let thread = WorldThread::start(play(), Player::Source(codes), notify).unwrap();
+        let thread = WorldThread::start(frames(Player::Source(codes)), notify).unwrap();
         assert_eq!(receiver.iter().count(), 2);
         let error = thread.finish().unwrap_err().to_string();
         assert!(error.contains("action code 99"), "{error}");

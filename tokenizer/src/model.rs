@@ -83,6 +83,26 @@ pub struct TokenizerStream {
     pub(crate) decoder: KvCache,
 }
 
+impl TokenizerStream {
+    /// The past of the decoder.
+    pub fn decoder(&self) -> &KvCache {
+        &self.decoder
+    }
+
+    /// The past of the encoder.
+    pub fn encoder(&self) -> &KvCache {
+        &self.encoder
+    }
+
+    /// A stream that decodes on after another past; what it encoded is kept.
+    pub fn with_decoder(&self, decoder: KvCache) -> Self {
+        Self {
+            encoder: self.encoder.clone(),
+            decoder,
+        }
+    }
+}
+
 /// The video tokenizer.
 pub struct Tokenizer {
     config: TokenizerConfig,

@@ -80,6 +80,14 @@ pub enum Error {
         /// Number of the frame.
         frame: u64,
     },
+    /// A stored snapshot cannot be gone on from in this world.
+    #[error("stored state: {field}: {reason}")]
+    Stored {
+        /// The part of it.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A model refused its input.
     #[error(transparent)]
     Model(#[from] nn::Error),

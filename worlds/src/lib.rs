@@ -10,7 +10,7 @@
 //!
 //! - [`find`], [`find_default`] and [`list`] find worlds by path and by name; some are built into the program;
 //! - [`World`] is a loaded world, [`save`] writes one;
-//! - [`Rollout`] plays one: play, replay and evaluation all go through it;
+//! - [`Rollout`] plays one: play, replay and evaluation all go through it; a [`Snapshot`] is a point to go on from, now or later;
 //! - [`Wish`] is what a player asks for, [`RandomPlayer`] a player made of dice.
 
 mod catalogue;
@@ -21,6 +21,7 @@ mod frame;
 mod manifest;
 mod player;
 mod rollout;
+mod snapshot;
 mod sound;
 mod source;
 mod tiny;
@@ -40,7 +41,8 @@ pub use error::{Error, Result};
 pub use frame::Frame;
 pub use manifest::{Action, FORMAT_VERSION, Flaw, Provenance, StepRange, WorldManifest};
 pub use player::RandomPlayer;
-pub use rollout::{Rollout, RolloutSettings, Snapshot, Step};
+pub use rollout::{Rollout, RolloutSettings, Step};
+pub use snapshot::Snapshot;
 pub use sound::Sound;
 pub use source::{BundleSource, FolderSource, MemorySource, is_safe_name};
 pub use tiny::{tiny_contents, tiny_world};

@@ -1,13 +1,12 @@
 //! The loop that play, replay and evaluation share: one wish in, one frame out.
 
 use crate::error::{Error, Result};
-use crate::{Frame, Wish, World, WorldManifest};
-use dynamics::{SamplerConfig, Strength, choose_code, prior_probabilities};
-use nn::{ActionCode, KvCache};
+use crate::{Frame, Snapshot, Wish, World, WorldManifest};
+use dynamics::{SamplerConfig, Strength, choose_code};
+use nn::ActionCode;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokenizer::TokenizerStream;
 
 /// Most frames in a prompt.
 const LONGEST_PROMPT: usize = 256;
@@ -72,26 +71,6 @@ pub struct Rollout {
     state: Snapshot,
 }
 
-/// All that a rollout goes on from. The past is shared, so that keeping one costs next to nothing.
-#[derive(Clone)]
-pub struct Snapshot {
-    cache: KvCache,
-    stream: TokenizerStream,
-    /// The newest frame as the decoder gave it, `[H, W, 3]`.
-    picture: Arc<[f32]>,
-    prior_logits: Vec<f32>,
-    prior: Vec<f32>,
-    /// Frames so far, the prompt's included: the number of the next one.
-    frames: u64,
-}
-
-impl Snapshot {
-    /// Frames so far, the prompt's included.
-    pub fn frames(&self) -> u64 {
-        self.frames
-    }
-}
-
 impl Rollout {
     /// Starts a world from a prompt of one or more frames. The codes of the changes within it are inferred by the latent action model.
     ///
@@ -114,14 +93,7 @@ impl Rollout {
         }
         let clip = Frame::clip(prompt, &world.device)?;
         let codes = world.latent_actions.transitions(&clip)?;
-        let mut state = Snapshot {
-            cache: world.dynamics.start(),
-            stream: world.tokenizer.start_stream(),
-            picture: Arc::default(),
-            prior_logits: Vec::new(),
-            prior: Vec::new(),
-            frames: 0,
-        };
+        let mut state = Snapshot::empty(&world);
         for number in 0..prompt.len() {
             let frame = clip.narrow(1, number, 1)?.contiguous()?;
             let tokens = world.tokenizer.encode_next(&frame, &mut state.stream)?;
@@ -135,6 +107,23 @@ impl Rollout {
         })
     }
 
+    /// Goes on from a snapshot of the same world.
+    ///
+    /// # Errors
+    /// When the settings are not for this world.
+    pub fn resume(
+        world: Arc<World>,
+        snapshot: &Snapshot,
+        settings: RolloutSettings,
+    ) -> Result<Self> {
+        settings.validate(&world.manifest)?;
+        Ok(Self {
+            world,
+            settings,
+            state: snapshot.clone(),
+        })
+    }
+
     /// The world that is running.
     pub fn world(&self) -> &Arc<World> {
         &self.world
@@ -143,6 +132,16 @@ impl Rollout {
     /// How it is run.
     pub fn settings(&self) -> &RolloutSettings {
         &self.settings
+    }
+
+    /// Runs it another way from the next frame on.
+    ///
+    /// # Errors
+    /// When the settings are not for this world; then the old ones stay.
+    pub fn change(&mut self, settings: RolloutSettings) -> Result<()> {
+        settings.validate(&self.world.manifest)?;
+        self.settings = settings;
+        Ok(())
     }
 
     /// Frames so far, the prompt's included: the number of the next frame.
@@ -160,7 +159,7 @@ impl Rollout {
     /// # Errors
     /// When the picture is not of the world's size.
     pub fn frame(&self) -> Result<Frame> {
-        Frame::from_numbers(&self.state.picture, self.world.manifest.frame)
+        self.state.frame(&self.world)
     }
 
     /// The code that comes of a wish in the next frame; asking does not change anything.
@@ -211,7 +210,7 @@ impl Rollout {
         // Only a frame that was made completely becomes part of the past.
         let mut next = self.state.clone();
         next.take(&self.world, Some(code), &tokens)?;
-        let frame = Frame::from_numbers(&next.picture, self.world.manifest.frame)?;
+        let frame = next.frame(&self.world)?;
         let number = self.state.frames;
         self.state = next;
         Ok(Step {
@@ -244,22 +243,6 @@ impl Rollout {
 enum Purpose {
     Code = 0,
     Tokens = 1,
-}
-
-impl Snapshot {
-    /// Makes decided tokens the newest frame.
-    fn take(&mut self, world: &World, code: Option<ActionCode>, tokens: &[u32]) -> Result<()> {
-        let engine = world.engine()?;
-        let logits = engine.commit(world, &mut self.cache, code, tokens)?;
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::NotFinite { frame: self.frames });
-        }
-        self.prior = prior_probabilities(&logits);
-        self.prior_logits = logits;
-        self.picture = engine.decode(world, &mut self.stream, tokens)?.into();
-        self.frames += 1;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -3,16 +3,17 @@
 use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
 use runtime::{
-    ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, play_headless, read_prompt,
+    ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, Settings, play_headless,
+    read_prompt,
 };
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::find_world;
+use super::{exit_code, find_world};
 use crate::arguments::PlayArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
@@ -23,17 +24,24 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     world.precision = arguments.precision.into();
     let world = Arc::new(world);
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
+    // Without a window, the command line alone says how to play, so that it can be repeated anywhere.
+    let own = match arguments.headless {
+        true => Settings::default(),
+        false => own_settings(output),
+    };
+    let usual = own.preferences();
     let preferences = Preferences {
         orders: arguments.orders,
-        strength: arguments.strength,
-        steps: arguments.steps,
-        temperature: arguments.temperature,
+        strength: arguments.strength.or(usual.strength),
+        steps: arguments.steps.or(usual.steps),
+        temperature: arguments.temperature.or(usual.temperature),
     };
     let game = Game {
         settings: preferences.settings(&world.manifest, seed)?,
         prompt: prompt(&arguments, &world)?,
         name: found.lasting_name(),
         world,
+        own,
     };
     let cancel = on_interrupt()?;
     let summary = match arguments.headless {
@@ -41,7 +49,20 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         false => window_or_not(&arguments, &game, &cancel, output)?,
     };
     report(&summary, seed, output)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code(summary.recording_failure.is_none()))
+}
+
+/// The player's own settings; the defaults, and a word about it, where their file is broken.
+fn own_settings(output: Output) -> Settings {
+    let Some(path) = Settings::path() else {
+        return Settings::default();
+    };
+    Settings::read(&path).unwrap_or_else(|error| {
+        output.tell(format!(
+            "The settings are left as they are, and the defaults are used: {error}"
+        ));
+        Settings::default()
+    })
 }
 
 /// What is played.
@@ -51,6 +72,8 @@ struct Game {
     name: String,
     prompt: Vec<Frame>,
     settings: ::worlds::RolloutSettings,
+    /// The player's own settings.
+    own: Settings,
 }
 
 impl Game {
@@ -106,13 +129,15 @@ fn window_or_not(
         settings: game.settings,
         actions,
         recording,
+        world_name: game.name.clone(),
+        player: game.own.clone(),
     };
     match runtime::play_in_window(game.world.clone(), window, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => {
             output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
             let folder = match &arguments.record {
                 Some(folder) => folder.clone(),
-                None => new_session_folder(output)?,
+                None => new_session_folder(game, output)?,
             };
             headless(arguments, game, Some(folder), cancel, output)
         }
@@ -121,14 +146,14 @@ fn window_or_not(
 }
 
 /// A new folder for a session that nobody named: in this folder, else in the user's data folder, else among temporary files.
-fn new_session_folder(output: Output) -> Result<PathBuf> {
+fn new_session_folder(game: &Game, output: Output) -> Result<PathBuf> {
     let user = directories::ProjectDirs::from("", "", "djinn");
     let data = user.map(|user| user.data_dir().join("sessions"));
     let mut refusal = None;
     let places = [Some(PathBuf::new()), data, Some(std::env::temp_dir())];
     for place in places.into_iter().flatten() {
-        match create_unused(&place.join("djinn-session")) {
-            Ok(folder) => {
+        match Recording::into_new_folder(&place, &game.name) {
+            Ok(Recording { folder, .. }) => {
                 if let Some(refusal) = refusal {
                     output.tell(format!(
                         "This folder cannot be written to ({refusal}), so the session goes to {}.",
@@ -144,24 +169,6 @@ fn new_session_folder(output: Output) -> Result<PathBuf> {
         .map(|error| format!(" ({error})"))
         .unwrap_or_default();
     bail!("no session can be recorded in this folder{refusal}; name another one with --record DIR")
-}
-
-/// Makes the folder `name`, or `name-2`, `name-3` and so on: the first that is not there yet.
-fn create_unused(name: &Path) -> std::io::Result<PathBuf> {
-    if let Some(parent) = name.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    for number in 1.. {
-        let mut folder = name.as_os_str().to_owned();
-        if number > 1 {
-            folder.push(format!("-{number}"));
-        }
-        match std::fs::create_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            made => return made.map(|()| folder.into()),
-        }
-    }
-    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 fn headless(
@@ -204,6 +211,9 @@ fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
             video.display()
         );
     }
+    if let Some(failure) = &summary.recording_failure {
+        text += &format!("\nrecording stopped before play did: {failure}");
+    }
     let value = json!({
         "frames": summary.frames,
         "seed": seed,
@@ -211,6 +221,7 @@ fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
         "frame_ms": { "p50": summary.times.p50, "p95": summary.times.p95, "p99": summary.times.p99 },
         "interrupted": summary.interrupted,
         "sessions": summary.sessions,
+        "recording_failure": summary.recording_failure,
         "video": summary.video(),
     });
     output.result(&value, text)

@@ -1,7 +1,10 @@
-//! `actions.jsonl`: one line a frame.
+//! `actions.jsonl`: one line a frame, and lines for what happened between frames.
 
+use crate::statistics::FrameTimeSummary;
 use nn::ActionCode;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use worlds::RolloutSettings;
 
 /// How one frame came to be. The line of frame `i` speaks of the change from frame `i - 1` to frame `i`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,12 +24,94 @@ pub struct ActionLine {
     pub time: f64,
 }
 
-/// Reads the lines of an `actions.jsonl`, and tells whether the text ends with a whole line: a last line without end, as a crash leaves
-/// it, is left out.
+/// What happened between two frames. Where time jumps, `frame` is the number of the newest frame afterwards, which the next line follows,
+/// and `pictures` how many pictures the video shows of the place that play went on from: they begin a new episode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// Recording began: the first line of every session since version 2.
+    Start {
+        /// Number of the newest frame.
+        frame: u64,
+        /// Pictures of the prompt, or of the state.
+        pictures: u64,
+    },
+    /// The player went back to an earlier frame since the last [`Self::Prompt`], [`Self::Load`] or [`Self::Start`].
+    Rewind {
+        /// Number of the frame that is the newest again.
+        frame: u64,
+        /// Its picture: 1.
+        pictures: u64,
+    },
+    /// The world was started from a prompt, the same or another one.
+    Prompt {
+        /// Number of the prompt's last frame.
+        frame: u64,
+        /// Frames of the prompt.
+        pictures: u64,
+        /// Files of the starting frames.
+        prompt: Vec<String>,
+        /// Seed, sampler and strength.
+        settings: RolloutSettings,
+    },
+    /// Play went on from a saved state.
+    Load {
+        /// Number of the state's frame.
+        frame: u64,
+        /// Its picture: 1.
+        pictures: u64,
+        /// File of the state.
+        state: String,
+        /// Seed, sampler and strength.
+        settings: RolloutSettings,
+    },
+    /// Other settings hold from the next frame on. Time goes on.
+    Settings {
+        /// Seed, sampler and strength.
+        settings: RolloutSettings,
+    },
+    /// Recording was brought to its end.
+    End {
+        /// How long its frames took to make.
+        frame_ms: FrameTimeSummary,
+    },
+}
+
+impl Event {
+    /// Number of the newest frame after a jump in time, and the pictures that the video shows of it; `None` where time goes on.
+    pub fn jump(&self) -> Option<(u64, u64)> {
+        match *self {
+            Self::Start { frame, pictures }
+            | Self::Rewind { frame, pictures }
+            | Self::Prompt {
+                frame, pictures, ..
+            }
+            | Self::Load {
+                frame, pictures, ..
+            } => Some((frame, pictures)),
+            Self::Settings { .. } | Self::End { .. } => None,
+        }
+    }
+}
+
+/// A line of `actions.jsonl`: a frame, or, where there is a field `event`, what happened between two frames.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionLine {
+    /// A frame.
+    Frame(ActionLine),
+    /// What happened between two frames.
+    Event(Event),
+}
+
+/// A line and its number, from 1.
+pub type NumberedLine = (usize, SessionLine);
+
+/// Reads the lines of an `actions.jsonl`, each with its number from 1, and tells whether the text ends with a whole line: a last line
+/// without end, as a crash leaves it, is left out.
 ///
 /// # Errors
 /// The first line, from 1, that cannot be read, and why.
-pub fn parse_action_lines(text: &str) -> Result<(Vec<ActionLine>, bool), (usize, String)> {
+pub fn parse_session_lines(text: &str) -> Result<(Vec<NumberedLine>, bool), (usize, String)> {
     let complete = text.is_empty() || text.ends_with('\n');
     let whole = match text.rfind('\n') {
         Some(end) => text.get(..end).unwrap_or_default(),
@@ -37,11 +122,35 @@ pub fn parse_action_lines(text: &str) -> Result<(Vec<ActionLine>, bool), (usize,
         if line.trim().is_empty() {
             continue;
         }
-        let parsed: ActionLine =
-            serde_json::from_str(line).map_err(|error| (index + 1, error.to_string()))?;
-        lines.push(parsed);
+        let parsed = parse_line(line).map_err(|error| (index + 1, error.to_string()))?;
+        lines.push((index + 1, parsed));
     }
     Ok((lines, complete))
+}
+
+fn parse_line(line: &str) -> serde_json::Result<SessionLine> {
+    #[derive(Deserialize)]
+    struct Kind {
+        event: Option<IgnoredAny>,
+    }
+    let kind: Kind = serde_json::from_str(line)?;
+    match kind.event {
+        Some(_) => serde_json::from_str(line).map(SessionLine::Event),
+        None => serde_json::from_str(line).map(SessionLine::Frame),
+    }
+}
+
+/// As [`parse_session_lines`], of frames alone.
+///
+/// # Errors
+/// The first line, from 1, that cannot be read, and why.
+pub fn parse_action_lines(text: &str) -> Result<(Vec<ActionLine>, bool), (usize, String)> {
+    let (lines, complete) = parse_session_lines(text)?;
+    let frames = lines.into_iter().filter_map(|(_, line)| match line {
+        SessionLine::Frame(line) => Some(line),
+        SessionLine::Event(_) => None,
+    });
+    Ok((frames.collect(), complete))
 }
 
 #[cfg(test)]
@@ -66,6 +175,34 @@ mod tests {
             text,
             r#"{"frame":7,"wish":[1,3],"code":2,"device":"keyboard","time":0.25}"#
         );
+    }
+
+    #[test]
+    fn events_stand_between_frames() {
+        let settings = r#"{"seed":3,"sampler":{"steps":2,"temperature":0.5,"choice_noise":1.0},"strength":"Order"}"#;
+        let texts = [
+            r#"{"event":"start","frame":1,"pictures":2}"#.to_owned(),
+            r#"{"event":"rewind","frame":9,"pictures":1}"#.to_owned(),
+            format!(
+                r#"{{"event":"prompt","frame":0,"pictures":1,"prompt":["a.png"],"settings":{settings}}}"#
+            ),
+            format!(
+                r#"{{"event":"load","frame":7,"pictures":1,"state":"b.state","settings":{settings}}}"#
+            ),
+            format!(r#"{{"event":"settings","settings":{settings}}}"#),
+        ];
+        let text = texts.join("\n") + "\n{\"frame\":8,\"code\":1}\n";
+        let (lines, complete) = parse_session_lines(&text).unwrap();
+        assert!(complete && lines.len() == 6);
+        for ((number, line), text) in lines.iter().zip(&texts) {
+            let SessionLine::Event(event) = line else {
+                panic!("line {number} is {line:?}");
+            };
+            assert_eq!(&serde_json::to_string(event).unwrap(), text);
+        }
+        assert_eq!(parse_action_lines(&text).unwrap().0.len(), 1);
+        let unknown = parse_session_lines("{\"event\":\"sleep\",\"frame\":1}\n");
+        assert_eq!(unknown.unwrap_err().0, 1);
     }
 
     #[test]

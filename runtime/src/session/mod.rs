@@ -3,27 +3,32 @@
 //! | file | content |
 //! |---|---|
 //! | `session.ron` | [`SessionManifest`]: world, hash, seed, settings |
-//! | `prompt-000.png` … | the starting frames, exactly |
-//! | `actions.jsonl` | one [`ActionLine`] for each frame after the prompt |
+//! | `prompt-000.png` … | starting frames, exactly |
+//! | `0123456789abcdef.state` … | states ([`crate::SavedState`]) that play went on from; one of them is the start where recording began in the middle of play |
+//! | `actions.jsonl` | one [`ActionLine`] for each frame after the start, and an [`Event`] for what happened between frames |
 //! | `tokens.safetensors` | `tokens` u32 `[frames, N]` of the same frames; `tokens.journal` until play has ended |
-//! | `video.mp4` | prompt and frames, enlarged by a whole factor |
+//! | `video.mp4` | the starting frames and all others in the order in which they were made, enlarged by a whole factor; where time jumps, first the frames that play went on from |
 //! | `audio.wav` | the world's sound, or silence, exactly as long as the video |
+//!
+//! Version 1 had no events and no states, and always began with a prompt; it is still read.
 
 mod lines;
 mod reader;
 mod recorder;
 mod soundtrack;
 
-pub use lines::{ActionLine, parse_action_lines};
+pub use lines::{
+    ActionLine, Event, NumberedLine, SessionLine, parse_action_lines, parse_session_lines,
+};
 pub use reader::Session;
-pub use recorder::{Recorder, enlargement};
+pub use recorder::{Opening, Recorder, enlargement};
 
 use nn::FrameSize;
 use serde::{Deserialize, Serialize};
 use worlds::RolloutSettings;
 
-/// The version of the session format that this program writes, and the only one it reads.
-pub const SESSION_VERSION: u32 = 1;
+/// The version of the session format that this program writes; it reads this one and those before it.
+pub const SESSION_VERSION: u32 = 2;
 
 pub(crate) const MANIFEST_FILE: &str = "session.ron";
 pub(crate) const ACTIONS_FILE: &str = "actions.jsonl";
@@ -36,7 +41,7 @@ pub(crate) const AUDIO_FILE: &str = "audio.wav";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionManifest {
-    /// Version of the session format: [`SESSION_VERSION`].
+    /// Version of the session format, at most [`SESSION_VERSION`].
     pub version: u32,
     /// The program that recorded it, and its version.
     pub program: String,
@@ -52,10 +57,13 @@ pub struct SessionManifest {
     pub tokens_per_frame: usize,
     /// Frames in a second.
     pub frames_per_second: f64,
-    /// Seed, sampler and strength.
+    /// Seed, sampler and strength at the start.
     pub settings: RolloutSettings,
-    /// Files of the starting frames.
+    /// Files of the starting frames; none where the start is a state.
     pub prompt: Vec<String>,
+    /// File of the starting state, where recording began in the middle of play.
+    #[serde(default)]
+    pub state: Option<String>,
     /// What computed the frames' matrix products, as [`worlds::World::kernels`] names it; anything else may round differently.
     pub kernels: String,
 }

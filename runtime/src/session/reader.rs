@@ -1,10 +1,11 @@
 //! Reading a session back, also one that a crash cut short, also one from a stranger.
 
-use super::lines::{ActionLine, parse_action_lines};
+use super::lines::{ActionLine, Event, SessionLine, parse_session_lines};
 use super::{
     ACTIONS_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest, TOKENS_FILE,
 };
 use crate::error::{Error, Result};
+use crate::saved_state::SavedState;
 use nn::{ActionCode, Transitions};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -14,9 +15,12 @@ use worlds::{BundleSource, FolderSource, Frame, World};
 const LARGEST_MANIFEST: u64 = 1 << 20;
 const LARGEST_FILE: u64 = 1 << 30;
 const LARGEST_PROMPT: u64 = 16 << 20;
+const LARGEST_STATE: u64 = 256 << 20;
 /// Longest text in the manifest; a world may be named by its path.
 const LONGEST_LINE: usize = 4096;
 const MOST_PROMPT_FRAMES: usize = 256;
+/// Highest number of a frame: years of play.
+const MOST_FRAMES: u64 = 1 << 40;
 
 /// A recorded session.
 #[derive(Clone, Debug)]
@@ -25,10 +29,12 @@ pub struct Session {
     pub folder: PathBuf,
     /// World, seed and settings.
     pub manifest: SessionManifest,
-    /// The starting frames; at least one.
+    /// The starting frames; at least one, unless the session starts from a state.
     pub prompt: Vec<Frame>,
-    /// How each frame after the prompt came to be.
+    /// How each frame after the start came to be, in the order in which they were made.
     pub lines: Vec<ActionLine>,
+    /// What happened between frames, each with the index of the line before which it happened.
+    pub events: Vec<(usize, Event)>,
     /// Whether play came to its end; otherwise the session holds what was complete when it was cut short.
     pub complete: bool,
     /// Frames that the actions speak of; more than there are [`Self::lines`] where the tokens of the last ones are lost.
@@ -107,32 +113,21 @@ impl Session {
             return Err(Error::NotASession(folder.to_owned()));
         }
         let manifest = read_manifest(&files)?;
-        let mut prompt = Vec::new();
-        for name in &manifest.prompt {
-            let bytes = files.read(name, LARGEST_PROMPT)?;
-            let frame = Frame::from_png(&bytes, Some(manifest.frame), name);
-            prompt.push(frame.map_err(|error| files.refuse(name, "picture", error))?);
-        }
+        let prompt = read_frames(&files, &manifest, &manifest.prompt)?;
         let text = files.text(ACTIONS_FILE, LARGEST_FILE)?;
-        let (mut lines, whole) = parse_action_lines(&text)
+        let (parsed, whole) = parse_session_lines(&text)
             .map_err(|(line, reason)| files.refuse(ACTIONS_FILE, format!("line {line}"), reason))?;
-        for (index, line) in lines.iter().enumerate() {
-            let expected = (prompt.len() + index) as u64;
-            if line.frame != expected {
-                let reason = format!("{} where {expected} follows", line.frame);
-                return Err(files.refuse(
-                    ACTIONS_FILE,
-                    format!("frame of line {}", index + 1),
-                    reason,
-                ));
-            }
-            let actions = manifest.actions.len();
-            let known = |code: &ActionCode| usize::from(code.0) < actions;
-            if !known(&line.code) || !line.wish.iter().all(known) {
-                let reason = format!("a code that is not below {actions}");
-                return Err(files.refuse(ACTIONS_FILE, format!("line {}", index + 1), reason));
-            }
+        let mut sequence = Sequence::new(&manifest);
+        for (number, line) in parsed {
+            sequence.add(line).map_err(|(field, reason)| {
+                files.refuse(ACTIONS_FILE, format!("{field} {number}"), reason)
+            })?;
         }
+        let Sequence {
+            mut lines,
+            mut events,
+            ..
+        } = sequence;
         let per_frame = manifest.tokens_per_frame;
         let (mut tokens, finished) = read_tokens(&files, per_frame)?;
         let frames = lines.len().min(tokens.len() / per_frame);
@@ -146,12 +141,14 @@ impl Session {
         }
         let recorded = lines.len();
         lines.truncate(frames);
+        events.retain(|(before, _)| *before <= frames);
         tokens.truncate(frames * per_frame);
         Ok(Self {
             folder: folder.to_owned(),
             manifest,
             prompt,
             lines,
+            events,
             complete: finished && whole,
             recorded,
             tokens,
@@ -166,16 +163,53 @@ impl Session {
         }
     }
 
-    /// The code that led from each frame to the next, prompt included; those within the prompt are not recorded.
+    /// The code that led from each picture of the video to the next; those within prompts and across jumps in time are not known.
     pub fn codes(&self) -> Transitions<Option<ActionCode>> {
-        let arrivals = self
-            .lines
-            .iter()
-            .map(|line| (line.frame as usize, line.code));
-        Transitions::from_arrivals(self.prompt.len() + self.lines.len(), arrivals)
+        let mut arrivals = Vec::new();
+        let mut pictures = self.opening_pictures();
+        let mut events = self.events.iter().peekable();
+        for (index, line) in self.lines.iter().enumerate() {
+            while let Some((_, event)) = events.next_if(|(before, _)| *before <= index) {
+                pictures += shown_by(event);
+            }
+            arrivals.push((pictures, line.code));
+            pictures += 1;
+        }
+        pictures += events.map(|(_, event)| shown_by(event)).sum::<usize>();
+        Transitions::from_arrivals(pictures, arrivals)
     }
 
-    /// Frames after the prompt.
+    /// Pictures of what the session starts from.
+    pub fn opening_pictures(&self) -> usize {
+        self.prompt.len().max(1)
+    }
+
+    /// Reads starting frames that an event names.
+    ///
+    /// # Errors
+    /// When one of them is missing or refused.
+    pub fn read_prompt(&self, names: &[String]) -> Result<Vec<Frame>> {
+        read_frames(&self.files()?, &self.manifest, names)
+    }
+
+    /// Reads a state that the manifest or an event names.
+    ///
+    /// # Errors
+    /// When it is missing or refused.
+    pub fn read_state(&self, name: &str) -> Result<SavedState> {
+        let files = self.files()?;
+        SavedState::from_bytes(files.read(name, LARGEST_STATE)?)
+            .map_err(|error| files.refuse(name, "state", error))
+    }
+
+    fn files(&self) -> Result<Files<'_>> {
+        Ok(Files {
+            folder: &self.folder,
+            source: FolderSource::new(&self.folder)?,
+        })
+    }
+
+    /// Frames after the start.
     pub fn frames(&self) -> usize {
         self.lines.len()
     }
@@ -205,6 +239,117 @@ impl Session {
     }
 }
 
+/// Pictures that an event adds to the video; those of the start are the prompt's own.
+fn shown_by(event: &Event) -> usize {
+    match event {
+        Event::Start { .. } => 0,
+        event => event.jump().map_or(0, |(_, pictures)| pictures as usize),
+    }
+}
+
+fn read_frames(
+    files: &Files<'_>,
+    manifest: &SessionManifest,
+    names: &[String],
+) -> Result<Vec<Frame>> {
+    let read = |name: &String| {
+        let bytes = files.read(name, LARGEST_PROMPT)?;
+        let frame = Frame::from_png(&bytes, Some(manifest.frame), name);
+        frame.map_err(|error| files.refuse(name, "picture", error))
+    };
+    names.iter().map(read).collect()
+}
+
+/// Checks that lines follow one another.
+struct Sequence<'a> {
+    manifest: &'a SessionManifest,
+    /// Numbers of the oldest frame that can be gone back to, and of the newest; none before a start from a state.
+    frames: Option<(u64, u64)>,
+    lines: Vec<ActionLine>,
+    events: Vec<(usize, Event)>,
+}
+
+impl<'a> Sequence<'a> {
+    fn new(manifest: &'a SessionManifest) -> Self {
+        let last = manifest.prompt.len().checked_sub(1);
+        Self {
+            manifest,
+            frames: last.map(|last| (last as u64, last as u64)),
+            lines: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// The error is what the number of the line is to be told with, and what is wrong.
+    fn add(&mut self, line: SessionLine) -> Result<(), (&'static str, String)> {
+        let wrong = |reason: String| Err(("line", reason));
+        match line {
+            SessionLine::Frame(line) => {
+                let Some((oldest, newest)) = self.frames else {
+                    return wrong("a frame before the start".into());
+                };
+                if line.frame != newest + 1 {
+                    let reason = format!("{} where {} follows", line.frame, newest + 1);
+                    return Err(("frame of line", reason));
+                }
+                let actions = self.manifest.actions.len();
+                let known = |code: &ActionCode| usize::from(code.0) < actions;
+                if !known(&line.code) || !line.wish.iter().all(known) {
+                    return wrong(format!("a code that is not below {actions}"));
+                }
+                self.frames = Some((oldest, line.frame));
+                self.lines.push(line);
+            }
+            SessionLine::Event(event) => {
+                self.pass(&event).or_else(|reason| wrong(reason.into()))?;
+                self.events.push((self.lines.len(), event));
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, event: &Event) -> Result<(), &'static str> {
+        let first = self.lines.is_empty() && self.events.is_empty();
+        if let Some((frame, pictures)) = event.jump() {
+            if frame > MOST_FRAMES || !(1..=MOST_PROMPT_FRAMES as u64).contains(&pictures) {
+                return Err("more frames than there can be");
+            }
+            let agrees = match (event, self.frames) {
+                (Event::Start { .. }, Some((_, last))) => {
+                    first && (frame, pictures) == (last, last + 1)
+                }
+                (Event::Start { .. }, None) => first && pictures == 1,
+                (_, None) => return Err("an event before the start"),
+                (Event::Rewind { .. }, Some((oldest, newest))) => {
+                    pictures == 1 && (oldest..=newest).contains(&frame)
+                }
+                (Event::Prompt { prompt, .. }, _) => {
+                    prompt.len() as u64 == pictures && frame + 1 == pictures
+                }
+                _ => pictures == 1,
+            };
+            if !agrees {
+                return Err("frame or pictures do not agree with what was before");
+            }
+            let oldest = match (event, self.frames) {
+                (Event::Rewind { .. }, Some((oldest, _))) => oldest,
+                _ => frame,
+            };
+            self.frames = Some((oldest, frame));
+        }
+        match event {
+            Event::Prompt { settings, .. }
+            | Event::Load { settings, .. }
+            | Event::Settings { settings } => {
+                let sound = settings.sampler.validate();
+                let sound = sound.and_then(|()| settings.strength.validate());
+                sound.map_err(|_| "settings that nothing can be played with")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
     #[derive(Deserialize)]
     struct Versioned {
@@ -219,9 +364,10 @@ fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
         )
     };
     let Versioned { version } = ron::from_str(&text).map_err(unreadable)?;
-    if version != SESSION_VERSION {
-        let reason =
-            format!("{version} is not known to this program, which reads {SESSION_VERSION}");
+    if !(1..=SESSION_VERSION).contains(&version) {
+        let reason = format!(
+            "{version} is not known to this program, which reads versions up to {SESSION_VERSION}"
+        );
         return Err(refuse("version", reason));
     }
     let manifest: SessionManifest = ron::from_str(&text).map_err(unreadable)?;
@@ -231,10 +377,11 @@ fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
     if !(0.1..=240.0).contains(&manifest.frames_per_second) {
         return Err(refuse("frames_per_second", "must lie in 0.1..=240".into()));
     }
-    if !(1..=MOST_PROMPT_FRAMES).contains(&manifest.prompt.len()) {
+    let starts = (manifest.prompt.len(), &manifest.state);
+    if !matches!(starts, (1..=MOST_PROMPT_FRAMES, None) | (0, Some(_))) {
         return Err(refuse(
             "prompt",
-            format!("must name 1 to {MOST_PROMPT_FRAMES} pictures"),
+            format!("must name 1 to {MOST_PROMPT_FRAMES} pictures, or none where there is a state"),
         ));
     }
     if manifest.actions.len() > 1024 {

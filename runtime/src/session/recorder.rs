@@ -1,6 +1,6 @@
 //! Writing a session while it is played.
 
-use super::lines::ActionLine;
+use super::lines::{ActionLine, Event};
 use super::soundtrack::Soundtrack;
 use super::{
     ACTIONS_FILE, AUDIO_FILE, JOURNAL_FILE, MANIFEST_FILE, SESSION_VERSION, SessionManifest,
@@ -8,9 +8,12 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::picture_of;
+use crate::saved_state::SavedState;
+use crate::statistics::FrameTimeSummary;
 use media::{Mp4Writer, WavFormat, WavWriter};
 use nn::FrameSize;
 use safetensors::tensor::{Dtype, TensorView};
+use serde::Serialize;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,12 +24,26 @@ const SMALLEST_SIDE: usize = 256;
 /// Largest video that is recorded, the longer side first.
 const LARGEST_VIDEO: (usize, usize) = (3840, 2160);
 
+/// Where a session begins.
+#[derive(Clone, Copy, Debug)]
+pub enum Opening<'a> {
+    /// Starting frames.
+    Prompt(&'a [Frame]),
+    /// The middle of play.
+    State(&'a SavedState),
+}
+
 /// Writes a session. Each frame reaches the disk before the next one is made, so that whatever ends the program leaves a session up to the
 /// last complete frame.
 pub struct Recorder {
     folder: PathBuf,
     tokens_per_frame: usize,
-    frames: u64,
+    /// Pictures so far.
+    pictures: u64,
+    /// Number of the frame that the last start, load or prompt ended with.
+    oldest: u64,
+    /// Starting frames that have files.
+    prompts: Vec<(Frame, String)>,
     actions: File,
     journal: File,
     factor: u32,
@@ -47,7 +64,7 @@ impl Recorder {
         folder: &Path,
         world: &World,
         world_name: &str,
-        prompt: &[Frame],
+        opening: Opening<'_>,
         settings: &RolloutSettings,
     ) -> Result<Self> {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -56,12 +73,6 @@ impl Recorder {
             return Err(Error::FolderNotEmpty(folder.to_owned()));
         }
         let manifest = &world.manifest;
-        let names: Vec<String> = (0..prompt.len())
-            .map(|index| format!("prompt-{index:03}.png"))
-            .collect();
-        for (name, frame) in names.iter().zip(prompt) {
-            media::write_png(&folder.join(name), &picture_of(frame)?)?;
-        }
         let create = |name: &str| {
             let path = folder.join(name);
             File::create(&path).map_err(Error::io(path))
@@ -83,7 +94,9 @@ impl Recorder {
         let mut recorder = Self {
             folder: folder.to_owned(),
             tokens_per_frame: manifest.tokenizer.tokens_per_frame(),
-            frames: 0,
+            pictures: 0,
+            oldest: 0,
+            prompts: Vec::new(),
             actions: create(ACTIONS_FILE)?,
             journal: create(JOURNAL_FILE)?,
             factor,
@@ -92,9 +105,19 @@ impl Recorder {
             audio,
             flush_every: (manifest.frames_per_second.ceil() as u64).max(1),
         };
-        for frame in prompt {
-            recorder.show(frame)?;
-        }
+        let (mut prompt, mut state) = (Vec::new(), None);
+        let start = match opening {
+            Opening::Prompt(frames) => {
+                prompt = recorder.keep_prompt(frames)?;
+                recorder.jumped(frames.len().saturating_sub(1) as u64, frames)?
+            }
+            Opening::State(saved) => {
+                state = Some(recorder.keep_state(saved)?);
+                recorder.jumped(saved.frame, std::slice::from_ref(&saved.picture))?
+            }
+        };
+        let (frame, pictures) = start;
+        recorder.write_line(&Event::Start { frame, pictures })?;
         let session = SessionManifest {
             version: SESSION_VERSION,
             program: format!("djinn {}", env!("CARGO_PKG_VERSION")),
@@ -105,7 +128,8 @@ impl Recorder {
             tokens_per_frame: recorder.tokens_per_frame,
             frames_per_second: manifest.frames_per_second,
             settings: *settings,
-            prompt: names,
+            prompt,
+            state,
             kernels: world.kernels()?.to_owned(),
         };
         // The manifest comes last: a folder with one is a session.
@@ -137,17 +161,108 @@ impl Recorder {
             device: device.to_owned(),
             time: (seconds * 1000.0).round() / 1000.0,
         };
+        self.write_line(&line)?;
+        self.show(&step.frame)
+    }
+
+    /// One write for the whole line: a kill comes before or after it.
+    fn write_line(&mut self, line: &impl Serialize) -> Result<()> {
         let path = self.folder.join(ACTIONS_FILE);
-        let text = serde_json::to_string(&line)
+        let text = serde_json::to_string(line)
             .map_err(|error| Error::io(&path)(std::io::Error::other(error)))?;
-        // One write for the whole line: a kill comes before or after it.
-        let text = text + "\n";
         self.actions
-            .write_all(text.as_bytes())
-            .map_err(Error::io(path))?;
-        self.show(&step.frame)?;
-        self.frames += 1;
-        Ok(())
+            .write_all((text + "\n").as_bytes())
+            .map_err(Error::io(path))
+    }
+
+    /// Number of the oldest frame that a rewind can be recorded to.
+    pub fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// Records that play went back to frame `frame`, which looked like `picture`.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn rewind(&mut self, frame: u64, picture: &Frame) -> Result<()> {
+        self.show(picture)?;
+        self.write_line(&Event::Rewind { frame, pictures: 1 })
+    }
+
+    /// Records that the world was started from a prompt.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn prompt(&mut self, frames: &[Frame], settings: RolloutSettings) -> Result<()> {
+        let prompt = self.keep_prompt(frames)?;
+        let (frame, pictures) = self.jumped(frames.len().saturating_sub(1) as u64, frames)?;
+        self.write_line(&Event::Prompt {
+            frame,
+            pictures,
+            prompt,
+            settings,
+        })
+    }
+
+    /// Records that play went on from a state.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn load(&mut self, saved: &SavedState) -> Result<()> {
+        let state = self.keep_state(saved)?;
+        let (frame, pictures) = self.jumped(saved.frame, std::slice::from_ref(&saved.picture))?;
+        self.write_line(&Event::Load {
+            frame,
+            pictures,
+            state,
+            settings: saved.settings,
+        })
+    }
+
+    /// Records that other settings hold from the next frame on.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn change(&mut self, settings: RolloutSettings) -> Result<()> {
+        self.write_line(&Event::Settings { settings })
+    }
+
+    /// Shows the frames that play goes on from; the last has the number `frame`. Returns the number and how many they are.
+    fn jumped(&mut self, frame: u64, shown: &[Frame]) -> Result<(u64, u64)> {
+        for frame in shown {
+            self.show(frame)?;
+        }
+        self.oldest = frame;
+        Ok((frame, shown.len() as u64))
+    }
+
+    /// The files of starting frames, which are written unless they are there already.
+    fn keep_prompt(&mut self, frames: &[Frame]) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for frame in frames {
+            let known = self.prompts.iter().find(|(known, _)| known == frame);
+            let name = match known {
+                Some((_, name)) => name.clone(),
+                None => {
+                    let name = format!("prompt-{:03}.png", self.prompts.len());
+                    media::write_png(&self.folder.join(&name), &picture_of(frame)?)?;
+                    self.prompts.push((frame.clone(), name.clone()));
+                    name
+                }
+            };
+            names.push(name);
+        }
+        Ok(names)
+    }
+
+    /// The file of a state, which is written unless it is there already.
+    fn keep_state(&mut self, state: &SavedState) -> Result<String> {
+        let name = format!("{}.state", state.short_hash());
+        let path = self.folder.join(&name);
+        if !path.exists() {
+            state.write(&path)?;
+        }
+        Ok(name)
     }
 
     /// Adds a frame to video and sound.
@@ -155,17 +270,19 @@ impl Recorder {
         let picture = media::enlarge(&picture_of(frame)?, self.factor);
         self.video.write(&picture)?;
         self.audio.write(&self.soundtrack.next_frame())?;
-        if self.frames.is_multiple_of(self.flush_every) {
+        if self.pictures.is_multiple_of(self.flush_every) {
             self.audio.flush()?;
         }
+        self.pictures += 1;
         Ok(())
     }
 
-    /// Completes the session and returns its folder.
+    /// Completes the session, of which `times` says how long the frames took, and returns its folder.
     ///
     /// # Errors
     /// When something cannot be written.
-    pub fn finish(self) -> Result<PathBuf> {
+    pub fn finish(mut self, times: FrameTimeSummary) -> Result<PathBuf> {
+        self.write_line(&Event::End { frame_ms: times })?;
         let journal = self.folder.join(JOURNAL_FILE);
         self.video.finish()?;
         self.audio.finish()?;
@@ -176,6 +293,14 @@ impl Recorder {
         write_tokens(&self.folder, &tokens, self.tokens_per_frame)?;
         fs::remove_file(&journal).map_err(Error::io(&journal))?;
         Ok(self.folder)
+    }
+}
+
+#[cfg(test)]
+impl Recorder {
+    /// Makes every write from now on fail, as on a full disk.
+    pub(crate) fn fail_from_now_on(&mut self) {
+        self.journal = File::open(self.folder.join(JOURNAL_FILE)).unwrap();
     }
 }
 

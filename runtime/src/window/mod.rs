@@ -14,8 +14,13 @@ pub use layout::{Rectangle, letterbox};
 
 use crate::actions::ActionSource;
 use crate::error::{Error, Result};
-use crate::play::{Play, PlaySummary, Recording};
-use crate::world_thread::{Player, WorldThread};
+use crate::frame_loop::{Command, FrameLoop, LoopOptions};
+use crate::play::{NextSeed, Play, PlaySummary, Recording};
+use crate::player::Player;
+use crate::saved_state::Slots;
+use crate::settings::Settings;
+use crate::world_thread::WorldThread;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
@@ -39,12 +44,17 @@ pub struct WindowOptions {
     pub settings: RolloutSettings,
     /// Where the actions come from; `None` for the keyboard. The window closes when they come to their end.
     pub actions: Option<ActionSource>,
-    /// Where the play is recorded.
+    /// Where the play is recorded from its start.
     pub recording: Option<Recording>,
+    /// Name by which recordings that are begun later find the world again.
+    pub world_name: String,
+    /// The player's own settings.
+    pub player: Settings,
 }
 
 /// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Arrows, WASD, space
-/// and digits wish for actions ([`Bindings`]); R restarts. Must be called on the main thread, once in a process.
+/// and digits wish for actions ([`Bindings`]); R restarts, P pauses, the full stop and N make one frame, Backspace goes back
+/// as long as it is held, F5 saves and F9 loads, F2 records. Must be called on the main thread, once in a process.
 ///
 /// # Errors
 /// [`Error::NoDisplay`], before anything is played or recorded, when no window can be opened; then play without one. Otherwise what
@@ -126,6 +136,37 @@ struct Application<'a> {
 struct Open {
     surface: WindowSurface,
     world: WorldThread,
+    world_name: String,
+    /// Where recordings go.
+    recording_folder: PathBuf,
+}
+
+impl Open {
+    /// What a key commands; `None` for one that commands nothing.
+    fn command(&self, key: KeyCode, state: ElementState) -> Option<Command> {
+        if key == KeyCode::Backspace {
+            return Some(Command::Rewind(state == ElementState::Pressed));
+        }
+        if state == ElementState::Released {
+            return None;
+        }
+        let view = self.world.view();
+        Some(match key {
+            KeyCode::KeyR => Command::Restart(NextSeed::New),
+            KeyCode::KeyP => Command::Pause(!view.paused),
+            KeyCode::Period | KeyCode::KeyN => Command::Step,
+            KeyCode::F5 => Command::Save(0),
+            KeyCode::F9 => Command::Load(0),
+            KeyCode::F2 if view.recording.is_some() => Command::Record(None),
+            KeyCode::F2 => {
+                match Recording::into_new_folder(&self.recording_folder, &self.world_name) {
+                    Ok(recording) => Command::Record(Some(recording)),
+                    Err(error) => Command::Say(format!("no recording: {error}")),
+                }
+            }
+            _ => return None,
+        })
+    }
 }
 
 impl Application<'_> {
@@ -146,6 +187,8 @@ impl Application<'_> {
             settings,
             actions,
             recording,
+            world_name,
+            player: own,
         } = options;
         let play = Play::start(self.world.clone(), prompt, settings, recording)?;
         let player = match actions {
@@ -161,9 +204,15 @@ impl Application<'_> {
         let proxy = self.proxy.clone();
         // The send fails only when the window is gone, which ends the world anyway.
         let notify = move || drop(proxy.send_event(WorldMoved));
-        let world = WorldThread::start(play, player, notify)?;
+        let loop_options = LoopOptions::of(&own, Slots::of(&self.world));
+        let world = WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)?;
         surface.window().request_redraw();
-        Ok(Open { surface, world })
+        Ok(Open {
+            surface,
+            world,
+            world_name,
+            recording_folder: own.recording_folder.unwrap_or_default(),
+        })
     }
 
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: Error) {
@@ -172,11 +221,17 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        match (key, state, &self.open) {
-            (KeyCode::Escape, ElementState::Pressed, _) => event_loop.exit(),
-            (KeyCode::KeyR, ElementState::Pressed, Some(open)) => open.world.restart(),
-            (_, ElementState::Pressed, _) => self.keys(|keys| keys.press(&format!("{key:?}"))),
-            (_, ElementState::Released, _) => self.keys(|keys| keys.release(&format!("{key:?}"))),
+        if key == KeyCode::Escape && state == ElementState::Pressed {
+            return event_loop.exit();
+        }
+        let open = self.open.as_ref();
+        if let Some((open, command)) = open.and_then(|open| Some((open, open.command(key, state)?)))
+        {
+            return open.world.command(command);
+        }
+        match state {
+            ElementState::Pressed => self.keys(|keys| keys.press(&format!("{key:?}"))),
+            ElementState::Released => self.keys(|keys| keys.release(&format!("{key:?}"))),
         }
     }
 
@@ -212,7 +267,12 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
     fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
-            WindowEvent::Focused(false) => self.keys(Keyboard::release_all),
+            WindowEvent::Focused(false) => {
+                self.keys(Keyboard::release_all);
+                if let Some(open) = &self.open {
+                    open.world.command(Command::Rewind(false));
+                }
+            }
             WindowEvent::KeyboardInput {
                 event:
                     KeyEvent {
@@ -232,8 +292,8 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                 let Some(open) = &mut self.open else {
                     return;
                 };
-                if let Some(frame) = open.world.take_frame() {
-                    open.surface.show(&frame);
+                if let Some(view) = open.world.take_view() {
+                    open.surface.show(&view.frame);
                 }
                 if let Err(error) = open.surface.draw() {
                     self.fail(event_loop, error);

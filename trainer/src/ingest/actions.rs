@@ -2,7 +2,7 @@
 //!
 //! Both are brought to one form here: entry i is what is done between picture i and picture i+1 of the source.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,10 @@ pub(super) struct TrueActions {
     by_picture: BTreeMap<u32, Option<u32>>,
     /// Whether a null between two actions ends an episode.
     nulls_end_episodes: bool,
+    /// Pictures after which time jumps.
+    jumps: BTreeSet<u32>,
+    /// Pictures that the file speaks of without saying what is done after them.
+    pictures: u64,
 }
 
 impl TrueActions {
@@ -66,16 +70,30 @@ impl TrueActions {
         Ok(builder.finish(true))
     }
 
-    /// A session: the line of frame i says how frame i was made from frame i-1.
+    /// A session: the line of a frame says how it was made from the one before it. Every frame is a picture of the video, in the order of the
+    /// lines; where the player went back or elsewhere, an event says how many pictures show the place that play went on from. A session
+    /// that does not begin with an event was never left: there the frame's number is the picture's.
     fn parse_session(lines: impl BufRead) -> Result<Self, String> {
         let mut builder = Builder::default();
+        let mut next: Option<u64> = None;
         for_each_line(lines, |number, value| {
             let Value::Object(fields) = &value else {
                 return Err("it is not an object".to_owned());
             };
+            if fields.contains_key("event") {
+                let shown = match fields.get("pictures") {
+                    Some(shown) => shown.as_u64().ok_or("it has no number of pictures")?,
+                    None => return Ok(()),
+                };
+                let before = next.unwrap_or(0);
+                next = Some(builder.jump(before, shown)?);
+                return Ok(());
+            }
             let frame = frame_number(fields.get("frame"))?.unwrap_or(number);
+            let picture = next.unwrap_or(frame);
+            next = next.map(|next| next + 1);
             let code = fields.get("code").map_or(Ok(None), name)?;
-            match nn::change_into(frame as usize) {
+            match nn::change_into(picture as usize) {
                 Some(change) => builder.set(change as u64, code),
                 None => Ok(()),
             }
@@ -90,9 +108,12 @@ impl TrueActions {
         self.names.get(number as usize).map(String::as_str)
     }
 
-    /// Whether picture `picture` is the last of its episode: a lone null between actions says so, a run of nulls only
-    /// that nothing is known there.
+    /// Whether picture `picture` is the last of its episode: a jump in time says so, and a lone null between actions; a run of
+    /// nulls only that nothing is known there.
     pub(super) fn ends_episode(&self, picture: usize) -> bool {
+        if u32::try_from(picture).is_ok_and(|picture| self.jumps.contains(&picture)) {
+            return true;
+        }
         let known =
             |picture: Option<usize>| picture.is_some_and(|picture| self.name(picture).is_some());
         self.nulls_end_episodes
@@ -105,7 +126,8 @@ impl TrueActions {
     /// Number of pictures that the file speaks of.
     pub(super) fn len(&self) -> u64 {
         let last = self.by_picture.last_key_value();
-        last.map_or(0, |(&picture, _)| u64::from(picture) + 1)
+        let known = last.map_or(0, |(&picture, _)| u64::from(picture) + 1);
+        known.max(self.pictures)
     }
 }
 
@@ -125,6 +147,19 @@ impl Builder {
             .ok_or_else(|| format!("frame {picture} is beyond {MOST_PICTURES}"))?;
         self.actions.by_picture.insert(picture, number);
         Ok(())
+    }
+
+    /// Time jumps after `before` pictures, and `shown` pictures show where to. Returns how many pictures there are then.
+    fn jump(&mut self, before: u64, shown: u64) -> Result<u64, String> {
+        let after = before.checked_add(shown);
+        let after = after.filter(|&after| after < u64::from(MOST_PICTURES));
+        let after = after.ok_or_else(|| format!("more than {MOST_PICTURES} pictures"))?;
+        // Both are below what a picture's number can be.
+        self.actions
+            .jumps
+            .extend(before.checked_sub(1).map(|last| last as u32));
+        self.actions.pictures = after;
+        Ok(after)
     }
 
     /// Number of a name, which is new or not.
@@ -273,6 +308,39 @@ mod tests {
         let text = "{\"frame\":0,\"code\":null}\n{\"frame\":1,\"wish\":[2],\"code\":5,\"device\":\"x\",\"time\":0.1}\n{\"frame\":2,\"code\":0}\n";
         let actions = TrueActions::parse_session(text.as_bytes()).unwrap();
         assert_eq!(names(&actions), [Some("5"), Some("0")]);
+    }
+
+    #[test]
+    fn where_a_session_jumps_an_episode_ends() {
+        let text = [
+            r#"{"event":"start","frame":40,"pictures":2}"#,
+            r#"{"frame":41,"code":3}"#,
+            r#"{"event":"settings","settings":{}}"#,
+            r#"{"frame":42,"code":1}"#,
+            r#"{"event":"rewind","frame":41,"pictures":1}"#,
+            r#"{"frame":42,"code":2}"#,
+            r#"{"event":"prompt","frame":0,"pictures":2,"prompt":["a","a"]}"#,
+            r#"{"event":"end"}"#,
+        ];
+        // Pictures: 0 and 1 the start, 2 and 3 frames, 4 frame 41 again, 5 a frame, 6 and 7 the prompt.
+        let actions = TrueActions::parse_session((text.join("\n") + "\n").as_bytes()).unwrap();
+        let expected = [
+            None,
+            Some("3"),
+            Some("1"),
+            None,
+            Some("2"),
+            None,
+            None,
+            None,
+        ];
+        assert_eq!(names(&actions), expected);
+        let ends: Vec<usize> = (0..10)
+            .filter(|&picture| actions.ends_episode(picture))
+            .collect();
+        assert_eq!(ends, [3, 5]);
+        let many = r#"{"event":"start","pictures":18446744073709551615}"#;
+        assert!(TrueActions::parse_session(format!("{many}\n{many}\n").as_bytes()).is_err());
     }
 
     #[test]

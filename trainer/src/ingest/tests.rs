@@ -303,6 +303,29 @@ fn a_session_brings_its_codes() {
 }
 
 #[test]
+fn a_session_that_was_gone_back_in_is_several_episodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("session");
+    write_video(&session.join("video.mp4"), 15.0, pan(0, 20));
+    fs::write(session.join("session.ron"), "()").unwrap();
+    let mut lines = vec![r#"{"event":"start","frame":7,"pictures":1}"#.to_owned()];
+    lines.extend((8..18).map(|frame| format!("{{\"frame\":{frame},\"code\":1}}")));
+    lines.push(r#"{"event":"rewind","frame":12,"pictures":1}"#.to_owned());
+    lines.extend((13..21).map(|frame| format!("{{\"frame\":{frame},\"code\":2}}")));
+    fs::write(session.join("actions.jsonl"), lines.join("\n") + "\n").unwrap();
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (report, dataset) = run(&[session], &folder.path().join("out"), &whole).unwrap();
+    assert_eq!((report.episodes, report.frames), (2, 20));
+    assert!(report.warnings.is_empty(), "{:?}", report.warnings);
+    let episodes = dataset.episodes(Split::Train);
+    assert_eq!(action_names(&dataset, &episodes[0]), [Some("1"); 10]);
+    assert_eq!(action_names(&dataset, &episodes[1]), [Some("2"); 8]);
+}
+
+#[test]
 fn numbered_images_are_one_source() {
     let folder = tempfile::tempdir().unwrap();
     let shots = folder.path().join("in/shots");

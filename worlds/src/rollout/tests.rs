@@ -2,6 +2,7 @@ use super::*;
 use crate::tiny::with_random_weights;
 use crate::{RandomPlayer, WeightFormat, tiny_contents, tiny_world};
 use candle_core::Tensor;
+use dynamics::prior_probabilities;
 use std::sync::OnceLock;
 
 fn world() -> Arc<World> {
