@@ -91,6 +91,12 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// Pictures of what the actions do were asked for in a format that is not written.
+    #[error("{}: what the actions do is shown in a .gif, which moves, or a .png", .0.display())]
+    EffectFormat(PathBuf),
+    /// A binding or name that no action can have.
+    #[error("{0}")]
+    Binding(String),
     /// A line of a wish file means nothing to the world.
     #[error("{}, line {line}: {reason}", path.display())]
     WishFile {

@@ -1,8 +1,8 @@
 //! Playing worlds: in a window, without one, and again from a recording.
 //!
 //! ```text
-//! keyboard ─► window ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
-//!                    ◄─ View ─────┘    ActionSource ─► play_headless ─┘  │  └─► Timeline, SavedState ─► Slots
+//! keys ─► window ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
+//!                ◄─ View ─────┘    ActionSource ─► play_headless ─┘  │  └─► Timeline, SavedState ─► Slots
 //!                                                                        └─► Recorder ─► session folder ─► Session ─► verify, export
 //! ```
 //!
@@ -13,12 +13,16 @@
 //! - [`ActionSource`] gives actions where nobody sits at the keys: a file, a recording, dice, the action prior;
 //! - [`Session`] is a recorded play, readable up to the last complete frame whatever ended it; [`verify`] makes it again and compares token by
 //!   token, [`export`] writes it as video or GIF, and a [`Replayer`] goes through it, to any frame, from which play can be taken over;
+//! - [`SharedInput`] makes wishes and [`Control`] commands of keys and gamepads, by [`Bindings`] that the world has and the player may change
+//!   ([`OwnBindings`]);
 //! - [`Settings`] are the player's own.
 
 mod actions;
+mod effect_pictures;
 mod error;
 mod frame_loop;
 mod headless;
+mod input;
 mod pace;
 mod play;
 mod player;
@@ -37,9 +41,14 @@ mod session_tests;
 mod soak_tests;
 
 pub use actions::{ActionSource, Asked};
+pub use effect_pictures::{effect_sheet, write_effects};
 pub use error::{Error, Result};
 pub use frame_loop::{Command, FrameLoop, LoopOptions, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
+pub use input::{
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnAction, OwnBindings,
+    PadEvent, SharedInput, Source, Stick, StickAxis,
+};
 pub use pace::{AdaptiveSteps, Rate};
 pub use play::{
     NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY, read_prompt,
@@ -54,7 +63,7 @@ pub use session::{
 pub use settings::{Filter, Settings, SettingsFlaw};
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use timeline::Timeline;
-pub use window::{Bindings, Keyboard, Rectangle, WindowOptions, letterbox, play_in_window};
+pub use window::{Rectangle, WindowOptions, letterbox, play_in_window};
 pub use world_thread::WorldThread;
 
 pub(crate) use play::picture_of;

@@ -3,8 +3,8 @@
 use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
 use runtime::{
-    ActionSource, HeadlessOptions, PlaySummary, Preferences, Recording, Settings, play_headless,
-    read_prompt,
+    ActionSource, Bindings, HeadlessOptions, PlaySummary, Preferences, Recording, Settings,
+    play_headless, read_prompt,
 };
 use serde_json::json;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{exit_code, find_world};
+use super::{exit_code, find_world, own_bindings};
 use crate::arguments::PlayArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
@@ -124,7 +124,9 @@ fn window_or_not(
         None if arguments.autoplay => Some(ActionSource::Autoplay),
         None => None,
     };
+    let own = own_bindings(&game.world, output);
     let window = runtime::WindowOptions {
+        bindings: Bindings::of(&own.actions(&game.world.manifest)),
         prompt: game.prompt.clone(),
         settings: game.settings,
         actions,

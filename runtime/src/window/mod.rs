@@ -1,28 +1,29 @@
 //! The window: shows a world and takes keys. It never waits for the model, which runs on its own thread.
 //!
 //! ```text
-//! keys ─► Keyboard ─ wish ─► WorldThread ─ newest frame ─► WindowSurface ─ Screen ─► window
+//! keys ─► SharedInput ─ wish ─► WorldThread ─ newest frame ─► WindowSurface ─ Screen ─► window
 //! ```
 
-mod input;
 mod layout;
 mod screen;
 mod surface;
 
-pub use input::{Bindings, Keyboard};
 pub use layout::{Rectangle, letterbox};
 
 use crate::actions::ActionSource;
 use crate::error::{Error, Result};
 use crate::frame_loop::{Command, FrameLoop, LoopOptions};
+use crate::input::{
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, SharedInput,
+};
 use crate::play::{NextSeed, Play, PlaySummary, Recording};
 use crate::player::Player;
 use crate::saved_state::Slots;
 use crate::settings::Settings;
 use crate::world_thread::WorldThread;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
@@ -42,7 +43,9 @@ pub struct WindowOptions {
     pub prompt: Vec<Frame>,
     /// Seed, sampler and strength.
     pub settings: RolloutSettings,
-    /// Where the actions come from; `None` for the keyboard. The window closes when they come to their end.
+    /// What wishes for which code, where a person plays.
+    pub bindings: Bindings,
+    /// Where the actions come from; `None` for keyboard and gamepads. The window closes when they come to their end.
     pub actions: Option<ActionSource>,
     /// Where the play is recorded from its start.
     pub recording: Option<Recording>,
@@ -52,9 +55,8 @@ pub struct WindowOptions {
     pub player: Settings,
 }
 
-/// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Arrows, WASD, space
-/// and digits wish for actions ([`Bindings`]); R restarts, P pauses, the full stop and N make one frame, Backspace goes back
-/// as long as it is held, F5 saves and F9 loads, F2 records. Must be called on the main thread, once in a process.
+/// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Keys and
+/// gamepads wish for actions as `options.bindings` say, and command what [`ControlTable`] says. Must be called on the main thread, once in a process.
 ///
 /// # Errors
 /// [`Error::NoDisplay`], before anything is played or recorded, when no window can be opened; then play without one. Otherwise what
@@ -66,10 +68,14 @@ pub fn play_in_window(
 ) -> Result<PlaySummary> {
     let event_loop = open_event_loop()?;
     event_loop.set_control_flow(ControlFlow::Wait);
-    let keyboard = Keyboard::new(Bindings::of(&world.manifest));
+    let state = InputState::new(options.bindings.clone(), ControlTable::default());
+    let gamepads = match options.actions {
+        None => Gamepads::find(),
+        Some(_) => Gamepads::none(),
+    };
     let mut application = Application {
         proxy: event_loop.create_proxy(),
-        keyboard: Arc::new(Mutex::new(keyboard)),
+        input: SharedInput::new(state, gamepads),
         world,
         waiting: Some(options),
         open: None,
@@ -89,7 +95,7 @@ pub fn play_in_window(
     }
 }
 
-/// The world has a new frame or has come to its end.
+/// The world has a new frame or has come to its end, or a gamepad commands something.
 #[derive(Debug)]
 struct WorldMoved;
 
@@ -123,7 +129,7 @@ fn short(error: &str) -> String {
 
 struct Application<'a> {
     proxy: EventLoopProxy<WorldMoved>,
-    keyboard: Arc<Mutex<Keyboard>>,
+    input: SharedInput,
     world: Arc<World>,
     /// What to play as soon as there is a window.
     waiting: Option<WindowOptions>,
@@ -142,23 +148,19 @@ struct Open {
 }
 
 impl Open {
-    /// What a key commands; `None` for one that commands nothing.
-    fn command(&self, key: KeyCode, state: ElementState) -> Option<Command> {
-        if key == KeyCode::Backspace {
-            return Some(Command::Rewind(state == ElementState::Pressed));
-        }
-        if state == ElementState::Released {
-            return None;
-        }
+    /// What a command of the player's has the world do; `None` where the world has nothing to do with it.
+    fn command(&self, event: ControlEvent) -> Option<Command> {
         let view = self.world.view();
-        Some(match key {
-            KeyCode::KeyR => Command::Restart(NextSeed::New),
-            KeyCode::KeyP => Command::Pause(!view.paused),
-            KeyCode::Period | KeyCode::KeyN => Command::Step,
-            KeyCode::F5 => Command::Save(0),
-            KeyCode::F9 => Command::Load(0),
-            KeyCode::F2 if view.recording.is_some() => Command::Record(None),
-            KeyCode::F2 => {
+        Some(match event.control {
+            Control::Rewind => Command::Rewind(event.pressed),
+            Control::Restart => Command::Restart(NextSeed::Same),
+            Control::NewSeed => Command::Restart(NextSeed::New),
+            Control::Pause => Command::Pause(!view.paused),
+            Control::Step => Command::Step,
+            Control::Save => Command::Save(0),
+            Control::Load => Command::Load(0),
+            Control::Record if view.recording.is_some() => Command::Record(None),
+            Control::Record => {
                 match Recording::into_new_folder(&self.recording_folder, &self.world_name) {
                     Ok(recording) => Command::Record(Some(recording)),
                     Err(error) => Command::Say(format!("no recording: {error}")),
@@ -189,16 +191,19 @@ impl Application<'_> {
             recording,
             world_name,
             player: own,
+            bindings: _,
         } = options;
         let play = Play::start(self.world.clone(), prompt, settings, recording)?;
         let player = match actions {
             Some(source) => Player::Source(source),
             None => {
-                let keyboard = self.keyboard.clone();
-                Player::Person {
-                    device: "keyboard",
-                    wish: Box::new(move || locked(&keyboard, Keyboard::take_wish)),
+                let input = self.input.clone();
+                let proxy = self.proxy.clone();
+                let notify = move || drop(proxy.send_event(WorldMoved));
+                if let Err(error) = self.input.watch_gamepads(notify) {
+                    tracing::warn!("gamepads command nothing while the world is paused: {error}");
                 }
+                Player::Person(Box::new(move || input.take_wish()))
             }
         };
         let proxy = self.proxy.clone();
@@ -221,27 +226,27 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        if key == KeyCode::Escape && state == ElementState::Pressed {
-            return event_loop.exit();
-        }
-        let open = self.open.as_ref();
-        if let Some((open, command)) = open.and_then(|open| Some((open, open.command(key, state)?)))
-        {
-            return open.world.command(command);
-        }
+        // winit's names of keys are those that inputs have.
+        let name = format!("{key:?}");
         match state {
-            ElementState::Pressed => self.keys(|keys| keys.press(&format!("{key:?}"))),
-            ElementState::Released => self.keys(|keys| keys.release(&format!("{key:?}"))),
+            ElementState::Pressed => self.input.press_key(&name),
+            ElementState::Released => self.input.release_key(&name),
+        }
+        self.obey(event_loop);
+    }
+
+    /// Does what the player has commanded.
+    fn obey(&mut self, event_loop: &ActiveEventLoop) {
+        for event in self.input.take_commands() {
+            if event.control == Control::Leave {
+                event_loop.exit();
+            } else if let Some(open) = &self.open
+                && let Some(command) = open.command(event)
+            {
+                open.world.command(command);
+            }
         }
     }
-
-    fn keys(&self, change: impl FnOnce(&mut Keyboard)) {
-        locked(&self.keyboard, change);
-    }
-}
-
-fn locked<R>(keyboard: &Mutex<Keyboard>, with: impl FnOnce(&mut Keyboard) -> R) -> R {
-    with(&mut keyboard.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl ApplicationHandler<WorldMoved> for Application<'_> {
@@ -256,6 +261,7 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
     }
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, WorldMoved: WorldMoved) {
+        self.obey(event_loop);
         match &self.open {
             Some(open) if open.world.has_ended() => event_loop.exit(),
             _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
@@ -268,10 +274,8 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
             WindowEvent::Focused(false) => {
-                self.keys(Keyboard::release_all);
-                if let Some(open) = &self.open {
-                    open.world.command(Command::Rewind(false));
-                }
+                self.input.release_keys();
+                self.obey(event_loop);
             }
             WindowEvent::KeyboardInput {
                 event:
