@@ -1,18 +1,25 @@
-//! What a player sits at, whatever shows the picture: a running world, the keys, and what they command.
+//! What a player sits at, whatever shows the picture: a running world, keys and gamepads, and what they command.
 
 use crate::actions::ActionSource;
 use crate::error::Result;
 use crate::frame_loop::{Command, FrameLoop, LoopOptions, View};
+use crate::input::{
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, SharedInput,
+};
 use crate::play::{NextSeed, Play, PlaySummary, Recording};
 use crate::player::Player;
+use crate::prompt::{Prompt, read_prompt};
 use crate::saved_state::Slots;
+use crate::screenshot::save_screenshot;
 use crate::settings::Settings;
-use crate::sound::SoundOutput;
-use crate::window::{Bindings, Keyboard};
+use crate::sound::{SoundOutput, Volume};
 use crate::world_thread::WorldThread;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use worlds::{Frame, RolloutSettings, World};
+
+/// How much a key changes the volume.
+const VOLUME_STEP: f32 = 0.1;
 
 /// How a player plays.
 #[derive(Clone, Debug)]
@@ -21,7 +28,9 @@ pub struct PlayOptions {
     pub prompt: Vec<Frame>,
     /// Seed, sampler and strength.
     pub settings: RolloutSettings,
-    /// Where the actions come from; `None` for the player's own hands. Play ends when they come to their end.
+    /// What wishes for which code, where a person plays.
+    pub bindings: Bindings,
+    /// Where the actions come from; `None` for keyboard and gamepads. Play ends when they come to their end.
     pub actions: Option<ActionSource>,
     /// Where the play is recorded from its start.
     pub recording: Option<Recording>,
@@ -33,127 +42,217 @@ pub struct PlayOptions {
 
 /// A running world and what steers it.
 pub(crate) struct Desk {
-    world: WorldThread,
-    keyboard: Arc<Mutex<Keyboard>>,
+    world: Arc<World>,
+    thread: WorldThread,
+    input: SharedInput,
+    volume: Option<Volume>,
     world_name: String,
-    /// Where recordings go.
-    recording_folder: PathBuf,
-}
-
-/// What a key asks of whoever shows the picture; the rest is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// Nothing.
-    Nothing,
-    /// To leave.
-    Leave,
+    /// Where recordings and pictures go.
+    folder: PathBuf,
+    /// Place among the world's prompts of the one that was taken last.
+    prompt: usize,
 }
 
 impl Desk {
-    /// Starts the world on a thread of its own. `notify` is called there whenever there is something new to see.
+    /// Starts the world on a thread of its own. `notify` is called, on other threads, whenever there is something new to see or to do.
     ///
     /// # Errors
     /// When prompt or settings do not fit the world, the recording's folder cannot be used, or no thread can be started.
     pub(crate) fn start(
         world: Arc<World>,
         options: PlayOptions,
-        notify: impl Fn() + Send + 'static,
+        notify: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self> {
         let PlayOptions {
             prompt,
             settings,
+            bindings,
             actions,
             recording,
             world_name,
             player: own,
         } = options;
-        let keyboard = Arc::new(Mutex::new(Keyboard::new(Bindings::of(&world.manifest))));
-        let slots = Slots::of(&world);
-        let sounds = !world.soundscape.is_silent();
-        let mut play = Play::start(world, prompt, settings, recording)?;
-        if sounds {
+        let gamepads = match actions {
+            None => Gamepads::find(),
+            Some(_) => Gamepads::none(),
+        };
+        let state = InputState::new(bindings, ControlTable::default());
+        let input = SharedInput::new(state, gamepads);
+        let mut play = Play::start(world.clone(), prompt, settings, recording)?;
+        if !world.soundscape.is_silent() {
             let output = SoundOutput::open();
             output.volume().set(own.volume);
             output.volume().set_muted(own.mute);
             play = play.with_sound(output);
         }
+        let volume = play.volume();
         let player = match actions {
             Some(source) => Player::Source(source),
             None => {
-                let keyboard = keyboard.clone();
-                Player::Person {
-                    device: "keyboard",
-                    wish: Box::new(move || locked(&keyboard, Keyboard::take_wish)),
+                if let Err(error) = input.watch_gamepads(notify.clone()) {
+                    tracing::warn!("gamepads command nothing while the world is paused: {error}");
                 }
+                let input = input.clone();
+                Player::Person(Box::new(move || input.take_wish()))
             }
         };
-        let frames = FrameLoop::new(play, player, LoopOptions::of(&own, slots))?;
+        let frames = FrameLoop::new(play, player, LoopOptions::of(&own, Slots::of(&world)))?;
         Ok(Self {
-            world: WorldThread::start(frames, notify)?,
-            keyboard,
+            world,
+            thread: WorldThread::start(frames, notify)?,
+            input,
+            volume,
             world_name,
-            recording_folder: own.recording_folder.unwrap_or_default(),
+            folder: own.recording_folder.unwrap_or_default(),
+            prompt: 0,
         })
     }
 
+    /// The world.
+    pub(crate) fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
     /// A key went down, by its physical name.
-    pub(crate) fn press(&self, key: &str) -> Asked {
-        if key == "Escape" {
-            return Asked::Leave;
-        }
-        match self.command_of(key) {
-            Some(command) => self.world.command(command),
-            None => locked(&self.keyboard, |keyboard| keyboard.press(key)),
-        }
-        Asked::Nothing
+    pub(crate) fn press(&self, key: &str) {
+        self.input.press_key(key);
     }
 
     /// A key went up.
     pub(crate) fn release(&self, key: &str) {
-        match key {
-            "Backspace" => self.world.command(Command::Rewind(false)),
-            _ => locked(&self.keyboard, |keyboard| keyboard.release(key)),
-        }
+        self.input.release_key(key);
     }
 
     /// All keys went up, as when whoever shows the picture hears no more of them.
     pub(crate) fn release_all(&self) {
-        locked(&self.keyboard, Keyboard::release_all);
-        self.world.command(Command::Rewind(false));
+        self.input.release_keys();
     }
 
-    /// What a key commands when it goes down; `None` for one that commands nothing.
-    fn command_of(&self, key: &str) -> Option<Command> {
-        let view = self.world.view();
-        Some(match key {
-            "Backspace" => Command::Rewind(true),
-            "KeyR" => Command::Restart(NextSeed::New),
-            "KeyP" => Command::Pause(!view.paused),
-            "Period" | "KeyN" => Command::Step,
-            "F5" => Command::Save(0),
-            "F9" => Command::Load(0),
-            "F2" if view.recording.is_some() => Command::Record(None),
-            "F2" => match Recording::into_new_folder(&self.recording_folder, &self.world_name) {
-                Ok(recording) => Command::Record(Some(recording)),
-                Err(error) => Command::Say(format!("no recording: {error}")),
+    /// Does what the player has commanded. Returns what is for whoever shows the picture to do.
+    pub(crate) fn obey(&mut self) -> Vec<Control> {
+        let events = self.input.take_commands();
+        let left = events.into_iter().filter_map(|event| self.control(event));
+        left.collect()
+    }
+
+    fn control(&mut self, event: ControlEvent) -> Option<Control> {
+        let ControlEvent { control, pressed } = event;
+        if !pressed && control != Control::Rewind {
+            return None;
+        }
+        let view = self.view();
+        self.command(match control {
+            Control::Rewind => Command::Rewind(pressed),
+            Control::Restart => Command::Restart(NextSeed::Same),
+            Control::NewSeed => Command::Restart(NextSeed::New),
+            Control::Pause => Command::Pause(!view.paused),
+            Control::Step => Command::Step,
+            Control::Save => Command::Save(0),
+            Control::Load => Command::Load(0),
+            Control::Record => self.record(&view),
+            Control::NextPrompt => return self.next_prompt(),
+            Control::Screenshot => match save_screenshot(&view.frame, &self.folder) {
+                Ok(path) => Command::Say(format!("saved {}", path.display())),
+                Err(error) => Command::Say(format!("no screenshot: {error}")),
             },
-            _ => return None,
-        })
+            Control::Mute => self.set_muted(!self.is_muted()),
+            Control::Louder => self.set_volume(self.volume() + VOLUME_STEP),
+            Control::Quieter => self.set_volume(self.volume() - VOLUME_STEP),
+            Control::Help
+            | Control::Bind
+            | Control::Panel
+            | Control::Worlds
+            | Control::Bar
+            | Control::Filter
+            | Control::Fullscreen
+            | Control::Leave => return Some(control),
+        });
+        None
+    }
+
+    fn record(&self, view: &View) -> Command {
+        if view.recording.is_some() {
+            return Command::Record(None);
+        }
+        match Recording::into_new_folder(&self.folder, &self.world_name) {
+            Ok(recording) => Command::Record(Some(recording)),
+            Err(error) => Command::Say(format!("no recording: {error}")),
+        }
+    }
+
+    fn next_prompt(&mut self) -> Option<Control> {
+        let prompts = self.world.prompts.len().max(1);
+        self.start_from_prompt((self.prompt + 1) % prompts);
+        None
+    }
+
+    /// Starts again from the world's own prompt at a place.
+    pub(crate) fn start_from_prompt(&mut self, index: usize) {
+        if let Some(prompt) = self.world.prompts.get(index) {
+            self.prompt = index;
+            self.command(Command::Prompt(vec![prompt.clone()]));
+        }
+    }
+
+    /// Starts again from a picture or video of the player's.
+    pub(crate) fn start_from_file(&self, path: &Path) {
+        match read_prompt(path, &self.world) {
+            Ok(Prompt { frames, warning }) => {
+                self.command(Command::Prompt(frames));
+                if let Some(warning) = warning {
+                    self.command(Command::Say(warning));
+                }
+            }
+            Err(error) => self.command(Command::Say(format!("cannot start from this: {error}"))),
+        }
+    }
+
+    /// The volume, from 0 to 1; 0 in a world without sound.
+    pub(crate) fn volume(&self) -> f32 {
+        self.volume.as_ref().map_or(0.0, Volume::get)
+    }
+
+    /// Whether sound is off.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.volume.as_ref().is_some_and(Volume::is_muted)
+    }
+
+    /// Sets the volume, and returns what says so.
+    pub(crate) fn set_volume(&self, volume: f32) -> Command {
+        let Some(own) = &self.volume else {
+            return Command::Say("this world has no sound".into());
+        };
+        own.set(volume.clamp(0.0, 1.0));
+        Command::Say(format!("volume {:.0} %", 100.0 * own.get()))
+    }
+
+    /// Sets sound off or on, and returns what says so.
+    pub(crate) fn set_muted(&self, muted: bool) -> Command {
+        let Some(own) = &self.volume else {
+            return Command::Say("this world has no sound".into());
+        };
+        own.set_muted(muted);
+        Command::Say(if muted { "sound off" } else { "sound on" }.into())
+    }
+
+    /// Has the world do something.
+    pub(crate) fn command(&self, command: Command) {
+        self.thread.command(command);
     }
 
     /// What there is to see, once: `None` until there is something new.
     pub(crate) fn take_view(&self) -> Option<Arc<View>> {
-        self.world.take_view()
+        self.thread.take_view()
     }
 
     /// What there is to see.
     pub(crate) fn view(&self) -> Arc<View> {
-        self.world.view()
+        self.thread.view()
     }
 
     /// Whether the world has come to its end, of itself or by an error.
     pub(crate) fn has_ended(&self) -> bool {
-        self.world.has_ended()
+        self.thread.has_ended()
     }
 
     /// Stops the world, completes its recording and tells what it came to.
@@ -161,10 +260,6 @@ impl Desk {
     /// # Errors
     /// What stopped it, if it was an error.
     pub(crate) fn finish(self) -> Result<PlaySummary> {
-        self.world.finish()
+        self.thread.finish()
     }
-}
-
-fn locked<R>(keyboard: &Mutex<Keyboard>, with: impl FnOnce(&mut Keyboard) -> R) -> R {
-    with(&mut keyboard.lock().unwrap_or_else(PoisonError::into_inner))
 }

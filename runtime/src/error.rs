@@ -91,6 +91,12 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// Pictures of what the actions do were asked for in a format that is not written.
+    #[error("{}: what the actions do is shown in a .gif, which moves, or a .png", .0.display())]
+    EffectFormat(PathBuf),
+    /// A binding or name that no action can have.
+    #[error("{0}")]
+    Binding(String),
     /// A line of a wish file means nothing to the world.
     #[error("{}, line {line}: {reason}", path.display())]
     WishFile {
@@ -104,6 +110,9 @@ pub enum Error {
     /// There is no display to open a window on.
     #[error("there is no display to open a window on: {0}")]
     NoDisplay(String),
+    /// A file that play was to start from holds no picture.
+    #[error("{}: there is no picture in it", .0.display())]
+    NoPicture(PathBuf),
     /// There is no terminal to play in.
     #[error("there is no terminal to play in: {0}")]
     NoTerminal(String),

@@ -1,7 +1,7 @@
 //! Playing worlds: in a window, without one, and again from a recording.
 //!
 //! ```text
-//! keyboard ─► window or terminal ─► Desk ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
+//! keys, pads ─► window or terminal ─► Desk ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
 //!                    ◄─ View ─────┘    ActionSource ─► play_headless ─┘  ├─► Timeline, SavedState ─► Slots
 //!                                                                        ├─► LiveSound ─► SoundOutput ─► the player's ears
 //!                                                                        └─► Recorder ─► session folder ─► Session ─► verify, export
@@ -15,17 +15,22 @@
 //! - [`Mixer`] makes the sound of each frame from what the world carries and what happens; [`SoundOutput`] plays it, and a recording has it too;
 //! - [`Session`] is a recorded play, readable up to the last complete frame whatever ended it; [`verify`] makes it again and compares token by
 //!   token, [`export`] writes it as video or GIF, and a [`Replayer`] goes through it, to any frame, from which play can be taken over;
+//! - [`SharedInput`] makes wishes and [`Control`] commands of keys and gamepads, by [`Bindings`] that the world has and the player may change
+//!   ([`OwnBindings`]);
 //! - [`Settings`] are the player's own.
 
 mod actions;
 mod desk;
+mod effect_pictures;
 mod error;
 mod frame_loop;
 mod headless;
 mod hud;
+mod input;
 mod pace;
 mod play;
 mod player;
+mod prompt;
 mod replay;
 mod saved_state;
 mod screenshot;
@@ -45,15 +50,19 @@ mod soak_tests;
 
 pub use actions::{ActionSource, Asked};
 pub use desk::PlayOptions;
+pub use effect_pictures::{effect_sheet, write_effects};
 pub use error::{Error, Result};
 pub use frame_loop::{Command, FrameLoop, LoopOptions, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
 pub use hud::{HudAction, HudState, KeyLine, Notice, Notices, Page, Thumbnail, WorldCard};
-pub use pace::{AdaptiveSteps, Rate};
-pub use play::{
-    NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY, read_prompt,
+pub use input::{
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnAction, OwnBindings,
+    PadEvent, SharedInput, Source, Stick, StickAxis,
 };
+pub use pace::{AdaptiveSteps, Rate};
+pub use play::{NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY};
 pub use player::{Player, WishReader};
+pub use prompt::{Prompt, read_prompt};
 pub use replay::{Difference, Replayer, Verification, export, verify};
 pub use saved_state::{SLOTS, SavedState, Slots};
 pub use screenshot::save_screenshot;
@@ -66,9 +75,7 @@ pub use sound::{LiveSound, MIX_RATE, Mixer, Moment, NullSink, Sink, SoundOutput,
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use terminal::{has_terminal, play_in_terminal};
 pub use timeline::Timeline;
-pub use window::{
-    Bindings, Keyboard, Rectangle, SceneCommand, letterbox, play_in_window,
-};
+pub use window::{Rectangle, letterbox, play_in_window};
 pub use world_thread::WorldThread;
 
 pub(crate) use play::picture_of;

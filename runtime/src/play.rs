@@ -113,22 +113,6 @@ impl PlaySummary {
     }
 }
 
-/// A picture to start a world from: read from a file, cropped and resized to the world's size.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn read_prompt(path: &Path, world: &World) -> Result<Frame> {
-    let size = world.manifest.frame;
-    let fitting = media::Fitting {
-        width: size.width as u32,
-        height: size.height as u32,
-        fit: media::Fit::Crop,
-        crop: None,
-    };
-    let picture = media::fit_picture(&media::read_image(path)?, &fitting)?;
-    Ok(Frame::new(size, picture.rgb)?)
-}
-
 /// With which seed a world starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextSeed {

@@ -7,18 +7,13 @@ use worlds::Wish;
 /// What recordings call the device of a world that plays itself while nobody does.
 const ATTRACT: &str = "attract";
 
-/// Gives the wish for the next frame at the moment when it is needed.
-pub type WishReader = Box<dyn FnMut() -> Wish + Send>;
+/// Gives the wish for the next frame at the moment when it is needed, and what recordings call the device that it comes from.
+pub type WishReader = Box<dyn FnMut() -> (Wish, &'static str) + Send>;
 
 /// Who plays.
 pub enum Player {
-    /// A person, through a device of that name.
-    Person {
-        /// What recordings call the device.
-        device: &'static str,
-        /// Reads the person's wish.
-        wish: WishReader,
-    },
+    /// A person, whose wishes are read through this.
+    Person(WishReader),
     /// A list or a program; play ends with a list's end.
     Source(ActionSource),
 }
@@ -32,9 +27,9 @@ impl Player {
         attract: bool,
     ) -> Option<(Asked, &'static str)> {
         match self {
-            Self::Person { device, wish } => match wish() {
-                wish if attract && wish.is_none() => Some((Asked::Wish(wish), ATTRACT)),
-                wish => Some((Asked::Wish(or_idle(wish, idle)), device)),
+            Self::Person(wish) => match wish() {
+                (wish, _) if attract && wish.is_none() => Some((Asked::Wish(wish), ATTRACT)),
+                (wish, device) => Some((Asked::Wish(or_idle(wish, idle)), device)),
             },
             Self::Source(source) if source.remaining() == Some(0) => None,
             Self::Source(source) => {
@@ -62,10 +57,7 @@ mod tests {
     fn a_person_who_presses_nothing_wishes_to_idle_and_nobody_else_does() {
         let wish = |codes: &[u16]| -> Wish { codes.iter().map(|&code| ActionCode(code)).collect() };
         let mut pressed = vec![wish(&[]), wish(&[0, 2]), wish(&[])].into_iter();
-        let mut person = Player::Person {
-            device: "keyboard",
-            wish: Box::new(move || pressed.next().unwrap()),
-        };
+        let mut person = Player::Person(Box::new(move || (pressed.next().unwrap(), "keyboard")));
         let asked = |codes: &[u16], device| Some((Asked::Wish(wish(codes)), device));
         let idle = Some(ActionCode(3));
         assert_eq!(person.next_asked(idle, false), asked(&[3], "keyboard"));

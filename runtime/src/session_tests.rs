@@ -2,7 +2,7 @@
 
 use crate::{
     ActionSource, Difference, Error, HeadlessOptions, PlaySummary, Preferences, Recording, Session,
-    Verification, export, play_headless, read_prompt, verify,
+    Verification, export, play_headless, verify,
 };
 use nn::ActionCode;
 use proptest::prelude::*;
@@ -490,18 +490,6 @@ fn orders_in_a_file_are_carried_out() {
         .collect();
     assert_eq!(devices, ["file", "file", "file", "none", "none"]);
     assert_eq!(verified(&session).difference, None);
-}
-
-#[test]
-fn a_picture_of_any_size_can_be_a_prompt() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("prompt.png");
-    let large = media::Picture::new(100, 300, [200, 10, 60].repeat(30_000)).unwrap();
-    media::write_png(&path, &large).unwrap();
-    let frame = read_prompt(&path, &world()).unwrap();
-    assert_eq!(frame.size(), world().manifest.frame);
-    assert_eq!(frame.rgb()[..3], [200, 10, 60]);
-    assert!(read_prompt(&folder.path().join("missing.png"), &world()).is_err());
 }
 
 #[test]

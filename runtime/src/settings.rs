@@ -227,6 +227,17 @@ impl Settings {
         fs::rename(&unfinished, path).map_err(Error::io(path))
     }
 
+    /// Writes the file, if it still says what `before` does: a file that is broken, or that was changed meanwhile, stays as it is.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn replace(&self, path: &Path, before: &Self) -> Result<()> {
+        match Self::read(path)? == *before {
+            true => self.write(path),
+            false => Ok(()),
+        }
+    }
+
     /// What of it says how a world is played.
     pub fn preferences(&self) -> Preferences {
         Preferences {

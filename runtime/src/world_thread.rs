@@ -214,12 +214,9 @@ mod tests {
         let (asked, was_asked) = mpsc::channel();
         let wish = Box::new(move || {
             asked.send(()).unwrap();
-            Wish::none()
+            (Wish::none(), "keyboard")
         });
-        let player = Player::Person {
-            device: "keyboard",
-            wish,
-        };
+        let player = Player::Person(wish);
         let thread = WorldThread::start(frames(player), || ()).unwrap();
         was_asked.iter().take(3).for_each(drop);
         thread.command(Command::Restart(NextSeed::New));
@@ -233,10 +230,7 @@ mod tests {
     fn a_key_pressed_before_a_frame_is_made_shapes_that_frame() {
         let pressed = Arc::new(Mutex::new(Wish::none()));
         let keys = pressed.clone();
-        let player = Player::Person {
-            device: "keyboard",
-            wish: Box::new(move || lock(&keys).clone()),
-        };
+        let player = Player::Person(Box::new(move || (lock(&keys).clone(), "keyboard")));
         let (sender, receiver) = mpsc::channel();
         let notify = move || sender.send(()).unwrap_or_default();
         let thread = WorldThread::start(frames(player), notify).unwrap();

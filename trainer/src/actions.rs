@@ -1,8 +1,10 @@
-//! Names and keys for action codes, from how they move the picture.
+//! Names and bindings for action codes, from how they move the picture: by the forecast alone while there are no dynamics, then by playing.
+
+use std::sync::Arc;
 
 use latent_actions::LatentActionModel;
 use nn::ActionCode;
-use worlds::Action;
+use worlds::{Action, BundleContents, EffectOptions, Proposal, WeightFormat};
 
 use crate::clips::ClipSampler;
 use crate::dataset::Dataset;
@@ -10,10 +12,6 @@ use crate::{Result, WorldDetails};
 
 /// Frames that each code is tried on.
 const FRAMES: usize = 16;
-/// Less motion than this, in pixels a frame of 64, counts as none.
-const STILL: f32 = 0.4;
-/// A direction counts when it has at least this share of the larger one.
-const DIAGONAL: f32 = 0.5;
 
 /// How each code moves the view on average, in pixels (x to the right, y down): by how much the forecast reads its pixels
 /// from elsewhere, so that a view that moves right has a positive x.
@@ -31,98 +29,47 @@ pub(crate) fn motions(model: &LatentActionModel, dataset: &Dataset) -> Result<Ve
         .collect()
 }
 
-/// Names and keys of all codes, and the code of standing still where there is one. What the configuration names stands.
+/// Names and bindings for codes that move the view so. What the configuration says stands.
 pub(crate) fn describe(
     motions: &[(f32, f32)],
-    size: usize,
+    width: usize,
     details: &WorldDetails,
 ) -> (Vec<Action>, Option<ActionCode>) {
-    let still = STILL * size as f32 / 64.0;
-    let directions: Vec<&'static str> = motions.iter().map(|&m| direction(m, still)).collect();
-    let length = |(x, y): (f32, f32)| x.hypot(y);
-    let actions = (0..motions.len()).map(|code| {
-        let same = |other: &usize| directions[*other] == directions[code];
-        // Of several codes that move alike, the slower comes first.
-        let rank = (0..motions.len())
-            .filter(same)
-            .filter(|&other| (length(motions[other]), other) < (length(motions[code]), code))
-            .count();
-        let name = match rank {
-            0 => directions[code].to_owned(),
-            rank => format!("{} {}", directions[code], rank + 1),
-        };
-        let bindings = keys(directions[code]).iter().map(|&key| key.to_owned());
-        Action {
-            name: details.action_names.get(code).cloned().unwrap_or(name),
-            bindings: details
-                .bindings
-                .get(code)
-                .cloned()
-                .unwrap_or_else(|| bindings.collect()),
-        }
+    configured(worlds::propose_for_views(motions, width), details)
+}
+
+/// Names and binds the actions of a finished world by what they do when it is played. What the configuration says stands.
+pub(crate) fn describe_by_playing(
+    contents: &mut BundleContents,
+    details: &WorldDetails,
+) -> Result<()> {
+    let world = Arc::new(contents.world(WeightFormat::F16)?);
+    let effects = worlds::measure_effects(&world, EffectOptions::default(), &mut || true)?;
+    let proposal = worlds::propose(&effects, contents.manifest.frame.width);
+    (contents.manifest.actions, contents.manifest.idle) = configured(proposal, details);
+    Ok(())
+}
+
+fn configured(proposal: Proposal, details: &WorldDetails) -> (Vec<Action>, Option<ActionCode>) {
+    let actions = proposal.actions.into_iter().enumerate();
+    let configured = actions.map(|(code, action)| Action {
+        name: details
+            .action_names
+            .get(code)
+            .cloned()
+            .unwrap_or(action.name),
+        bindings: details
+            .bindings
+            .get(code)
+            .cloned()
+            .unwrap_or(action.bindings),
     });
-    let quietest = (0..motions.len())
-        .filter(|&code| directions[code] == "still")
-        .min_by(|&a, &b| length(motions[a]).total_cmp(&length(motions[b])));
-    (
-        actions.collect(),
-        quietest.map(|code| ActionCode(code as u16)),
-    )
-}
-
-fn direction((x, y): (f32, f32), still: f32) -> &'static str {
-    let largest = x.abs().max(y.abs());
-    if largest < still {
-        return "still";
-    }
-    let counts = |value: f32| value.abs() >= DIAGONAL * largest;
-    match (counts(x), counts(y), x > 0.0, y > 0.0) {
-        (true, false, true, _) => "right",
-        (true, false, false, _) => "left",
-        (false, _, _, true) => "down",
-        (false, _, _, false) => "up",
-        (true, true, true, true) => "down-right",
-        (true, true, false, true) => "down-left",
-        (true, true, true, false) => "up-right",
-        (true, true, false, false) => "up-left",
-    }
-}
-
-/// Slanting motion is bound to its vertical key: a player who holds right wants to walk, and jumps when up is pressed as well.
-fn keys(direction: &str) -> &'static [&'static str] {
-    match direction {
-        "right" => &["ArrowRight", "KeyD"],
-        "left" => &["ArrowLeft", "KeyA"],
-        "down" | "down-left" | "down-right" => &["ArrowDown", "KeyS"],
-        "up" | "up-left" | "up-right" => &["ArrowUp", "KeyW", "Space"],
-        _ => &[],
-    }
+    (configured.collect(), proposal.idle)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_are_named_by_the_motion_of_the_view() {
-        let motions = [
-            (3.0, 0.1),
-            (0.1, 0.1),
-            (1.0, 0.2),
-            (-2.0, 0.0),
-            (2.0, -2.0),
-            (0.0, 5.0),
-        ];
-        let (actions, idle) = describe(&motions, 64, &WorldDetails::default());
-        let names: Vec<&str> = actions.iter().map(|action| action.name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["right 2", "still", "right", "left", "up-right", "down"]
-        );
-        assert_eq!(idle, Some(ActionCode(1)));
-        assert_eq!(actions[3].bindings, ["ArrowLeft", "KeyA"]);
-        assert!(actions[1].bindings.is_empty());
-    }
 
     #[test]
     fn configured_names_and_keys_stand() {

@@ -23,7 +23,7 @@ use crate::session::{Ending, Settings, checkpoint_path, thoroughness, train_stag
 use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::LatentActionTask;
 use crate::stages::tokenizer::TokenizerTask;
-use crate::{Budget, Error, Result, Stage, TrainConfig, files, metrics, recipe, resume};
+use crate::{Budget, Error, Result, Stage, TrainConfig, actions, files, metrics, recipe, resume};
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
 const LEAST_FINISH_SECONDS: f64 = 15.0;
@@ -318,7 +318,8 @@ impl Run<'_> {
             return Ok(self.interrupted());
         }
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
-        let contents = blueprint.with_dynamics(dynamics_weights);
+        let mut contents = blueprint.with_dynamics(dynamics_weights);
+        actions::describe_by_playing(&mut contents, &self.config.world)?;
         let budget = Duration::from_secs_f64(whole * 60.0);
         let finished = finish::finish(
             contents,

@@ -11,14 +11,19 @@
 //! - [`find`], [`find_default`] and [`list`] find worlds by path and by name; some are built into the program;
 //! - [`World`] is a loaded world, [`save`] writes one;
 //! - [`Rollout`] plays one: play, replay and evaluation all go through it; a [`Snapshot`] is a point to go on from, now or later;
+//! - [`Input`] and [`Chord`] name what a player can press, and the manifest binds them to action codes;
+//! - [`measure_effects`] finds out what each code does, by the [`Motion`] of the pictures, and [`propose`] names and binds the codes by it;
 //! - [`Wish`] is what a player asks for, [`RandomPlayer`] a player made of dice.
 
 mod catalogue;
 mod contents;
+mod effects;
 mod engine;
 mod error;
 mod frame;
+mod input;
 mod manifest;
+mod motion;
 mod player;
 mod rollout;
 mod snapshot;
@@ -38,9 +43,14 @@ pub use catalogue::{
 };
 pub use contents::{BundleContents, save};
 pub use dynamics::{SamplerConfig, Strength};
+pub use effects::{
+    CodeEffect, EffectOptions, Proposal, measure_effects, propose, propose_for_views,
+};
 pub use error::{Error, Result};
 pub use frame::Frame;
+pub use input::{Chord, Input};
 pub use manifest::{Action, FORMAT_VERSION, Flaw, Provenance, StepRange, WorldManifest};
+pub use motion::{Motion, motion_between};
 pub use player::RandomPlayer;
 pub use rollout::{Rollout, RolloutSettings, Step};
 pub use snapshot::Snapshot;

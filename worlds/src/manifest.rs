@@ -1,6 +1,7 @@
 //! `world.ron`: what a world is, where it came from, and how it is played.
 
 use crate::error::printable;
+use crate::input::Chord;
 use crate::sounds::{Sounds, is_wav_name};
 use crate::source::is_safe_name;
 use dynamics::{DynamicsConfig, SamplerConfig, Strength};
@@ -15,6 +16,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Most characters in a one-line text.
 const LONGEST_LINE: usize = 200;
+/// Most bindings of one action code.
+const MOST_BINDINGS: usize = 32;
 /// Most characters in a longer text.
 const LONGEST_TEXT: usize = 10_000;
 
@@ -36,7 +39,7 @@ pub struct WorldManifest {
     pub frame: FrameSize,
     /// Frames in a second of play.
     pub frames_per_second: f64,
-    /// What each action code is called and which keys wish for it: entry `k` is code `k`.
+    /// What each action code is called and which inputs wish for it: entry `k` is code `k`.
     pub actions: Vec<Action>,
     /// The code of doing nothing, where there is one.
     #[serde(default)]
@@ -82,9 +85,19 @@ pub struct Provenance {
 pub struct Action {
     /// What it is called; wishes can name it.
     pub name: String,
-    /// Keys that wish for it, by their physical names: `ArrowRight`, `KeyD`, `Space`.
+    /// What wishes for it: keys by their physical names (`ArrowRight`, `KeyD`, `Space`), buttons and stick directions of gamepads (`South`,
+    /// `DPadRight`, `LeftStickRight`), and chords of them (`ArrowRight+Space`).
     #[serde(default)]
     pub bindings: Vec<String>,
+}
+
+impl Action {
+    /// Its bindings as chords; in a manifest that was validated, all of them.
+    pub fn chords(&self) -> impl Iterator<Item = Chord> {
+        self.bindings
+            .iter()
+            .filter_map(|binding| Chord::parse(binding).ok())
+    }
 }
 
 /// A range of MaskGIT steps, both ends included.
@@ -274,14 +287,14 @@ impl WorldManifest {
             if !names.insert(name.to_lowercase()) {
                 return flaw(field, "is the name of two codes");
             }
-            let plain = |key: &String| {
-                (1..=32).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric())
-            };
-            if action.bindings.len() > 16 || !action.bindings.iter().all(plain) {
-                return flaw(
-                    format!("actions[{code}].bindings"),
-                    "must be at most 16 names of keys, such as ArrowRight or KeyD",
-                );
+            let field = format!("actions[{code}].bindings");
+            if action.bindings.len() > MOST_BINDINGS {
+                return flaw(field, format!("more than {MOST_BINDINGS}"));
+            }
+            for binding in &action.bindings {
+                if let Err(reason) = Chord::parse(binding) {
+                    return flaw(field, reason);
+                }
             }
         }
         if let Some(idle) = self.idle
@@ -455,6 +468,11 @@ mod tests {
             refusal(|m| m.actions[0].bindings = vec!["Arrow Left".into()]).field,
             "actions[0].bindings"
         );
+        let unknown = refusal(|m| m.actions[1].bindings = vec!["Space+Bar".into()]);
+        assert_eq!(unknown.field, "actions[1].bindings");
+        assert!(unknown.reason.contains("\"Bar\""), "{}", unknown.reason);
+        let many = refusal(|m| m.actions[1].bindings = vec!["Space".into(); 33]);
+        assert_eq!(many.field, "actions[1].bindings");
         assert_eq!(refusal(|m| m.idle = Some(ActionCode(99))).field, "idle");
         assert_eq!(
             refusal(|m| m.strength = Strength::Wish(f32::NAN)).field,

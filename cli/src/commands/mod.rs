@@ -9,7 +9,10 @@ pub mod train;
 pub mod worlds;
 
 use anyhow::Result;
+use runtime::OwnBindings;
 use std::process::ExitCode;
+
+use crate::output::Output;
 
 /// Exit code of work that is done but not wholly as asked.
 pub const INCOMPLETE: u8 = 3;
@@ -19,6 +22,18 @@ pub fn find_world(name: Option<&str>) -> Result<::worlds::FoundWorld> {
     Ok(match name {
         Some(name) => ::worlds::find(name)?,
         None => ::worlds::find_default()?,
+    })
+}
+
+/// The player's own bindings for a world; where they cannot be read, says so and leaves them aside.
+pub fn own_bindings(world: &::worlds::World, output: Output) -> OwnBindings {
+    let none = || OwnBindings::none(&world.manifest);
+    let Some(path) = OwnBindings::path(world) else {
+        return none();
+    };
+    OwnBindings::read(&path, &world.manifest).unwrap_or_else(|error| {
+        output.tell(format!("Your own bindings are left aside: {error}"));
+        none()
     })
 }
 

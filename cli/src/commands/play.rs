@@ -3,8 +3,8 @@
 use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
 use runtime::{
-    ActionSource, HeadlessOptions, PlayOptions, PlaySummary, Preferences, Recording, Settings,
-    has_terminal, play_headless, play_in_terminal, play_in_window, read_prompt,
+    ActionSource, Bindings, HeadlessOptions, PlayOptions, PlaySummary, Preferences, Recording,
+    Settings, has_terminal, play_headless, play_in_terminal, play_in_window, read_prompt,
 };
 use serde_json::json;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{exit_code, find_world};
+use super::{exit_code, find_world, own_bindings};
 use crate::arguments::PlayArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
@@ -38,7 +38,7 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     };
     let game = Game {
         settings: preferences.settings(&world.manifest, seed)?,
-        prompt: prompt(&arguments, &world)?,
+        prompt: prompt(&arguments, &world, output)?,
         name: found.lasting_name(),
         world,
         own,
@@ -78,8 +78,10 @@ struct Game {
 
 impl Game {
     /// How it is played by a person.
-    fn options(&self, arguments: &PlayArguments) -> Result<PlayOptions> {
+    fn options(&self, arguments: &PlayArguments, output: Output) -> Result<PlayOptions> {
+        let actions = own_bindings(&self.world, output).actions(&self.world.manifest);
         Ok(PlayOptions {
+            bindings: Bindings::of(&actions),
             prompt: self.prompt.clone(),
             settings: self.settings,
             actions: match &arguments.actions {
@@ -109,12 +111,15 @@ fn seed_from_clock() -> u64 {
     now.map_or(1, |time| time.as_millis() as u64 % 1_000_000)
 }
 
-fn prompt(arguments: &PlayArguments, world: &World) -> Result<Vec<Frame>> {
+fn prompt(arguments: &PlayArguments, world: &Arc<World>, output: Output) -> Result<Vec<Frame>> {
     match &arguments.prompt {
         Some(path) => {
             tracing::info!("prompt: {}", path.display());
             let prompt = read_prompt(path, world).context("the prompt cannot be used")?;
-            Ok(vec![prompt])
+            if let Some(warning) = prompt.warning {
+                output.tell(warning);
+            }
+            Ok(prompt.frames)
         }
         None => match world.prompts.first() {
             Some(prompt) => {
@@ -135,16 +140,17 @@ fn shown(
     output: Output,
 ) -> Result<PlaySummary> {
     if arguments.terminal {
-        let options = game.options(arguments)?;
+        let options = game.options(arguments, output)?;
         return Ok(play_in_terminal(game.world.clone(), options, cancel)?);
     }
-    let reason = match play_in_window(game.world.clone(), game.options(arguments)?, cancel) {
+    let reason = match play_in_window(game.world.clone(), game.options(arguments, output)?, cancel)
+    {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => reason,
         other => return Ok(other?),
     };
     if has_terminal() {
         output.tell(format!("There is no display to open a window on ({reason}), so the world is played in this terminal."));
-        let options = game.options(arguments)?;
+        let options = game.options(arguments, output)?;
         match play_in_terminal(game.world.clone(), options, cancel) {
             Err(runtime::Error::NoTerminal(reason)) => {
                 output.tell(format!("There is no terminal to play in: {reason}."));

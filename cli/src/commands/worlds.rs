@@ -1,10 +1,13 @@
 //! `djinn worlds`.
 
-use ::worlds::{FoundWorld, Strength, Trigger, WorldManifest};
+use ::worlds::{Action, FoundWorld, Strength, Trigger, WorldManifest};
 use anyhow::Result;
+use nn::ActionCode;
+use runtime::Bindings;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
+use super::own_bindings;
 use crate::arguments::WorldsArguments;
 use crate::output::Output;
 
@@ -57,16 +60,38 @@ fn line(world: &FoundWorld) -> String {
 fn describe(name: &str, output: Output) -> Result<()> {
     let found = ::worlds::find(name)?;
     let world = found.load()?;
+    let own = own_bindings(&world, output).actions(&world.manifest);
+    let bindings = Bindings::of(&own);
+    let in_force: Vec<Value> = (0u16..)
+        .zip(&own)
+        .map(|(code, action)| {
+            json!({ "code": code, "name": action.name, "inputs": inputs(&bindings, code) })
+        })
+        .collect();
     let value = json!({
         "name": found.name,
         "place": found.place.to_string(),
         "hash": world.hash,
         "manifest": world.manifest,
+        "bindings": in_force,
     });
-    output.result(&value, description(&found, &world.manifest, &world.hash))
+    let text = description(&found, &world.manifest, &world.hash, &own);
+    output.result(&value, text)
 }
 
-fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> String {
+/// What wishes for a code.
+fn inputs(bindings: &Bindings, code: u16) -> Vec<String> {
+    let chords = bindings.of_code(ActionCode(code));
+    chords.iter().map(ToString::to_string).collect()
+}
+
+/// `actions` are the world's with the player's names and bindings.
+fn description(
+    found: &FoundWorld,
+    manifest: &WorldManifest,
+    hash: &str,
+    actions: &[Action],
+) -> String {
     let strength = match manifest.strength {
         Strength::Wish(bonus) => format!("{bonus}"),
         Strength::Order => "orders".to_owned(),
@@ -88,12 +113,10 @@ fn description(found: &FoundWorld, manifest: &WorldManifest, hash: &str) -> Stri
         ),
         "actions:".to_owned(),
     ];
-    for (code, action) in manifest.actions.iter().enumerate() {
-        lines.push(format!(
-            "  {code}  {:<16} {}",
-            action.name,
-            action.bindings.join(" ")
-        ));
+    let bindings = Bindings::of(actions);
+    for (code, action) in (0u16..).zip(actions) {
+        let inputs = inputs(&bindings, code).join(" ");
+        lines.push(format!("  {code}  {:<16} {inputs}", action.name));
     }
     let sounds = sounds(manifest);
     if !sounds.is_empty() {

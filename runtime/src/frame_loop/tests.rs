@@ -24,10 +24,9 @@ impl Hands {
 
     fn player(&self) -> Player {
         let hands = self.clone();
-        Player::Person {
-            device: "keyboard",
-            wish: Box::new(move || hands.0.lock().unwrap().clone()),
-        }
+        Player::Person(Box::new(move || {
+            (hands.0.lock().unwrap().clone(), "keyboard")
+        }))
     }
 }
 

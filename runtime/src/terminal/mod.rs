@@ -8,9 +8,10 @@ mod canvas;
 mod keys;
 mod screen;
 
-use crate::desk::{Asked, Desk, PlayOptions};
+use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::frame_loop::View;
+use crate::frame_loop::{Command, View};
+use crate::input::Control;
 use crate::play::PlaySummary;
 use canvas::{Canvas, Colours};
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
@@ -24,6 +25,10 @@ use worlds::{World, WorldManifest};
 
 /// How long keys are waited for before the picture is looked after: it limits how late both can be.
 const PATIENCE: Duration = Duration::from_millis(4);
+/// What the line below the picture says of the keys.
+const HELP: &str =
+    "P pause  N step  Backspace back  R again  Tab prompt  F2 record  F5 save  F9 load";
+
 /// How long a message stays in the line below the picture.
 const MESSAGE_TIME: Duration = Duration::from_secs(4);
 
@@ -45,13 +50,13 @@ pub fn play_in_terminal(
     }
     let taken = TakenTerminal::take().map_err(|error| Error::NoTerminal(error.to_string()))?;
     let manifest = world.manifest.clone();
-    let desk = Desk::start(world, options, || {})?;
+    let mut desk = Desk::start(world, options, || {})?;
     let mut terminal = Terminal {
         canvas: Canvas::new(Colours::of(colour_term.as_deref(), term.as_deref())),
         keys: Keys::new(taken.releases()),
         message: (0, Instant::now()),
     };
-    let shown = terminal.run(&desk, &manifest, cancel);
+    let shown = terminal.run(&mut desk, &manifest, cancel);
     // Nothing is written after a terminal that is gone, but a recording is completed.
     drop(taken);
     let summary = desk.finish();
@@ -81,7 +86,12 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn run(&mut self, desk: &Desk, manifest: &WorldManifest, cancel: &AtomicBool) -> Result<()> {
+    fn run(
+        &mut self,
+        desk: &mut Desk,
+        manifest: &WorldManifest,
+        cancel: &AtomicBool,
+    ) -> Result<()> {
         let mut newest = desk.view();
         self.draw(&newest, manifest)?;
         while !desk.has_ended() && !cancel.load(Ordering::Relaxed) {
@@ -93,10 +103,7 @@ impl Terminal {
                 match event::read().map_err(gone)? {
                     Event::Key(key) if asks_to_leave(&key) => return Ok(()),
                     Event::Key(key) => {
-                        let change = self.keys.take(&key, Instant::now());
-                        if apply(desk, change) == Asked::Leave {
-                            return Ok(());
-                        }
+                        apply(desk, self.keys.take(&key, Instant::now()));
                     }
                     Event::FocusLost => desk.release_all(),
                     Event::Resize(..) => changed = true,
@@ -105,6 +112,13 @@ impl Terminal {
             }
             for change in self.keys.expire(Instant::now()) {
                 apply(desk, Some(change));
+            }
+            for control in desk.obey() {
+                match control {
+                    Control::Leave => return Ok(()),
+                    Control::Help => desk.command(Command::Say(HELP.into())),
+                    _ => desk.command(Command::Say("only in a window".into())),
+                }
             }
             if let Some(view) = desk.take_view() {
                 newest = view;
@@ -143,13 +157,12 @@ fn asks_to_leave(key: &KeyEvent) -> bool {
     key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'C'))
 }
 
-fn apply(desk: &Desk, change: Option<Change>) -> Asked {
+fn apply(desk: &Desk, change: Option<Change>) {
     match change {
-        Some(Change::Down(key)) => return desk.press(&key),
+        Some(Change::Down(key)) => desk.press(&key),
         Some(Change::Up(key)) => desk.release(&key),
         None => {}
     }
-    Asked::Nothing
 }
 
 /// The line below the picture: what matters most comes first, since narrow terminals cut it.

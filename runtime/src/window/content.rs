@@ -1,66 +1,19 @@
 //! What the HUD says of a world: its keys and its prompts.
 
-use super::input::Bindings;
 use super::scene::SceneContent;
 use crate::hud::{KeyLine, key_name, thumbnail};
+use crate::input::{Bindings, ControlTable};
 use nn::ActionCode;
-use worlds::World;
+use worlds::{Chord, World};
 
-/// Keys that wish for actions where the world does not name others, in the order in which they are told.
-const USUAL_KEYS: [&str; 9] = [
-    "ArrowLeft",
-    "ArrowRight",
-    "ArrowUp",
-    "ArrowDown",
-    "Space",
-    "KeyW",
-    "KeyA",
-    "KeyS",
-    "KeyD",
-];
-
-/// Keys that command something, and what.
-const COMMANDS: [(&[&str], &str); 17] = [
-    (&["0", "…", "9"], "wish for the code of that number"),
-    (&["Backspace"], "go back, as long as it is held"),
-    (&["P"], "pause, or go on"),
-    (&["N", "."], "make one frame"),
-    (&["R"], "start again"),
-    (&["F5"], "save"),
-    (&["F9"], "load"),
-    (&["F2"], "record, or stop"),
-    (&["F12"], "save the picture"),
-    (&["F1"], "this page"),
-    (&["F3"], "what each action does"),
-    (&["F4"], "settings"),
-    (&["F6"], "figures"),
-    (&["F7"], "worlds and prompts"),
-    (&["F8"], "next look"),
-    (&["F11"], "fill the screen"),
-    (&["Esc"], "close the page, or quit"),
-];
-
-/// What the HUD says of a world.
-pub(super) fn of(world: &World) -> SceneContent {
-    let bindings = Bindings::of(&world.manifest);
-    let own = world.manifest.actions.iter();
-    let own = own.flat_map(|action| action.bindings.iter().map(String::as_str));
-    let mut keys: Vec<&str> = Vec::new();
-    for key in own.chain(USUAL_KEYS) {
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
+/// What the HUD says of a world that is played with these bindings.
+pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
     let codes = (0u16..).take(world.manifest.actions.len()).map(ActionCode);
-    let action_keys = codes.map(|code| {
-        let bound = keys
-            .iter()
-            .filter(|key| bindings.codes(key).contains(&code));
-        bound.map(|key| key_name(key)).collect()
-    });
-    let commands = COMMANDS.iter().map(|(keys, what)| KeyLine {
-        keys: keys.iter().map(|&key| key.to_owned()).collect(),
-        what: (*what).to_owned(),
+    let action_keys = codes.map(|code| bindings.of_code(code).into_iter().map(name).collect());
+    let table = ControlTable::default();
+    let commands = table.entries().iter().map(|(control, chords)| KeyLine {
+        keys: chords.iter().map(name).collect(),
+        what: control.description().to_owned(),
     });
     SceneContent {
         commands: commands.collect(),
@@ -69,4 +22,11 @@ pub(super) fn of(world: &World) -> SceneContent {
         worlds: Vec::new(),
         prompts: world.prompts.iter().map(thumbnail).collect(),
     }
+}
+
+/// A chord as people read it.
+fn name(chord: &Chord) -> String {
+    let inputs = chord.inputs().iter();
+    let names: Vec<String> = inputs.map(|input| key_name(&input.to_string())).collect();
+    names.join("+")
 }

@@ -1,91 +1,73 @@
 //! The window: shows a world and takes keys. It never waits for the model, which runs on its own thread.
 //!
 //! ```text
-//! keys ─► Keyboard ─ wish ─► WorldThread ─ View ─► Scene ─► WindowSurface ─┬─ Screen, a look ─► window
-//!                                        ◄─ Command ─┘ └─ hud ─ Overlay ─────┘
+//! keys, gamepads ─► Desk ─ View ─► Scene ─► WindowSurface ─┬─ Screen, a look ─► window
+//!                       ◄─ Command ─┘ └─ hud ─ Overlay ─────┘
 //! ```
 
 mod content;
-mod input;
 mod layout;
 mod overlay;
 mod scene;
 mod screen;
 mod surface;
 
-pub use input::{Bindings, Keyboard};
 pub use layout::{Rectangle, letterbox};
-pub use scene::SceneCommand;
 
-use crate::actions::ActionSource;
+use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::frame_loop::{Command, FrameLoop, LoopOptions};
-use crate::hud::Page;
-use crate::play::{NextSeed, Play, PlaySummary, Recording, read_prompt};
-use crate::player::Player;
-use crate::saved_state::Slots;
-use crate::settings::Settings;
-use crate::world_thread::WorldThread;
+use crate::hud::HudAction;
+use crate::input::Control;
+use crate::play::PlaySummary;
 use scene::Scene;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
+use switch::Loading;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::keyboard::{KeyCode, PhysicalKey};
 use winit::window::{Window, WindowId};
-use worlds::{Frame, RolloutSettings, World};
+use worlds::World;
 
 /// Short side of the picture in a new window, about, in logical pixels.
 const PICTURE_SIDE: f64 = 640.0;
 
-/// How to play in a window.
-#[derive(Clone, Debug)]
-pub struct WindowOptions {
-    /// The starting frames.
-    pub prompt: Vec<Frame>,
-    /// Seed, sampler and strength.
-    pub settings: RolloutSettings,
-    /// Where the actions come from; `None` for the keyboard. The window closes when they come to their end.
-    pub actions: Option<ActionSource>,
-    /// Where the play is recorded from its start.
-    pub recording: Option<Recording>,
-    /// Name by which recordings that are begun later find the world again.
-    pub world_name: String,
-    /// The player's own settings.
-    pub player: Settings,
-}
-
-/// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Arrows, WASD, space
-/// and digits wish for actions ([`Bindings`]); R restarts, P pauses, the full stop and N make one frame, Backspace goes back
-/// as long as it is held, F5 saves and F9 loads, F2 records. Must be called on the main thread, once in a process.
+/// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Keys and
+/// gamepads wish for actions as `options.bindings` say, and command what [`crate::ControlTable`] says. Must be called on the main thread, once in a
+/// process.
 ///
 /// # Errors
 /// [`Error::NoDisplay`], before anything is played or recorded, when no window can be opened; then play without one. Otherwise what
 /// stopped play.
 pub fn play_in_window(
     world: Arc<World>,
-    options: WindowOptions,
+    options: PlayOptions,
     cancel: &AtomicBool,
 ) -> Result<PlaySummary> {
     let event_loop = open_event_loop()?;
     event_loop.set_control_flow(ControlFlow::Wait);
-    let keyboard = Keyboard::new(Bindings::of(&world.manifest));
     let mut application = Application {
         proxy: event_loop.create_proxy(),
-        keyboard: Arc::new(Mutex::new(keyboard)),
         world,
         waiting: Some(options),
         open: None,
+        loading: None,
+        before: Vec::new(),
         failure: None,
         cancel,
     };
     let ran = event_loop.run_app(&mut application);
-    let Application { open, failure, .. } = application;
-    let finished = open.map(|open| open.world.finish());
+    let Application {
+        open,
+        before,
+        failure,
+        ..
+    } = application;
+    let finished = open.map(|open| Ok(switch::joined(before, open.world.finish()?)));
     match (failure, finished) {
         (Some(error), _) => Err(error),
         (None, Some(finished)) => finished,
@@ -96,7 +78,7 @@ pub fn play_in_window(
     }
 }
 
-/// The world has a new frame or has come to its end.
+/// The world has a new frame or has come to its end, or a gamepad commands something.
 #[derive(Debug)]
 struct WorldMoved;
 
@@ -130,11 +112,14 @@ fn short(error: &str) -> String {
 
 struct Application<'a> {
     proxy: EventLoopProxy<WorldMoved>,
-    keyboard: Arc<Mutex<Keyboard>>,
     world: Arc<World>,
     /// What to play as soon as there is a window.
-    waiting: Option<WindowOptions>,
+    waiting: Option<PlayOptions>,
     open: Option<Open>,
+    /// A world that was chosen and is being loaded.
+    loading: Option<Loading>,
+    /// What the worlds came to that were played before this one.
+    before: Vec<PlaySummary>,
     failure: Option<Error>,
     cancel: &'a AtomicBool,
 }
@@ -142,50 +127,19 @@ struct Application<'a> {
 /// An open window and the world that it shows.
 struct Open {
     scene: Scene,
-    world: WorldThread,
-    world_name: String,
-    /// Where recordings go.
-    recording_folder: PathBuf,
+    desk: Desk,
 }
 
 impl Open {
-    /// Starts the world from a file that was dropped on the window.
-    fn start_from(&mut self, path: &Path, world: &World) {
-        match read_prompt(path, world) {
-            Ok(prompt) => self.world.command(Command::Prompt(vec![prompt])),
-            Err(error) => self.scene.warn(error.to_string()),
-        }
-    }
-
-    /// What a key commands; `None` for one that commands nothing.
-    fn command(&self, key: KeyCode, state: ElementState) -> Option<Command> {
-        if key == KeyCode::Backspace {
-            return Some(Command::Rewind(state == ElementState::Pressed));
-        }
-        if state == ElementState::Released {
-            return None;
-        }
-        let view = self.world.view();
-        Some(match key {
-            KeyCode::KeyR => Command::Restart(NextSeed::New),
-            KeyCode::KeyP => Command::Pause(!view.paused),
-            KeyCode::Period | KeyCode::KeyN => Command::Step,
-            KeyCode::F5 => Command::Save(0),
-            KeyCode::F9 => Command::Load(0),
-            KeyCode::F2 if view.recording.is_some() => Command::Record(None),
-            KeyCode::F2 => {
-                match Recording::into_new_folder(&self.recording_folder, &self.world_name) {
-                    Ok(recording) => Command::Record(Some(recording)),
-                    Err(error) => Command::Say(format!("no recording: {error}")),
-                }
-            }
-            _ => return None,
-        })
+    /// Ends play, and keeps what the player has set.
+    fn finish(self) -> Result<PlaySummary> {
+        self.scene.keep_settings();
+        self.desk.finish()
     }
 }
 
 impl Application<'_> {
-    fn open(&mut self, event_loop: &ActiveEventLoop, options: WindowOptions) -> Result<Open> {
+    fn open(&mut self, event_loop: &ActiveEventLoop, options: PlayOptions) -> Result<Open> {
         let manifest = &self.world.manifest;
         let (width, height) = (manifest.frame.width as f64, manifest.frame.height as f64);
         let scale = (PICTURE_SIDE / width.min(height)).floor().max(1.0);
@@ -197,43 +151,14 @@ impl Application<'_> {
             .map_err(|error| Error::NoDisplay(short(&error.to_string())))?;
         let display = event_loop.owned_display_handle();
         let surface = WindowSurface::new(Arc::new(window), display, manifest.frame)?;
-        let WindowOptions {
-            prompt,
-            settings,
-            actions,
-            recording,
-            world_name,
-            player: own,
-        } = options;
-        let play = Play::start(self.world.clone(), prompt, settings, recording)?;
-        let player = match actions {
-            Some(source) => Player::Source(source),
-            None => {
-                let keyboard = self.keyboard.clone();
-                Player::Person {
-                    device: "keyboard",
-                    wish: Box::new(move || locked(&keyboard, Keyboard::take_wish)),
-                }
-            }
-        };
         let proxy = self.proxy.clone();
         // The send fails only when the window is gone, which ends the world anyway.
         let notify = move || drop(proxy.send_event(WorldMoved));
-        let loop_options = LoopOptions::of(&own, Slots::of(&self.world));
-        let world = WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)?;
-        let scene = Scene::new(
-            surface,
-            self.world.clone(),
-            world.view(),
-            content::of(&self.world),
-            own.clone(),
-        );
-        Ok(Open {
-            scene,
-            world,
-            world_name,
-            recording_folder: own.recording_folder.unwrap_or_default(),
-        })
+        let (own, bindings) = (options.player.clone(), options.bindings.clone());
+        let desk = Desk::start(self.world.clone(), options, notify)?;
+        let content = content::of(&self.world, &bindings);
+        let scene = Scene::new(surface, &desk, content, own);
+        Ok(Open { scene, desk })
     }
 
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: Error) {
@@ -242,55 +167,44 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        if state == ElementState::Pressed
-            && let Some(open) = &mut self.open
-        {
-            if let Some(command) = scene_command(key) {
-                return open.scene.command(command);
-            }
-            if key == KeyCode::Escape {
-                return match open.scene.close_page() {
-                    true => {}
-                    false => event_loop.exit(),
-                };
-            }
-            if open.scene.takes_keys() {
-                return;
-            }
-        }
-        let open = self.open.as_ref();
-        if let Some((open, command)) = open.and_then(|open| Some((open, open.command(key, state)?)))
-        {
-            return open.world.command(command);
-        }
+        let Some(open) = &self.open else {
+            return;
+        };
+        // winit's names of keys are those that inputs have.
+        let name = format!("{key:?}");
         match state {
-            ElementState::Pressed => self.keys(|keys| keys.press(&format!("{key:?}"))),
-            ElementState::Released => self.keys(|keys| keys.release(&format!("{key:?}"))),
+            ElementState::Pressed if open.scene.takes_key(&name) => {}
+            ElementState::Pressed => open.desk.press(&name),
+            ElementState::Released => open.desk.release(&name),
+        }
+        self.obey(event_loop);
+    }
+
+    /// Does what the player has commanded.
+    fn obey(&mut self, event_loop: &ActiveEventLoop) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        for control in open.desk.obey() {
+            match control {
+                Control::Leave if !open.scene.close_page() => event_loop.exit(),
+                Control::Leave => {}
+                control => open.scene.control(control),
+            }
         }
     }
 
-    fn keys(&self, change: impl FnOnce(&mut Keyboard)) {
-        locked(&self.keyboard, change);
+    fn draw(&mut self) -> Result<()> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        for action in open.scene.draw(&mut open.desk)? {
+            if let HudAction::ChooseWorld(index) = action {
+                tracing::debug!("world {index} was chosen");
+            }
+        }
+        Ok(())
     }
-}
-
-/// What a key has the window do.
-fn scene_command(key: KeyCode) -> Option<SceneCommand> {
-    Some(match key {
-        KeyCode::F1 => SceneCommand::Page(Page::Help),
-        KeyCode::F3 => SceneCommand::Page(Page::Actions),
-        KeyCode::F4 => SceneCommand::Page(Page::Settings),
-        KeyCode::F6 => SceneCommand::Bar,
-        KeyCode::F7 => SceneCommand::Page(Page::Worlds),
-        KeyCode::F8 => SceneCommand::Look,
-        KeyCode::F11 => SceneCommand::Fullscreen,
-        KeyCode::F12 => SceneCommand::Screenshot,
-        _ => return None,
-    })
-}
-
-fn locked<R>(keyboard: &Mutex<Keyboard>, with: impl FnOnce(&mut Keyboard) -> R) -> R {
-    with(&mut keyboard.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl ApplicationHandler<WorldMoved> for Application<'_> {
@@ -305,10 +219,16 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
     }
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, WorldMoved: WorldMoved) {
+        if let Err(error) = self.switch_if_loaded() {
+            return self.fail(event_loop, error);
+        }
         match &self.open {
-            Some(open) if open.world.has_ended() => event_loop.exit(),
+            Some(open) if open.desk.has_ended() => event_loop.exit(),
             _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
-            Some(open) => open.scene.request_redraw(),
+            Some(open) => {
+                open.scene.request_redraw();
+                self.obey(event_loop);
+            }
             None => {}
         }
     }
@@ -334,10 +254,10 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
             WindowEvent::Focused(false) => {
-                self.keys(Keyboard::release_all);
                 if let Some(open) = &self.open {
-                    open.world.command(Command::Rewind(false));
+                    open.desk.release_all();
                 }
+                self.obey(event_loop);
             }
             WindowEvent::KeyboardInput {
                 event:
@@ -350,15 +270,12 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                 ..
             } => self.key(event_loop, key, state),
             WindowEvent::DroppedFile(path) => {
-                if let Some(open) = &mut self.open {
-                    open.start_from(&path, &self.world);
+                if let Some(open) = &self.open {
+                    open.desk.start_from_file(&path);
                 }
             }
             WindowEvent::RedrawRequested => {
-                let Some(open) = &mut self.open else {
-                    return;
-                };
-                if let Err(error) = open.scene.draw(&open.world) {
+                if let Err(error) = self.draw() {
                     self.fail(event_loop, error);
                 }
             }

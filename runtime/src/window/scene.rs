@@ -1,37 +1,22 @@
 //! What a window shows: the world's picture with a look, and the HUD over it.
 
 use super::surface::WindowSurface;
+use crate::desk::Desk;
 use crate::error::Result;
 use crate::frame_loop::{Command, View};
 use crate::hud::{self, HudAction, HudState, KeyLine, Notices, Page, Thumbnail, WorldCard};
-use crate::screenshot::save_screenshot;
+use crate::input::Control;
 use crate::settings::{Filter, Settings};
-use crate::world_thread::WorldThread;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use winit::event::WindowEvent;
 use winit::window::Fullscreen;
-use worlds::{Frame, World};
+use worlds::World;
 
 /// How long the hint of the first seconds is shown.
 const HINT: Duration = Duration::from_secs(7);
 /// Least time between two drawings that only the HUD asks for.
 const HUD_INTERVAL: Duration = Duration::from_millis(16);
-
-/// What a key can have the window do; the world has its own commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SceneCommand {
-    /// Opens a page, or closes it if it is open.
-    Page(Page),
-    /// Shows the bar, or hides it.
-    Bar,
-    /// Takes the next look.
-    Look,
-    /// Fills the screen, or no longer.
-    Fullscreen,
-    /// Saves the picture.
-    Screenshot,
-}
 
 /// What the HUD says that does not change: keys, worlds and prompts.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +40,8 @@ pub(super) struct Scene {
     view: Arc<View>,
     content: SceneContent,
     settings: Settings,
+    /// The settings as they were in the beginning.
+    kept: Settings,
     notices: Notices,
     message: u64,
     page: Option<Page>,
@@ -66,18 +53,19 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Shows a world, as `view` has it, on a surface.
+    /// Shows what is played at a desk on a surface.
     pub(super) fn new(
         surface: WindowSurface,
-        world: Arc<World>,
-        view: Arc<View>,
+        desk: &Desk,
         content: SceneContent,
         settings: Settings,
     ) -> Self {
+        let view = desk.view();
         let mut scene = Self {
             surface,
-            world,
+            world: desk.world().clone(),
             message: view.message.0,
+            kept: settings.clone(),
             view,
             content,
             settings,
@@ -126,8 +114,14 @@ impl Scene {
     }
 
     /// Whether keys are for the HUD now rather than for the world.
-    pub(super) fn takes_keys(&self) -> bool {
+    fn takes_keys(&self) -> bool {
         self.page == Some(Page::Worlds)
+    }
+
+    /// Whether a key, by its physical name, is for the HUD now. Those that open and close pages never are.
+    pub(super) fn takes_key(&self, name: &str) -> bool {
+        let function = name.starts_with('F') && name.len() > 1;
+        self.takes_keys() && !function && name != "Escape"
     }
 
     /// Closes the open page; whether there was one.
@@ -136,12 +130,21 @@ impl Scene {
         self.page.take().is_some()
     }
 
-    /// Does what a key commands.
-    pub(super) fn command(&mut self, command: SceneCommand) {
-        match command {
-            SceneCommand::Page(page) => self.page = (self.page != Some(page)).then_some(page),
-            SceneCommand::Bar => self.bar = !self.bar,
-            SceneCommand::Look => {
+    /// Does what the player commands of picture and HUD; the rest is for others.
+    pub(super) fn control(&mut self, control: Control) {
+        let page = match control {
+            Control::Help => Some(Page::Help),
+            Control::Bind => Some(Page::Actions),
+            Control::Panel => Some(Page::Settings),
+            Control::Worlds => Some(Page::Worlds),
+            _ => None,
+        };
+        if page.is_some() {
+            self.page = page.filter(|_| self.page != page);
+        }
+        match control {
+            Control::Bar => self.bar = !self.bar,
+            Control::Filter => {
                 let (next, name) = match self.settings.filter {
                     Filter::Integer => (Filter::Sharp, "sharp"),
                     Filter::Sharp => (Filter::Crt, "CRT"),
@@ -150,16 +153,22 @@ impl Scene {
                 self.settings.filter = next;
                 self.say(format!("look: {name}"));
             }
-            SceneCommand::Fullscreen => self.set_fullscreen(!self.is_fullscreen()),
-            SceneCommand::Screenshot => {
-                let folder = self.settings.recording_folder.clone().unwrap_or_default();
-                match save_screenshot(&self.view.frame, &folder) {
-                    Ok(path) => self.say(format!("saved {}", path.display())),
-                    Err(error) => self.warn(format!("no screenshot: {error}")),
-                }
-            }
+            Control::Fullscreen => self.set_fullscreen(!self.is_fullscreen()),
+            _ => {}
         }
         self.request_redraw();
+    }
+
+    /// Writes the player's settings down if they were changed.
+    pub(super) fn keep_settings(&self) {
+        if self.settings == self.kept {
+            return;
+        }
+        if let Some(path) = Settings::path()
+            && let Err(error) = self.settings.replace(&path, &self.kept)
+        {
+            tracing::warn!("the settings are not kept: {error}");
+        }
     }
 
     /// Shows a message.
@@ -168,24 +177,27 @@ impl Scene {
         self.notices.say(text, Instant::now());
     }
 
-    /// Shows a message that is something to worry about.
-    pub(super) fn warn(&mut self, text: String) {
-        tracing::warn!("{text}");
-        self.notices.warn(text, Instant::now());
-    }
-
     fn is_fullscreen(&self) -> bool {
         self.surface.window().fullscreen().is_some()
     }
 
-    fn set_fullscreen(&self, on: bool) {
+    fn set_fullscreen(&mut self, on: bool) {
+        self.settings.fullscreen = on;
         let fullscreen = on.then_some(Fullscreen::Borderless(None));
         self.surface.window().set_fullscreen(fullscreen);
     }
 
+    fn has_sound(&self) -> bool {
+        !self.world.soundscape.is_silent()
+    }
+
     /// Takes in what is new in the world.
-    fn update(&mut self, world: &WorldThread) {
-        let Some(view) = world.take_view() else {
+    fn update(&mut self, desk: &Desk) {
+        self.settings.mute = desk.is_muted();
+        if self.has_sound() {
+            self.settings.volume = desk.volume();
+        }
+        let Some(view) = desk.take_view() else {
             return;
         };
         let now = Instant::now();
@@ -211,8 +223,8 @@ impl Scene {
     ///
     /// # Errors
     /// [`crate::Error::Graphics`] when the driver fails for good.
-    pub(super) fn draw(&mut self, world: &WorldThread) -> Result<Vec<HudAction>> {
-        self.update(world);
+    pub(super) fn draw(&mut self, desk: &mut Desk) -> Result<Vec<HudAction>> {
+        self.update(desk);
         let now = Instant::now();
         let (notices, next_notice) = self.notices.at(now);
         let hint_left = HINT.saturating_sub(now.saturating_duration_since(self.opened));
@@ -220,7 +232,7 @@ impl Scene {
             view: &self.view,
             manifest: &self.world.manifest,
             settings: &self.settings,
-            sound: self.world.sound.is_some(),
+            sound: self.has_sound(),
             fullscreen: self.surface.window().fullscreen().is_some(),
             page: self.page,
             bar: self.bar,
@@ -244,12 +256,12 @@ impl Scene {
         self.again_at = next.and_then(|after| now.checked_add(after.max(HUD_INTERVAL)));
         let others = actions
             .into_iter()
-            .filter_map(|action| self.act(action, world));
+            .filter_map(|action| self.act(action, desk));
         Ok(others.collect())
     }
 
     /// Does what the HUD was told, and gives back what is not for the scene to do.
-    fn act(&mut self, action: HudAction, world: &WorldThread) -> Option<HudAction> {
+    fn act(&mut self, action: HudAction, desk: &mut Desk) -> Option<HudAction> {
         self.surface.window().request_redraw();
         match action {
             HudAction::Open(page) => self.page = page,
@@ -259,21 +271,15 @@ impl Scene {
                 if let Command::AdaptiveSteps(on) = command {
                     self.settings.adaptive_steps = on;
                 }
-                world.command(command);
+                desk.command(command);
             }
             HudAction::ChoosePrompt(index) => {
-                let prompt: Option<Frame> = self.world.prompts.get(index).cloned();
-                world.command(Command::Prompt(prompt.into_iter().collect()));
+                desk.start_from_prompt(index);
                 self.page = None;
             }
-            HudAction::Volume(volume) => {
-                self.settings.volume = volume;
-                return Some(action);
-            }
-            HudAction::Mute(mute) => {
-                self.settings.mute = mute;
-                return Some(action);
-            }
+            // The slider shows what was set; no message is needed.
+            HudAction::Volume(volume) => drop(desk.set_volume(volume)),
+            HudAction::Mute(mute) => drop(desk.set_muted(mute)),
             HudAction::ChooseWorld(_) => return Some(action),
         }
         None

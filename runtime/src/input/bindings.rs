@@ -1,0 +1,217 @@
+//! Which keys, buttons and chords wish for which action codes.
+
+use nn::ActionCode;
+use std::collections::{BTreeMap, BTreeSet};
+use worlds::{Action, Chord, Input};
+
+/// Inputs that stand for an action with one of these words in its name, where the world does not say otherwise.
+const USUAL_INPUTS: [(&str, &[&str]); 5] = [
+    ("left", &["ArrowLeft", "KeyA", "DPadLeft", "LeftStickLeft"]),
+    (
+        "right",
+        &["ArrowRight", "KeyD", "DPadRight", "LeftStickRight"],
+    ),
+    ("up", &["ArrowUp", "KeyW", "DPadUp", "LeftStickUp"]),
+    ("down", &["ArrowDown", "KeyS", "DPadDown", "LeftStickDown"]),
+    (
+        "jump",
+        &["Space", "South", "ArrowUp", "KeyW", "DPadUp", "LeftStickUp"],
+    ),
+];
+
+/// Pad inputs that stand for what a world binds to these keys, where it binds no pad input to the same code: worlds made for the keyboard
+/// play on a pad, too.
+const PAD_FOR_KEY: [(&str, &[&str]); 5] = [
+    ("ArrowLeft", &["DPadLeft", "LeftStickLeft"]),
+    ("ArrowRight", &["DPadRight", "LeftStickRight"]),
+    ("ArrowUp", &["DPadUp", "LeftStickUp"]),
+    ("ArrowDown", &["DPadDown", "LeftStickDown"]),
+    ("Space", &["South"]),
+];
+
+/// Which chords, of one input or more, wish for which action codes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bindings {
+    codes: BTreeMap<Chord, Vec<ActionCode>>,
+}
+
+impl Bindings {
+    /// The bindings of a world's actions, where a chord may stand for several codes; then, for inputs that they leave free, pad inputs
+    /// beside the keys of the same direction, and the usual ones for actions called left, right, up, down and jump. Number keys always stand for the
+    /// code of their number.
+    pub fn of(actions: &[Action]) -> Self {
+        let mut codes: BTreeMap<Chord, Vec<ActionCode>> = BTreeMap::new();
+        let numbered = || (0u16..).map(ActionCode).zip(actions);
+        for (code, action) in numbered() {
+            for chord in action.chords() {
+                codes.entry(chord).or_default().push(code);
+            }
+        }
+        for (key, pad) in PAD_FOR_KEY {
+            let Some(bound) = chord(key).and_then(|key| codes.get(&key).cloned()) else {
+                continue;
+            };
+            for chord in pad.iter().filter_map(|name| chord(name)) {
+                codes.entry(chord).or_insert_with(|| bound.clone());
+            }
+        }
+        for (word, inputs) in USUAL_INPUTS {
+            let exact = numbered().find(|(_, action)| action.name.eq_ignore_ascii_case(word));
+            let loose = || numbered().find(|(_, action)| has_word(&action.name, word));
+            if let Some((code, _)) = exact.or_else(loose) {
+                for chord in inputs.iter().filter_map(|name| chord(name)) {
+                    codes.entry(chord).or_insert_with(|| vec![code]);
+                }
+            }
+        }
+        codes.retain(|chord, _| chord.inputs().iter().all(|input| input.digit().is_none()));
+        for (code, _) in numbered().take(10) {
+            codes.extend(chord(&format!("Digit{code}")).map(|chord| (chord, vec![code])));
+        }
+        Self { codes }
+    }
+
+    /// The codes that these inputs, held together, wish for: a chord with a binding of its own counts instead of its parts, all others count
+    /// each by itself.
+    pub fn codes(&self, held: &BTreeSet<Input>) -> Vec<ActionCode> {
+        let whole = |chord: &Chord| chord.inputs().iter().all(|input| held.contains(input));
+        let complete: Vec<_> = self
+            .codes
+            .iter()
+            .filter(|(chord, _)| whole(chord))
+            .collect();
+        let in_larger = |chord: &Chord| {
+            complete
+                .iter()
+                .any(|(other, _)| *other != chord && chord.is_part_of(other))
+        };
+        let counted = complete.iter().filter(|(chord, _)| !in_larger(chord));
+        counted
+            .flat_map(|(_, codes)| codes.iter().copied())
+            .collect()
+    }
+
+    /// Whether an input is bound, by itself or in a chord.
+    pub fn knows(&self, input: Input) -> bool {
+        self.codes
+            .keys()
+            .any(|chord| chord.inputs().contains(&input))
+    }
+
+    /// The chords that wish for a code, those of fewer inputs first.
+    pub fn of_code(&self, code: ActionCode) -> Vec<&Chord> {
+        let bound = self.codes.iter().filter(|(_, codes)| codes.contains(&code));
+        let mut chords: Vec<&Chord> = bound.map(|(chord, _)| chord).collect();
+        chords.sort_by_key(|chord| chord.inputs().len());
+        chords
+    }
+}
+
+fn chord(name: &str) -> Option<Chord> {
+    Input::named(name).map(Chord::from)
+}
+
+fn has_word(name: &str, word: &str) -> bool {
+    name.split(|c: char| !c.is_alphanumeric())
+        .any(|part| part.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bindings(actions: &[(&str, &[&str])]) -> Bindings {
+        let action = |(name, inputs): &(&str, &[&str])| Action {
+            name: (*name).into(),
+            bindings: inputs.iter().map(|&input| input.into()).collect(),
+        };
+        Bindings::of(&actions.iter().map(action).collect::<Vec<_>>())
+    }
+
+    fn codes(bindings: &Bindings, held: &[&str]) -> Vec<u16> {
+        let held = held
+            .iter()
+            .map(|name| Input::named(name).unwrap())
+            .collect();
+        let mut codes: Vec<u16> = bindings.codes(&held).iter().map(|code| code.0).collect();
+        codes.sort_unstable();
+        codes
+    }
+
+    #[test]
+    fn a_chord_of_its_own_counts_instead_of_its_parts() {
+        let bindings = bindings(&[
+            ("walk", &["ArrowRight"]),
+            ("hop", &["Space"]),
+            ("leap", &["ArrowRight+Space"]),
+            ("duck", &["ArrowDown"]),
+        ]);
+        assert_eq!(codes(&bindings, &["ArrowRight"]), [0]);
+        assert_eq!(codes(&bindings, &["ArrowRight", "Space"]), [2]);
+        assert_eq!(
+            codes(&bindings, &["ArrowRight", "Space", "ArrowDown"]),
+            [2, 3]
+        );
+        assert_eq!(codes(&bindings, &["ArrowRight", "ArrowDown"]), [0, 3]);
+        assert_eq!(codes(&bindings, &["Space", "KeyZ"]), [1]);
+        assert!(codes(&bindings, &[]).is_empty());
+    }
+
+    #[test]
+    fn the_worlds_bindings_come_before_the_usual_ones_and_number_keys_are_never_bound() {
+        let bindings = bindings(&[
+            ("fall", &["KeyA", "Digit3"]),
+            ("run right", &[]),
+            ("right", &[]),
+            ("left", &["KeyQ"]),
+        ]);
+        let code = |key| codes(&bindings, &[key]);
+        assert_eq!(
+            (code("KeyA"), code("KeyQ"), code("ArrowLeft")),
+            (vec![0], vec![3], vec![3])
+        );
+        assert_eq!((code("ArrowRight"), code("KeyD")), (vec![2], vec![2]));
+        assert_eq!(
+            (code("DPadRight"), code("LeftStickLeft")),
+            (vec![2], vec![3])
+        );
+        assert_eq!((code("Digit1"), code("Digit3")), (vec![1], vec![3]));
+        assert!(code("Space").is_empty() && code("Digit4").is_empty() && code("KeyZ").is_empty());
+    }
+
+    #[test]
+    fn pads_play_worlds_that_were_bound_to_keys_and_keep_what_was_bound_to_them() {
+        let bindings = bindings(&[
+            ("a", &["ArrowUp", "Space"]),
+            ("b", &["ArrowUp"]),
+            ("c", &["DPadUp"]),
+        ]);
+        assert_eq!(codes(&bindings, &["LeftStickUp"]), [0, 1]);
+        assert_eq!(codes(&bindings, &["DPadUp"]), [2]);
+        assert_eq!(codes(&bindings, &["South"]), [0]);
+    }
+
+    #[test]
+    fn jumping_is_up_where_there_is_no_up() {
+        let jump = bindings(&[("walk left", &[]), ("Jump", &[])]);
+        assert_eq!(codes(&jump, &["ArrowUp"]), [1]);
+        assert_eq!(codes(&jump, &["Space"]), [1]);
+        assert_eq!(codes(&jump, &["KeyA"]), [0]);
+        let both = bindings(&[("up", &[]), ("jump", &[])]);
+        assert_eq!(codes(&both, &["ArrowUp"]), [0]);
+        assert_eq!(codes(&both, &["South"]), [1]);
+    }
+
+    #[test]
+    fn what_wishes_for_a_code_is_listed() {
+        let bindings = bindings(&[("leap", &["ArrowRight+Space", "KeyZ"])]);
+        let chords: Vec<String> = bindings
+            .of_code(ActionCode(0))
+            .iter()
+            .map(|c| c.to_string())
+            .collect();
+        assert_eq!(chords, ["Digit0", "KeyZ", "ArrowRight+Space"]);
+        assert!(bindings.knows(Input::named("Space").unwrap()));
+        assert!(!bindings.knows(Input::named("KeyQ").unwrap()));
+    }
+}

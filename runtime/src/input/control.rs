@@ -1,0 +1,214 @@
+//! What a player can tell the program besides what to wish for, and the keys and buttons for it: one table for window, terminal and pad.
+
+use std::collections::BTreeSet;
+use worlds::{Chord, Input};
+
+/// A command of the player's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Control {
+    /// Show or hide the help.
+    Help,
+    /// Begin or end a recording.
+    Record,
+    /// Show what each action code does, and bind inputs to it.
+    Bind,
+    /// Show or hide the panel of settings.
+    Panel,
+    /// Show or hide the worlds and prompts to choose from.
+    Worlds,
+    /// Show or hide the bar of figures.
+    Bar,
+    /// Save the state.
+    Save,
+    /// Another look of the enlarged picture.
+    Filter,
+    /// Load the saved state.
+    Load,
+    /// Fill the screen, or stop doing so.
+    Fullscreen,
+    /// Save the picture.
+    Screenshot,
+    /// Pause, or go on.
+    Pause,
+    /// Make one frame.
+    Step,
+    /// Go back as long as it is held.
+    Rewind,
+    /// Start again with the same seed.
+    Restart,
+    /// Start again with a new seed.
+    NewSeed,
+    /// Start from the world's next prompt.
+    NextPrompt,
+    /// Sound off, or on again.
+    Mute,
+    /// More volume.
+    Louder,
+    /// Less volume.
+    Quieter,
+    /// Leave what is open, or the program.
+    Leave,
+}
+
+impl Control {
+    /// What the help says of it.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Help => "help",
+            Self::Record => "record",
+            Self::Bind => "what the buttons do",
+            Self::Panel => "settings",
+            Self::Worlds => "worlds and prompts",
+            Self::Bar => "figures",
+            Self::Save => "save state",
+            Self::Filter => "picture filter",
+            Self::Load => "load state",
+            Self::Fullscreen => "full screen",
+            Self::Screenshot => "screenshot",
+            Self::Pause => "pause",
+            Self::Step => "single step",
+            Self::Rewind => "rewind (hold)",
+            Self::Restart => "start again",
+            Self::NewSeed => "start again, new seed",
+            Self::NextPrompt => "next prompt",
+            Self::Mute => "mute",
+            Self::Louder => "louder",
+            Self::Quieter => "quieter",
+            Self::Leave => "leave",
+        }
+    }
+}
+
+/// A command that begins or ends; only [`Control::Rewind`] lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlEvent {
+    /// The command.
+    pub control: Control,
+    /// Whether it begins: pressed, not released.
+    pub pressed: bool,
+}
+
+/// The default inputs, in the order of the help.
+const USUAL: [(Control, &[&str]); 21] = [
+    (Control::Help, &["F1", "Select"]),
+    (Control::Record, &["F2"]),
+    (Control::Bind, &["F3"]),
+    (Control::Panel, &["F4"]),
+    (Control::Save, &["F5"]),
+    (Control::Filter, &["F6"]),
+    (Control::Worlds, &["F7"]),
+    (Control::Bar, &["F8"]),
+    (Control::Load, &["F9"]),
+    (Control::Fullscreen, &["F11"]),
+    (Control::Screenshot, &["F12"]),
+    (Control::Pause, &["KeyP", "Start"]),
+    (Control::Step, &["KeyN", "Period"]),
+    (Control::Rewind, &["Backspace", "LeftTrigger"]),
+    (Control::Restart, &["KeyR"]),
+    (Control::NewSeed, &["ShiftLeft+KeyR", "ShiftRight+KeyR"]),
+    (Control::NextPrompt, &["Tab"]),
+    (Control::Mute, &["KeyM"]),
+    (Control::Louder, &["Equal", "NumpadAdd"]),
+    (Control::Quieter, &["Minus", "NumpadSubtract"]),
+    (Control::Leave, &["Escape"]),
+];
+
+/// Which inputs give which commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlTable {
+    entries: Vec<(Control, Vec<Chord>)>,
+}
+
+impl Default for ControlTable {
+    fn default() -> Self {
+        let chords = |names: &[&str]| {
+            names
+                .iter()
+                .filter_map(|name| Chord::parse(name).ok())
+                .collect()
+        };
+        Self {
+            entries: USUAL
+                .iter()
+                .map(|(control, names)| (*control, chords(names)))
+                .collect(),
+        }
+    }
+}
+
+impl ControlTable {
+    /// Every command with its inputs, in the order of the help.
+    pub fn entries(&self) -> &[(Control, Vec<Chord>)] {
+        &self.entries
+    }
+
+    /// The command of an input that was just pressed while others are held: of several, the one whose chord is largest.
+    pub fn control(&self, pressed: Input, held: &BTreeSet<Input>) -> Option<Control> {
+        let complete = |chord: &Chord| {
+            let inputs = chord.inputs();
+            inputs.contains(&pressed)
+                && inputs
+                    .iter()
+                    .all(|input| *input == pressed || held.contains(input))
+        };
+        let chords = self
+            .entries
+            .iter()
+            .flat_map(|(control, chords)| chords.iter().map(move |chord| (*control, chord)));
+        let matching = chords.filter(|(_, chord)| complete(chord));
+        matching
+            .max_by_key(|(_, chord)| chord.inputs().len())
+            .map(|(control, _)| control)
+    }
+
+    /// The command that an input gives by itself; such an input never reaches the world.
+    pub fn of_input(&self, input: Input) -> Option<Control> {
+        self.control(input, &BTreeSet::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(name: &str) -> Input {
+        Input::named(name).unwrap()
+    }
+
+    #[test]
+    fn every_command_has_inputs_and_no_input_has_two() {
+        let table = ControlTable::default();
+        let mut seen = BTreeSet::new();
+        for ((control, chords), (_, names)) in table.entries().iter().zip(USUAL) {
+            assert_eq!(chords.len(), names.len(), "{control:?}");
+            assert!(!chords.is_empty() && !control.description().is_empty());
+            for chord in chords {
+                assert!(seen.insert(chord.clone()), "{chord}");
+            }
+        }
+        let controls: BTreeSet<Control> = table
+            .entries()
+            .iter()
+            .map(|(control, _)| *control)
+            .collect();
+        assert_eq!(controls.len(), USUAL.len());
+    }
+
+    #[test]
+    fn the_larger_chord_wins() {
+        let table = ControlTable::default();
+        let with = |held: &[&str]| {
+            table.control(
+                input("KeyR"),
+                &held.iter().map(|name| input(name)).collect(),
+            )
+        };
+        assert_eq!(with(&[]), Some(Control::Restart));
+        assert_eq!(with(&["ShiftRight"]), Some(Control::NewSeed));
+        assert_eq!(with(&["ArrowLeft"]), Some(Control::Restart));
+        assert_eq!(table.of_input(input("Start")), Some(Control::Pause));
+        assert_eq!(table.of_input(input("Select")), Some(Control::Help));
+        assert_eq!(table.of_input(input("ShiftLeft")), None);
+        assert_eq!(table.of_input(input("ArrowLeft")), None);
+    }
+}

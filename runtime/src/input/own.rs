@@ -1,0 +1,373 @@
+//! The player's own names and bindings for a world, kept in the user's configuration folder.
+
+use super::ControlTable;
+use crate::error::{Error, Result};
+use nn::ActionCode;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+use worlds::{Action, Chord, World, WorldManifest};
+
+/// The version of the file that this program writes, and the only one it reads.
+const VERSION: u32 = 1;
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// What a player has made of a world's action codes. It wins over what the world says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnBindings {
+    version: u32,
+    /// What the world is called, for whoever reads the file.
+    world: String,
+    actions: BTreeMap<u16, OwnAction>,
+}
+
+/// What a player has made of one action code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OwnAction {
+    /// What the player calls it; `None` for the world's name.
+    pub name: Option<String>,
+    /// What wishes for it; `None` for the world's bindings.
+    pub bindings: Option<Vec<String>>,
+}
+
+impl OwnBindings {
+    /// Nothing of the player's own.
+    pub fn none(manifest: &WorldManifest) -> Self {
+        Self {
+            version: VERSION,
+            world: manifest.name.clone(),
+            actions: BTreeMap::new(),
+        }
+    }
+
+    /// Where they are kept for a world: in a file with its name and hash, since another training gives its codes another meaning; `None` where the
+    /// system names no configuration folder.
+    pub fn path(world: &World) -> Option<PathBuf> {
+        let user = directories::ProjectDirs::from("", "", "djinn")?;
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        };
+        let name: String = world.manifest.name.chars().take(40).map(plain).collect();
+        let hash: String = world.hash.chars().take(12).collect();
+        Some(
+            user.config_dir()
+                .join("bindings")
+                .join(format!("{name}-{hash}.ron")),
+        )
+    }
+
+    /// Reads a file; nothing of the player's own where there is none.
+    ///
+    /// # Errors
+    /// Names file, line and column of what cannot be read or is not for this world. The file stays as it is.
+    pub fn read(path: &Path, manifest: &WorldManifest) -> Result<Self> {
+        let size = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::none(manifest));
+            }
+            found => found.map_err(Error::io(path))?.len(),
+        };
+        let refuse = |line, column, reason: String| Error::Settings {
+            path: path.to_owned(),
+            line,
+            column,
+            reason,
+        };
+        if size > LARGEST_FILE {
+            return Err(refuse(
+                1,
+                1,
+                format!("the file is larger than {LARGEST_FILE} bytes"),
+            ));
+        }
+        let bytes = fs::read(path).map_err(Error::io(path))?;
+        Self::parse(&String::from_utf8_lossy(&bytes), manifest)
+            .map_err(|((line, column), reason)| refuse(line, column, reason))
+    }
+
+    /// As [`Self::read`], from text. The error is the place, as line and column from 1, and what is wrong there.
+    fn parse(text: &str, manifest: &WorldManifest) -> Result<Self, ((usize, usize), String)> {
+        let own: Self = ron::from_str(text).map_err(|error| {
+            let place = error.span.start;
+            ((place.line, place.col), error.code.to_string())
+        })?;
+        if own.version != VERSION {
+            let reason = format!(
+                "version {} is not known to this program, which reads version {VERSION}",
+                own.version
+            );
+            return Err((place_of(text, "version"), reason));
+        }
+        match own.check(manifest) {
+            Ok(()) => Ok(own),
+            Err((field, reason)) => Err((place_of(text, &field), reason)),
+        }
+    }
+
+    /// Checks everything against a world; the error begins with what stands in the file where it is wrong.
+    fn check(&self, manifest: &WorldManifest) -> Result<(), (String, String)> {
+        for (code, action) in &self.actions {
+            if usize::from(*code) >= manifest.codes() {
+                return Err((
+                    format!("{code}:"),
+                    format!("code {code} of {}", manifest.codes()),
+                ));
+            }
+            for binding in action.bindings.iter().flatten() {
+                bindable(binding).map_err(|reason| (format!("{binding:?}"), reason))?;
+            }
+        }
+        // What the world itself would refuse as names and bindings is refused here, too.
+        let mut manifest = manifest.clone();
+        manifest.actions = self.actions(&manifest);
+        manifest.validate().map_err(|flaw| {
+            let code = flaw.field.split(['[', ']']).nth(1).unwrap_or_default();
+            (
+                format!("{code}:"),
+                format!("{} {}", flaw.field, flaw.reason),
+            )
+        })
+    }
+
+    /// Writes the file: under another name first, so that it is never there half. With nothing of the player's own in it, it goes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        if self.actions.is_empty() {
+            return match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(Error::io(path)(error))
+                }
+                _ => Ok(()),
+            };
+        }
+        let pretty = ron::ser::PrettyConfig::new().depth_limit(3);
+        let text = ron::ser::to_string_pretty(self, pretty)
+            .map_err(|error| Error::io(path)(io::Error::other(error)))?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        let unfinished = path.with_extension("ron.unfinished");
+        fs::write(&unfinished, text + "\n").map_err(Error::io(&unfinished))?;
+        fs::rename(&unfinished, path).map_err(Error::io(path))
+    }
+
+    /// Whether there is nothing of the player's own.
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    /// Binds inputs to a code, instead of all that wished for it; they wish for no other code any more.
+    ///
+    /// # Errors
+    /// When the world has no such code, or an input is unknown, a command's, or a number key. Nothing is changed then.
+    pub fn bind(
+        &mut self,
+        manifest: &WorldManifest,
+        code: ActionCode,
+        inputs: &[String],
+    ) -> Result<()> {
+        let mut changed = self.clone();
+        let wanted = inputs
+            .iter()
+            .map(|input| bindable(input))
+            .collect::<Result<Vec<Chord>, _>>()
+            .map_err(Error::Binding)?;
+        for (other, action) in (0u16..).zip(self.actions(manifest)) {
+            let kept: Vec<String> = action
+                .chords()
+                .filter(|chord| !wanted.contains(chord))
+                .map(|chord| chord.to_string())
+                .collect();
+            if ActionCode(other) != code && kept.len() != action.bindings.len() {
+                changed.actions.entry(other).or_default().bindings = Some(kept);
+            }
+        }
+        let texts = wanted.iter().map(ToString::to_string).collect();
+        changed.actions.entry(code.0).or_default().bindings = Some(texts);
+        self.replace_with(changed, manifest)
+    }
+
+    /// Gives a code a name.
+    ///
+    /// # Errors
+    /// When the world has no such code, or the name is another code's or none that a world could have. Nothing is changed then.
+    pub fn name(&mut self, manifest: &WorldManifest, code: ActionCode, name: &str) -> Result<()> {
+        let mut changed = self.clone();
+        changed.actions.entry(code.0).or_default().name = Some(name.to_owned());
+        self.replace_with(changed, manifest)
+    }
+
+    fn replace_with(&mut self, changed: Self, manifest: &WorldManifest) -> Result<()> {
+        changed
+            .check(manifest)
+            .map_err(|(_, reason)| Error::Binding(reason))?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// The world's actions with the player's names and bindings.
+    pub fn actions(&self, manifest: &WorldManifest) -> Vec<Action> {
+        let own = |(code, action): (u16, &Action)| {
+            let own = self.actions.get(&code);
+            Action {
+                name: own
+                    .and_then(|own| own.name.clone())
+                    .unwrap_or_else(|| action.name.clone()),
+                bindings: own
+                    .and_then(|own| own.bindings.clone())
+                    .unwrap_or_else(|| action.bindings.clone()),
+            }
+        };
+        (0u16..).zip(&manifest.actions).map(own).collect()
+    }
+}
+
+/// The chord that a text names, if it may stand for an action.
+fn bindable(text: &str) -> Result<Chord, String> {
+    let chord = Chord::parse(text)?;
+    let controls = ControlTable::default();
+    for input in chord.inputs() {
+        if let Some(control) = controls.of_input(*input) {
+            return Err(format!(
+                "{input} is taken: it stands for {:?}",
+                control.description()
+            ));
+        }
+        if input.digit().is_some() {
+            return Err(format!(
+                "{input} is taken: number keys always send the code of their number"
+            ));
+        }
+    }
+    Ok(chord)
+}
+
+/// Line and column, from 1, at which something stands in a text; its beginning where it does not.
+fn place_of(text: &str, what: &str) -> (usize, usize) {
+    let before = text
+        .find(what)
+        .and_then(|at| text.get(..at))
+        .unwrap_or_default();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::Bindings;
+    use proptest::prelude::*;
+
+    fn manifest() -> WorldManifest {
+        worlds::tiny_contents(1).unwrap().manifest
+    }
+
+    fn texts(inputs: &[&str]) -> Vec<String> {
+        inputs.iter().map(|&input| input.into()).collect()
+    }
+
+    #[test]
+    fn what_is_bound_is_read_back_and_wins() {
+        let (manifest, folder) = (manifest(), tempfile::tempdir().unwrap());
+        let path = folder.path().join("bindings/tiny.ron");
+        let mut own = OwnBindings::read(&path, &manifest).unwrap();
+        assert!(own.is_empty());
+        own.bind(
+            &manifest,
+            ActionCode(1),
+            &texts(&["Space", "South", "KeyD+KeyK"]),
+        )
+        .unwrap();
+        own.name(&manifest, ActionCode(1), "hop").unwrap();
+        own.write(&path).unwrap();
+        let read = OwnBindings::read(&path, &manifest).unwrap();
+        assert_eq!(read, own);
+        let actions = read.actions(&manifest);
+        assert_eq!(
+            (actions[1].name.as_str(), actions[0].name.as_str()),
+            ("hop", "left")
+        );
+        // Space was the world's key for jumping.
+        let bindings = Bindings::of(&actions);
+        let codes = |name: &str| bindings.codes(&[worlds::Input::named(name).unwrap()].into());
+        assert_eq!(codes("Space"), [ActionCode(1)]);
+        assert_eq!(codes("ArrowLeft"), [ActionCode(0)]);
+        OwnBindings::none(&manifest).write(&path).unwrap();
+        assert!(!path.exists());
+        OwnBindings::none(&manifest).write(&path).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_and_changes_nothing() {
+        let manifest = manifest();
+        let mut own = OwnBindings::none(&manifest);
+        for (inputs, part) in [
+            (["Digit1"], "number keys"),
+            (["F1"], "help"),
+            (["Start"], "pause"),
+            (["jump"], "no key"),
+        ] {
+            let error = own
+                .bind(&manifest, ActionCode(0), &texts(&inputs))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let error = own
+            .bind(&manifest, ActionCode(9), &texts(&["KeyA"]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("code 9 of 4"), "{error}");
+        let error = own
+            .name(&manifest, ActionCode(0), "right")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("two codes"), "{error}");
+        assert!(own.is_empty());
+    }
+
+    #[test]
+    fn mistakes_in_the_file_are_named_by_line_and_column() {
+        let mistake = |text: &str| OwnBindings::parse(text, &manifest()).unwrap_err();
+        let ((line, column), reason) = mistake(
+            "(\n  version: 1,\n  world: \"x\",\n  actions: {0: (bindings: Some([\"KeyQ\", \"Foo\"]))},\n)",
+        );
+        assert_eq!((line, column), (4, 42), "{reason}");
+        assert!(reason.contains("\"Foo\" is no key"), "{reason}");
+        assert_eq!(
+            mistake("(version: 1,\n world: \"x\", actions: {\n 77: ()})").0,
+            (3, 2)
+        );
+        assert_eq!(mistake("(version: 9, world: \"\", actions: {})").0, (1, 2));
+        assert_eq!(mistake("(version: 1,\n wrold: \"\")").0.0, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(\\PC|\n|version: 1,|actions: \\{|0: \\(|\\)|\"KeyA\"){0,30}") {
+            let _ = OwnBindings::parse(&text, &manifest());
+        }
+
+        #[test]
+        fn whatever_was_bound_can_be_read(binds in proptest::collection::vec((0u16..4, proptest::collection::vec(0usize..5, 0..4)), 0..6)) {
+            let known = ["KeyA", "Space", "South", "ArrowRight+Space", "LeftStickUp+South"];
+            let manifest = manifest();
+            let mut own = OwnBindings::none(&manifest);
+            for (code, inputs) in binds {
+                let inputs: Vec<String> = inputs.iter().map(|input| known[*input].into()).collect();
+                own.bind(&manifest, ActionCode(code), &inputs).unwrap();
+            }
+            let text = ron::to_string(&own).unwrap();
+            prop_assert_eq!(OwnBindings::parse(&text, &manifest).unwrap(), own);
+        }
+    }
+}
