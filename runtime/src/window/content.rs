@@ -2,9 +2,9 @@
 
 use super::input::Bindings;
 use super::scene::SceneContent;
-use crate::hud::{KeyLine, key_name, thumbnail};
+use crate::hud::{KeyLine, Thumbnail, WorldCard, key_name, thumbnail};
 use nn::ActionCode;
-use worlds::World;
+use worlds::{FoundWorld, Frame, World, WorldManifest};
 
 /// Keys that wish for actions where the world does not name others, in the order in which they are told.
 const USUAL_KEYS: [&str; 9] = [
@@ -66,7 +66,33 @@ pub(super) fn of(world: &World) -> SceneContent {
         commands: commands.collect(),
         action_keys: action_keys.collect(),
         action_pictures: Vec::new(),
-        worlds: Vec::new(),
         prompts: world.prompts.iter().map(thumbnail).collect(),
     }
+}
+
+/// Most bytes of a prompt that is shown as a world's picture.
+const LARGEST_PROMPT: u64 = 4 << 20;
+
+/// The worlds that can be chosen, each with its card. `played` is the lasting name of the one that is played. What cannot be read is left out.
+pub(super) fn worlds(played: &str) -> Vec<(FoundWorld, WorldCard)> {
+    let found = worlds::list().into_iter();
+    let cards = found.filter_map(|found| {
+        let manifest = found.manifest().ok()?;
+        let card = WorldCard {
+            picture: first_prompt(&found, &manifest),
+            played: found.lasting_name() == played,
+            name: manifest.name,
+        };
+        Some((found, card))
+    });
+    cards.collect()
+}
+
+fn first_prompt(found: &FoundWorld, manifest: &WorldManifest) -> Option<Thumbnail> {
+    let source = found.source().ok()?;
+    let file = format!("{}/{}", worlds::PROMPTS_FOLDER, manifest.prompts.first()?);
+    let size = source.size(&file).ok()??;
+    let bytes = (size <= LARGEST_PROMPT).then(|| source.read(&file, size))?;
+    let frame = Frame::from_png(&bytes.ok()?, Some(manifest.frame), &file);
+    Some(thumbnail(&frame.ok()?))
 }

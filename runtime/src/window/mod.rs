@@ -12,6 +12,7 @@ mod overlay;
 mod scene;
 mod screen;
 mod surface;
+mod switch;
 
 pub use input::{Bindings, Keyboard};
 pub use layout::{Rectangle, letterbox};
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use surface::WindowSurface;
+use switch::Loading;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
@@ -80,12 +82,19 @@ pub fn play_in_window(
         world,
         waiting: Some(options),
         open: None,
+        loading: None,
+        before: Vec::new(),
         failure: None,
         cancel,
     };
     let ran = event_loop.run_app(&mut application);
-    let Application { open, failure, .. } = application;
-    let finished = open.map(|open| open.world.finish());
+    let Application {
+        open,
+        before,
+        failure,
+        ..
+    } = application;
+    let finished = open.map(|open| Ok(switch::joined(before, open.world.finish()?)));
     match (failure, finished) {
         (Some(error), _) => Err(error),
         (None, Some(finished)) => finished,
@@ -135,6 +144,10 @@ struct Application<'a> {
     /// What to play as soon as there is a window.
     waiting: Option<WindowOptions>,
     open: Option<Open>,
+    /// A world that was chosen and is being loaded.
+    loading: Option<Loading>,
+    /// What the worlds came to that were played before this one.
+    before: Vec<PlaySummary>,
     failure: Option<Error>,
     cancel: &'a AtomicBool,
 }
@@ -206,6 +219,30 @@ impl Application<'_> {
             player: own,
         } = options;
         let play = Play::start(self.world.clone(), prompt, settings, recording)?;
+        let world = self.run(&self.world, play, actions, &own)?;
+        let scene = Scene::new(
+            surface,
+            self.world.clone(),
+            world_name.clone(),
+            world.view(),
+            own.clone(),
+        );
+        Ok(Open {
+            scene,
+            world,
+            world_name,
+            recording_folder: own.recording_folder.unwrap_or_default(),
+        })
+    }
+
+    /// Runs a play on its own thread, for the person at the window where there is no list of actions.
+    fn run(
+        &self,
+        world: &Arc<World>,
+        play: Play,
+        actions: Option<ActionSource>,
+        own: &Settings,
+    ) -> Result<WorldThread> {
         let player = match actions {
             Some(source) => Player::Source(source),
             None => {
@@ -219,21 +256,8 @@ impl Application<'_> {
         let proxy = self.proxy.clone();
         // The send fails only when the window is gone, which ends the world anyway.
         let notify = move || drop(proxy.send_event(WorldMoved));
-        let loop_options = LoopOptions::of(&own, Slots::of(&self.world));
-        let world = WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)?;
-        let scene = Scene::new(
-            surface,
-            self.world.clone(),
-            world.view(),
-            content::of(&self.world),
-            own.clone(),
-        );
-        Ok(Open {
-            scene,
-            world,
-            world_name,
-            recording_folder: own.recording_folder.unwrap_or_default(),
-        })
+        let loop_options = LoopOptions::of(own, Slots::of(world));
+        WorldThread::start(FrameLoop::new(play, player, loop_options)?, notify)
     }
 
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: Error) {
@@ -305,6 +329,9 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
     }
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, WorldMoved: WorldMoved) {
+        if let Err(error) = self.switch_if_loaded() {
+            return self.fail(event_loop, error);
+        }
         match &self.open {
             Some(open) if open.world.has_ended() => event_loop.exit(),
             _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
@@ -358,8 +385,10 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                 let Some(open) = &mut self.open else {
                     return;
                 };
-                if let Err(error) = open.scene.draw(&open.world) {
-                    self.fail(event_loop, error);
+                match open.scene.draw(&open.world) {
+                    Ok(Some(chosen)) => self.load(chosen),
+                    Ok(None) => {}
+                    Err(error) => self.fail(event_loop, error),
                 }
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! What a window shows: the world's picture with a look, and the HUD over it.
 
+use super::content;
 use super::surface::WindowSurface;
 use crate::error::Result;
 use crate::frame_loop::{Command, View};
@@ -10,8 +11,8 @@ use crate::world_thread::WorldThread;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use winit::event::WindowEvent;
-use winit::window::Fullscreen;
-use worlds::{Frame, World};
+use winit::window::{Fullscreen, Window};
+use worlds::{FoundWorld, Frame, World};
 
 /// How long the hint of the first seconds is shown.
 const HINT: Duration = Duration::from_secs(7);
@@ -33,7 +34,7 @@ pub enum SceneCommand {
     Screenshot,
 }
 
-/// What the HUD says that does not change: keys, worlds and prompts.
+/// What the HUD says of a world: its keys and prompts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SceneContent {
     /// Keys that command something.
@@ -42,8 +43,6 @@ pub(super) struct SceneContent {
     pub(super) action_keys: Vec<Vec<String>>,
     /// For each action code, a picture of what it does, where there is one.
     pub(super) action_pictures: Vec<Option<Thumbnail>>,
-    /// The worlds that can be chosen.
-    pub(super) worlds: Vec<WorldCard>,
     /// The prompts of the world.
     pub(super) prompts: Vec<Thumbnail>,
 }
@@ -53,7 +52,11 @@ pub(super) struct Scene {
     surface: WindowSurface,
     world: Arc<World>,
     view: Arc<View>,
+    world_name: String,
     content: SceneContent,
+    /// The worlds that can be chosen, while they can.
+    worlds: Vec<FoundWorld>,
+    cards: Vec<WorldCard>,
     settings: Settings,
     notices: Notices,
     message: u64,
@@ -70,16 +73,19 @@ impl Scene {
     pub(super) fn new(
         surface: WindowSurface,
         world: Arc<World>,
+        world_name: String,
         view: Arc<View>,
-        content: SceneContent,
         settings: Settings,
     ) -> Self {
         let mut scene = Self {
             surface,
-            world,
             message: view.message.0,
             view,
-            content,
+            content: content::of(&world),
+            world,
+            world_name,
+            worlds: Vec::new(),
+            cards: Vec::new(),
             settings,
             notices: Notices::default(),
             page: None,
@@ -139,7 +145,13 @@ impl Scene {
     /// Does what a key commands.
     pub(super) fn command(&mut self, command: SceneCommand) {
         match command {
-            SceneCommand::Page(page) => self.page = (self.page != Some(page)).then_some(page),
+            SceneCommand::Page(page) => {
+                self.page = (self.page != Some(page)).then_some(page);
+                if self.page == Some(Page::Worlds) {
+                    let found = content::worlds(&self.world_name);
+                    (self.worlds, self.cards) = found.into_iter().unzip();
+                }
+            }
             SceneCommand::Bar => self.bar = !self.bar,
             SceneCommand::Look => {
                 let (next, name) = match self.settings.filter {
@@ -148,7 +160,8 @@ impl Scene {
                     Filter::Crt => (Filter::Integer, "pixels"),
                 };
                 self.settings.filter = next;
-                self.say(format!("look: {name}"));
+                self.notices
+                    .tell("look", format!("look: {name}"), Instant::now());
             }
             SceneCommand::Fullscreen => self.set_fullscreen(!self.is_fullscreen()),
             SceneCommand::Screenshot => {
@@ -207,11 +220,33 @@ impl Scene {
         self.view = view;
     }
 
-    /// Draws the newest of the world, and has it do what the player wants by way of the HUD. Returns what is for others to do.
+    /// Shows another world from now on.
+    pub(super) fn change_world(&mut self, world: Arc<World>, world_name: String, view: Arc<View>) {
+        self.surface.set_frame_size(world.manifest.frame);
+        self.surface.show(view.frame.clone());
+        self.message = view.message.0;
+        self.content = content::of(&world);
+        self.world = world;
+        self.world_name = world_name;
+        self.view = view;
+        self.request_redraw();
+    }
+
+    /// The player's settings as they are now, changed by way of the HUD or not.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The window.
+    pub(super) fn window(&self) -> &Window {
+        self.surface.window()
+    }
+
+    /// Draws the newest of the world, and has it do what the player wants by way of the HUD. Returns another world where one was chosen.
     ///
     /// # Errors
     /// [`crate::Error::Graphics`] when the driver fails for good.
-    pub(super) fn draw(&mut self, world: &WorldThread) -> Result<Vec<HudAction>> {
+    pub(super) fn draw(&mut self, world: &WorldThread) -> Result<Option<FoundWorld>> {
         self.update(world);
         let now = Instant::now();
         let (notices, next_notice) = self.notices.at(now);
@@ -229,7 +264,7 @@ impl Scene {
             commands: &self.content.commands,
             action_keys: &self.content.action_keys,
             action_pictures: &self.content.action_pictures,
-            worlds: &self.content.worlds,
+            worlds: &self.cards,
             prompts: &self.content.prompts,
         };
         let mut actions = Vec::new();
@@ -242,19 +277,22 @@ impl Scene {
             .flatten()
             .min();
         self.again_at = next.and_then(|after| now.checked_add(after.max(HUD_INTERVAL)));
-        let others = actions
-            .into_iter()
-            .filter_map(|action| self.act(action, world));
-        Ok(others.collect())
+        let mut chosen = None;
+        for action in actions {
+            chosen = self.act(action, world).or(chosen);
+        }
+        Ok(chosen)
     }
 
-    /// Does what the HUD was told, and gives back what is not for the scene to do.
-    fn act(&mut self, action: HudAction, world: &WorldThread) -> Option<HudAction> {
+    /// Does what the HUD was told; returns another world where one was chosen.
+    fn act(&mut self, action: HudAction, world: &WorldThread) -> Option<FoundWorld> {
         self.surface.window().request_redraw();
         match action {
             HudAction::Open(page) => self.page = page,
             HudAction::Filter(filter) => self.settings.filter = filter,
             HudAction::Fullscreen(on) => self.set_fullscreen(on),
+            HudAction::Volume(volume) => self.settings.volume = volume,
+            HudAction::Mute(mute) => self.settings.mute = mute,
             HudAction::World(command) => {
                 if let Command::AdaptiveSteps(on) = command {
                     self.settings.adaptive_steps = on;
@@ -262,19 +300,15 @@ impl Scene {
                 world.command(command);
             }
             HudAction::ChoosePrompt(index) => {
+                self.page = None;
                 let prompt: Option<Frame> = self.world.prompts.get(index).cloned();
                 world.command(Command::Prompt(prompt.into_iter().collect()));
+            }
+            HudAction::ChooseWorld(index) => {
                 self.page = None;
+                let other = self.cards.get(index).is_some_and(|card| !card.played);
+                return self.worlds.get(index).filter(|_| other).cloned();
             }
-            HudAction::Volume(volume) => {
-                self.settings.volume = volume;
-                return Some(action);
-            }
-            HudAction::Mute(mute) => {
-                self.settings.mute = mute;
-                return Some(action);
-            }
-            HudAction::ChooseWorld(_) => return Some(action),
         }
         None
     }
