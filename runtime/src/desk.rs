@@ -113,6 +113,11 @@ impl Desk {
         &self.world
     }
 
+    /// The name by which the world is found again.
+    pub(crate) fn world_name(&self) -> &str {
+        &self.world_name
+    }
+
     /// A key went down, by its physical name.
     pub(crate) fn press(&self, key: &str) {
         self.input.press_key(key);

@@ -14,7 +14,7 @@ const SIDE: f32 = 64.0;
 pub(super) fn show(
     context: &egui::Context,
     state: &HudState,
-    top: f32,
+    room: egui::Rangef,
     actions: &mut Vec<HudAction>,
 ) {
     page(
@@ -22,7 +22,7 @@ pub(super) fn show(
         "Actions",
         Place::Side,
         300.0,
-        top,
+        room,
         actions,
         |ui, _| {
             let text = "Press keys and buttons to see what they wish for; the arrow marks what came of it.";

@@ -1,10 +1,11 @@
 //! The bar: how fast, what was wished and what came of it, from which seed, and whether it is recorded.
 
-use super::style::{ORANGE, QUIET, SKY, TEXT, VERMILLION, quiet, shade};
+use super::style::{QUIET, SKY, TEXT, VERMILLION, quiet, shade};
 use super::symbols::{Symbol, show as symbol};
 use super::{HudState, action_name};
 use egui::{
-    Align2, Area, Id, Label, Rect, RichText, Sense, Stroke, StrokeKind, TextStyle, Ui, Vec2,
+    Align, Align2, Area, Id, Label, Layout, Rect, RichText, Sense, Stroke, StrokeKind, TextStyle,
+    Ui, Vec2,
 };
 
 /// Distance from the window's edge.
@@ -40,7 +41,8 @@ fn contents(ui: &mut Ui, state: &HudState, width: f32) {
         symbol(ui, Symbol::Warning, 14.0);
     }
     let own = state.manifest.frames_per_second;
-    ui.label(format!("{:.0}", view.frames_per_second));
+    let rate = RichText::new(format!("{:.0}", view.frames_per_second)).color(TEXT);
+    text_place(ui, 18.0, Side::Right, rate);
     ui.label(quiet(format!("of {:.0} fps", own * view.speed)));
     if width >= WITH_GRAPH {
         graph(ui, &view.graph, 1000.0 / (own * view.speed).max(1e-3));
@@ -66,27 +68,37 @@ fn actions(ui: &mut Ui, state: &HudState, width: f32) {
             names.join(" + ")
         }
     };
-    let each = match width >= WITH_SEED {
-        true => 100.0,
-        false => ((width - 150.0) * 0.5 - if width >= WITH_GRAPH { 55.0 } else { 0.0 })
-            .clamp(44.0, 100.0),
+    // What is left for the two of them.
+    let taken = match width {
+        width if width >= WITH_SEED => 345.0,
+        width if width >= WITH_GRAPH => 290.0,
+        _ => 160.0,
     };
-    let place = |ui: &mut Ui, text: String, colour| {
-        let text = RichText::new(text).color(colour);
-        ui.allocate_ui_with_layout(
-            Vec2::new(each, 18.0),
-            egui::Layout::left_to_right(egui::Align::Center),
-            |ui| {
-                ui.set_min_width(each);
-                ui.add(Label::new(text).truncate());
-            },
-        );
-    };
-    let wished = state.view.wish.codes();
-    let code = state.view.code;
-    place(ui, names(wished), QUIET);
+    let each = ((width - taken) * 0.5).clamp(44.0, 150.0);
+    let wished = RichText::new(names(state.view.wish.codes())).color(QUIET);
+    let became = RichText::new(names(state.view.code.as_slice())).color(TEXT);
+    text_place(ui, each, Side::Right, wished);
     symbol(ui, Symbol::Arrow, 14.0);
-    place(ui, names(code.as_slice()), TEXT);
+    text_place(ui, each, Side::Left, became);
+}
+
+/// At which side of its place a text begins or ends.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// Text in a place of its own width, cut where it is longer.
+fn text_place(ui: &mut Ui, width: f32, side: Side, text: RichText) {
+    let layout = match side {
+        Side::Left => Layout::left_to_right(Align::Center),
+        Side::Right => Layout::right_to_left(Align::Center),
+    };
+    ui.allocate_ui_with_layout(Vec2::new(width, 18.0), layout, |ui| {
+        ui.set_min_width(width);
+        ui.add(Label::new(text).truncate());
+    });
 }
 
 /// The time of each of the newest frames as a bar, and a line at what each may take. What takes longer reaches over the line.
@@ -115,17 +127,10 @@ fn graph(ui: &mut Ui, times: &[f32], allowed: f64) {
         painter.rect_filled(bar, 0, colour);
     }
     let y = place.bottom() - height(allowed);
-    painter.hline(place.x_range(), y, Stroke::new(1.0, ORANGE));
+    painter.hline(place.x_range(), y, Stroke::new(1.0, TEXT));
     let millisecond = newest.last().copied().unwrap_or_default();
     let text = RichText::new(format!("{millisecond:.0} ms"))
         .text_style(TextStyle::Small)
         .color(QUIET);
-    ui.allocate_ui_with_layout(
-        Vec2::new(40.0, 18.0),
-        egui::Layout::left_to_right(egui::Align::Center),
-        |ui| {
-            ui.set_min_width(40.0);
-            ui.add(Label::new(text).extend());
-        },
-    );
+    text_place(ui, 44.0, Side::Right, text);
 }

@@ -13,7 +13,7 @@ const SIDE: f32 = 88.0;
 pub(super) fn show(
     context: &egui::Context,
     state: &HudState,
-    top: f32,
+    room: egui::Rangef,
     actions: &mut Vec<HudAction>,
 ) {
     let title = match state.worlds.is_empty() {
@@ -25,7 +25,7 @@ pub(super) fn show(
         title,
         Place::Middle,
         460.0,
-        top,
+        room,
         actions,
         |ui, actions| {
             if !state.worlds.is_empty() {

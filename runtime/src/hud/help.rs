@@ -9,7 +9,7 @@ use nn::ActionCode;
 pub(super) fn show(
     context: &egui::Context,
     state: &HudState,
-    top: f32,
+    room: egui::Rangef,
     actions: &mut Vec<HudAction>,
 ) {
     page(
@@ -17,7 +17,7 @@ pub(super) fn show(
         "Help",
         Place::Middle,
         470.0,
-        top,
+        room,
         actions,
         |ui, _| {
             ui.label(quiet(format!("Actions of {}", state.manifest.name)));
@@ -58,6 +58,7 @@ fn line(ui: &mut Ui, line: &KeyLine) {
         let half = ui.available_width() * 0.46;
         ui.allocate_ui_with_layout(Vec2::new(half, 20.0), Layout::top_down(Align::Min), |ui| {
             ui.set_min_width(half);
+            ui.add_space(2.0);
             ui.add(egui::Label::new(&line.what).wrap());
         });
         ui.horizontal_wrapped(keys);

@@ -121,16 +121,18 @@ pub enum HudAction {
 pub fn show(ui: &mut egui::Ui, state: &HudState) -> Vec<HudAction> {
     let mut actions = Vec::new();
     let context = ui.ctx().clone();
-    let below_bar = match state.bar {
+    let top = match state.bar {
         true => bar::show(&context, state),
         false => 0.0,
     };
-    notices::show(&context, state, below_bar);
+    let bottom = notices::show(&context, state, top);
+    // A page has the room between bar and notices.
+    let room = egui::Rangef::new(top, bottom);
     match state.page {
-        Some(Page::Help) => help::show(&context, state, below_bar, &mut actions),
-        Some(Page::Actions) => actions_page::show(&context, state, below_bar, &mut actions),
-        Some(Page::Settings) => settings_page::show(&context, state, below_bar, &mut actions),
-        Some(Page::Worlds) => chooser::show(&context, state, below_bar, &mut actions),
+        Some(Page::Help) => help::show(&context, state, room, &mut actions),
+        Some(Page::Actions) => actions_page::show(&context, state, room, &mut actions),
+        Some(Page::Settings) => settings_page::show(&context, state, room, &mut actions),
+        Some(Page::Worlds) => chooser::show(&context, state, room, &mut actions),
         None => {}
     }
     actions
@@ -162,3 +164,6 @@ fn action_name(manifest: &WorldManifest, code: nn::ActionCode) -> String {
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("code {code}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! What is said for a while: messages, the hint of the first seconds, and the state that time is in.
 
 use super::HudState;
-use super::style::{TEXT, quiet, shade};
-use super::symbols::{Symbol, show as symbol};
-use egui::{Align2, Area, Id, RichText, TextStyle, Vec2};
+use super::style::{BEHIND, TEXT, quiet, shade};
+use super::symbols::{Symbol, shapes, show as symbol};
+use egui::{Align2, Area, Id, Rect, TextStyle, Vec2};
 use std::time::{Duration, Instant};
 
 /// How long a message stays, and the part of it in which it fades.
@@ -11,8 +11,11 @@ const LASTS: Duration = Duration::from_secs(5);
 const FADES: Duration = Duration::from_millis(600);
 /// Most messages at once.
 const MOST: usize = 3;
-/// How long a machine must be too slow before that is said, and how long it must have kept up before it is said again.
+/// Height below which a window is small, in points.
+const SMALL: f32 = 320.0;
+/// How long a machine must be too slow before that is said, and how long passes before it is said again.
 const SLOW_AFTER: Duration = Duration::from_secs(3);
+const SLOW_AGAIN: Duration = Duration::from_secs(120);
 /// Distance from the window's edge.
 const MARGIN: f32 = 8.0;
 
@@ -27,12 +30,21 @@ pub struct Notice {
     pub opacity: f32,
 }
 
+#[derive(Clone, Debug)]
+struct Message {
+    since: Instant,
+    text: String,
+    warning: bool,
+    /// What it is about, where a newer message about the same takes its place.
+    topic: Option<&'static str>,
+}
+
 /// Messages and when they came. Time is always given from outside.
 #[derive(Clone, Debug, Default)]
 pub struct Notices {
-    messages: Vec<(Instant, String, bool)>,
+    messages: Vec<Message>,
     slow_since: Option<Instant>,
-    told_slow: bool,
+    told_slow: Option<Instant>,
 }
 
 impl Notices {
@@ -41,14 +53,28 @@ impl Notices {
         self.push(text.into(), false, now);
     }
 
+    /// Says how something is now, in place of what was said about the same topic before.
+    pub fn tell(&mut self, topic: &'static str, text: impl Into<String>, now: Instant) {
+        self.messages.retain(|message| message.topic != Some(topic));
+        self.push(text.into(), false, now);
+        if let Some(message) = self.messages.last_mut() {
+            message.topic = Some(topic);
+        }
+    }
+
     /// Says something to worry about.
     pub fn warn(&mut self, text: impl Into<String>, now: Instant) {
         self.push(text.into(), true, now);
     }
 
     fn push(&mut self, text: String, warning: bool, now: Instant) {
-        self.messages.retain(|(_, known, _)| *known != text);
-        self.messages.push((now, text, warning));
+        self.messages.retain(|message| message.text != text);
+        self.messages.push(Message {
+            since: now,
+            text,
+            warning,
+            topic: None,
+        });
         let surplus = self.messages.len().saturating_sub(MOST);
         self.messages.drain(..surplus);
     }
@@ -57,12 +83,13 @@ impl Notices {
     pub fn pace(&mut self, slow: bool, reached: f64, wanted: f64, now: Instant) {
         if !slow {
             self.slow_since = None;
-            self.told_slow = false;
             return;
         }
-        let since = *self.slow_since.get_or_insert(now);
-        if !self.told_slow && now.saturating_duration_since(since) >= SLOW_AFTER {
-            self.told_slow = true;
+        let past = |since: Instant| now.saturating_duration_since(since);
+        let lasts = past(*self.slow_since.get_or_insert(now)) >= SLOW_AFTER;
+        let told = self.told_slow.is_some_and(|told| past(told) < SLOW_AGAIN);
+        if lasts && !told {
+            self.told_slow = Some(now);
             let text = format!("this machine makes {reached:.0} of {wanted:.0} frames a second");
             self.warn(text, now);
         }
@@ -70,18 +97,16 @@ impl Notices {
 
     /// What is to be shown at that time, oldest first, and after which time that changes, if it does.
     pub fn at(&mut self, now: Instant) -> (Vec<Notice>, Option<Duration>) {
-        self.messages
-            .retain(|(since, ..)| now.saturating_duration_since(*since) < LASTS);
-        let left = |since: Instant| LASTS.saturating_sub(now.saturating_duration_since(since));
-        let notices = self.messages.iter().map(|(since, text, warning)| Notice {
-            text: text.clone(),
-            warning: *warning,
-            opacity: opacity(left(*since)),
+        let left =
+            |message: &Message| LASTS.saturating_sub(now.saturating_duration_since(message.since));
+        self.messages.retain(|message| !left(message).is_zero());
+        let notices = self.messages.iter().map(|message| Notice {
+            text: message.text.clone(),
+            warning: message.warning,
+            opacity: opacity(left(message)),
         });
-        let next = self.messages.iter().map(|(since, ..)| left(*since));
-        let next = next
-            .min()
-            .map(|left| left.saturating_sub(FADES).max(Duration::from_millis(33)));
+        let next = self.messages.iter().map(left).min();
+        let next = next.map(|left| left.saturating_sub(FADES).max(Duration::from_millis(33)));
         (notices.collect(), next)
     }
 }
@@ -91,57 +116,57 @@ pub(crate) fn opacity(left: Duration) -> f32 {
     (left.as_secs_f32() / FADES.as_secs_f32()).min(1.0)
 }
 
-pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32) {
+/// Shows what is said, at the window's lower edge; returns how far up it reaches.
+pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32) -> f32 {
     time(context, state, below_bar);
-    let width = context.content_rect().width() - 2.0 * MARGIN;
-    let area = Area::new(Id::unique("notices"))
-        .order(egui::Order::Tooltip)
-        .anchor(Align2::CENTER_BOTTOM, Vec2::new(0.0, -MARGIN))
-        .interactable(false);
-    area.show(context, |ui| {
-        ui.set_max_width(width.min(520.0));
-        ui.with_layout(egui::Layout::top_down(egui::Align::Center), |ui| {
-            for notice in state.notices {
-                ui.scope(|ui| {
-                    ui.set_opacity(notice.opacity);
-                    message(ui, notice);
-                });
-            }
-            if state.hint > 0.0 && state.page.is_none() {
-                ui.scope(|ui| {
-                    ui.set_opacity(state.hint);
-                    hint(ui, width);
-                });
-            }
-        });
-    });
+    let window = context.content_rect();
+    let mut bottom = window.bottom() - MARGIN;
+    if state.hint > 0.0 && state.page.is_none() {
+        let text = match window.width() {
+            width if width > 380.0 => "F1 help     F4 settings     F7 worlds     Esc quit",
+            width if width > 240.0 => "F1 help     F4 settings",
+            _ => "F1 help",
+        };
+        bottom = message(context, text, None, state.hint, bottom);
+    }
+    // A small window has no room for more than the newest.
+    let most = if window.height() < SMALL { 1 } else { MOST };
+    for notice in state.notices.iter().rev().take(most) {
+        let drawn = notice.warning.then_some(Symbol::Warning);
+        bottom = message(context, &notice.text, drawn, notice.opacity, bottom);
+    }
+    bottom
 }
 
-fn message(ui: &mut egui::Ui, notice: &Notice) {
-    let symbol_width = if notice.warning { 22.0 } else { 0.0 };
-    let most = ui.available_width() - 18.0 - symbol_width;
-    let font = TextStyle::Body.resolve(ui.style());
-    let galley = ui.painter().layout(notice.text.clone(), font, TEXT, most);
-    shade().show(ui, |ui| {
-        // As wide as its text, or the box would be as wide as the window.
-        ui.set_max_width(galley.size().x + symbol_width);
-        ui.horizontal(|ui| {
-            if notice.warning {
-                symbol(ui, Symbol::Warning, 14.0);
-            }
-            ui.label(galley);
-        });
-    });
-}
-
-/// What the first seconds say.
-fn hint(ui: &mut egui::Ui, width: f32) {
-    let text = match width {
-        width if width > 380.0 => "F1 help     F4 settings     F7 worlds     Esc quit",
-        width if width > 240.0 => "F1 help     F4 settings",
-        _ => "F1 help",
-    };
-    shade().show(ui, |ui| ui.label(RichText::new(text).color(TEXT)));
+/// Paints a message in the middle, above `bottom`; returns where the next one up may end.
+fn message(
+    context: &egui::Context,
+    text: &str,
+    drawn: Option<Symbol>,
+    opacity: f32,
+    bottom: f32,
+) -> f32 {
+    const PADDING: Vec2 = Vec2::new(10.0, 6.0);
+    const SYMBOL: f32 = 14.0;
+    let window = context.content_rect();
+    let layer = egui::LayerId::new(egui::Order::Tooltip, Id::unique("notices"));
+    let mut painter = context.layer_painter(layer);
+    painter.set_opacity(opacity);
+    let symbol_width = if drawn.is_some() { SYMBOL + 7.0 } else { 0.0 };
+    let font = TextStyle::Body.resolve(&context.global_style());
+    let most = (window.width() - 2.0 * (MARGIN + PADDING.x) - symbol_width).clamp(40.0, 500.0);
+    let galley = painter.layout(text.to_owned(), font, TEXT, most);
+    let size = galley.size() + Vec2::new(symbol_width, 0.0) + 2.0 * PADDING;
+    let corner = egui::pos2(window.center().x - size.x * 0.5, bottom - size.y);
+    let place = Rect::from_min_size(corner, size);
+    painter.rect_filled(place, 7, BEHIND);
+    let inner = place.shrink2(PADDING);
+    if let Some(drawn) = drawn {
+        let at = egui::pos2(inner.left(), inner.top() + 2.0);
+        painter.extend(shapes(drawn, Rect::from_min_size(at, Vec2::splat(SYMBOL))));
+    }
+    painter.galley(inner.min + Vec2::new(symbol_width, 0.0), galley, TEXT);
+    place.top() - 5.0
 }
 
 /// Pause, rewind, playing by itself and, while the bar is hidden, recording: a symbol in the upper right corner.
@@ -178,4 +203,66 @@ fn time(context: &egui::Context, state: &HudState, below_bar: f32) {
             });
         });
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(notices: &mut Notices, now: Instant) -> Vec<String> {
+        let shown = notices.at(now).0.into_iter();
+        shown.map(|notice| notice.text).collect()
+    }
+
+    #[test]
+    fn messages_fade_and_go_and_the_newest_are_kept() {
+        let start = Instant::now();
+        let after = |seconds: f32| start + Duration::from_secs_f32(seconds);
+        let mut notices = Notices::default();
+        assert_eq!(notices.at(start), (Vec::new(), None));
+        notices.say("one", start);
+        notices.warn("two", after(1.0));
+        let (shown, next) = notices.at(after(1.0));
+        assert_eq!(shown[1].opacity, 1.0);
+        assert!(shown[1].warning && !shown[0].warning);
+        assert_eq!(next, Some(Duration::from_millis(3400)));
+        assert!((notices.at(after(4.7)).0[0].opacity - 0.5).abs() < 0.01);
+        assert_eq!(texts(&mut notices, after(5.1)), ["two"]);
+        assert!(texts(&mut notices, after(6.1)).is_empty());
+        for text in ["a", "b", "c", "d", "b"] {
+            notices.say(text, after(7.0));
+        }
+        assert_eq!(texts(&mut notices, after(7.0)), ["c", "d", "b"]);
+    }
+
+    #[test]
+    fn of_one_topic_only_the_newest_is_said() {
+        let now = Instant::now();
+        let mut notices = Notices::default();
+        notices.tell("look", "look: sharp", now);
+        notices.say("saved", now);
+        notices.tell("look", "look: CRT", now);
+        assert_eq!(texts(&mut notices, now), ["saved", "look: CRT"]);
+    }
+
+    #[test]
+    fn a_slow_machine_is_told_of_once_it_has_been_slow_for_a_while() {
+        let start = Instant::now();
+        let mut notices = Notices::default();
+        let mut said_at = |second: u64, slow: bool| {
+            let now = start + Duration::from_secs(second);
+            notices.pace(slow, 12.2, 15.0, now);
+            texts(&mut notices, now)
+        };
+        let said = ["this machine makes 12 of 15 frames a second"];
+        assert!(said_at(0, true).is_empty());
+        assert!(said_at(2, false).is_empty());
+        assert!(said_at(3, true).is_empty());
+        assert!(said_at(5, true).is_empty());
+        assert_eq!(said_at(6, true), said);
+        assert!(said_at(20, true).is_empty(), "once is enough for a while");
+        assert!(said_at(130, false).is_empty());
+        assert!(said_at(131, true).is_empty());
+        assert_eq!(said_at(134, true), said);
+    }
 }

@@ -3,8 +3,8 @@
 use super::HudAction;
 use super::style::{BEHIND, QUIET};
 use egui::{
-    Align, Align2, Area, Button, CornerRadius, Frame, Id, Layout, Margin, Order, ScrollArea, Ui,
-    Vec2,
+    Align, Align2, Area, Button, CornerRadius, Frame, Id, Layout, Margin, Order, Rangef,
+    ScrollArea, Ui, Vec2,
 };
 
 /// Distance from the window's edge and from the bar.
@@ -19,13 +19,13 @@ pub(super) enum Place {
     Side,
 }
 
-/// Shows a page of at most `width` points below `top`, with its title and a way to close it. What has no room is scrolled to.
+/// Shows a page of at most `width` points in that room, with its title and a way to close it. What has no room is scrolled to.
 pub(super) fn show(
     context: &egui::Context,
     title: &str,
     place: Place,
     width: f32,
-    top: f32,
+    room: Rangef,
     actions: &mut Vec<HudAction>,
     contents: impl FnOnce(&mut Ui, &mut Vec<HudAction>),
 ) {
@@ -33,10 +33,13 @@ pub(super) fn show(
     let margin = Margin::symmetric(12, 9);
     let around = 2.0 * MARGIN + margin.sum().x;
     let width = width.min(window.width() - around).max(60.0);
-    let height = (window.height() - top - 2.0 * MARGIN - margin.sum().y).max(60.0);
+    let height = (room.span() - 2.0 * MARGIN - margin.sum().y).max(60.0);
     let (align, offset) = match place {
-        Place::Middle => (Align2::CENTER_CENTER, Vec2::new(0.0, top * 0.5)),
-        Place::Side => (Align2::RIGHT_TOP, Vec2::new(-MARGIN, top + MARGIN)),
+        Place::Middle => {
+            let off = room.center() - window.center().y;
+            (Align2::CENTER_CENTER, Vec2::new(0.0, off))
+        }
+        Place::Side => (Align2::RIGHT_TOP, Vec2::new(-MARGIN, room.min + MARGIN)),
     };
     let area = Area::new(Id::unique(title))
         .order(Order::Foreground)

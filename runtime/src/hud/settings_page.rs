@@ -22,7 +22,7 @@ const SPEEDS: std::ops::RangeInclusive<f64> = 0.25..=4.0;
 pub(super) fn show(
     context: &egui::Context,
     state: &HudState,
-    top: f32,
+    room: egui::Rangef,
     actions: &mut Vec<HudAction>,
 ) {
     page(
@@ -30,7 +30,7 @@ pub(super) fn show(
         "Settings",
         Place::Side,
         250.0,
-        top,
+        room,
         actions,
         |ui, actions| {
             // Room for the scroll bar.
@@ -58,7 +58,10 @@ fn picture(ui: &mut Ui, state: &HudState, actions: &mut Vec<HudAction>) {
             } else {
                 text
             };
-            if ui.add(Button::selectable(chosen, text)).clicked() {
+            if ui
+                .add(Button::selectable(chosen, text).frame_when_inactive(true))
+                .clicked()
+            {
                 actions.push(HudAction::Filter(filter));
             }
         }

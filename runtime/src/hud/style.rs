@@ -12,7 +12,7 @@ pub(super) const TEXT: Color32 = Color32::from_rgb(0xf2, 0xf2, 0xf2);
 /// Text of less weight.
 pub(super) const QUIET: Color32 = Color32::from_rgb(0xb8, 0xbc, 0xc4);
 /// What lies behind text: dark enough for it on any picture.
-pub(super) const BEHIND: Color32 = Color32::from_rgba_premultiplied(8, 9, 12, 222);
+pub(super) const BEHIND: Color32 = Color32::from_rgba_premultiplied(9, 10, 13, 236);
 /// Behind what can be pressed.
 const RAISED: Color32 = Color32::from_rgb(0x30, 0x34, 0x3c);
 const RAISED_MORE: Color32 = Color32::from_rgb(0x42, 0x48, 0x54);
@@ -62,6 +62,7 @@ pub fn set_style(context: &egui::Context) {
             widget.fg_stroke = Stroke::new(1.5, TEXT);
             widget.corner_radius = CornerRadius::same(5);
         }
+        widgets.inactive.bg_stroke = Stroke::new(1.0, QUIET.gamma_multiply(0.5));
         widgets.hovered.bg_stroke = Stroke::new(1.0, SKY);
         widgets.active.bg_stroke = Stroke::new(1.0, SKY);
     });

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::picture_of;
+use crate::settings::Filter;
 use media::{Fit, Fitting};
 use std::fmt::Write;
 use worlds::Frame;
@@ -170,6 +171,7 @@ fn cells(frame: &Frame, columns: u16, rows: u16) -> Result<Vec<Cell>> {
         let place = crate::letterbox(
             (width as u32, height as u32),
             (frame.size().width as u32, frame.size().height as u32),
+            Filter::Integer,
         );
         let picture = media::fit_picture(
             &picture_of(frame)?,

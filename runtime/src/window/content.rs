@@ -1,10 +1,10 @@
 //! What the HUD says of a world: its keys and its prompts.
 
 use super::scene::SceneContent;
-use crate::hud::{KeyLine, key_name, thumbnail};
+use crate::hud::{KeyLine, Thumbnail, WorldCard, key_name, thumbnail};
 use crate::input::{Bindings, ControlTable};
 use nn::ActionCode;
-use worlds::{Chord, World};
+use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
 
 /// What the HUD says of a world that is played with these bindings.
 pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
@@ -19,7 +19,6 @@ pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
         commands: commands.collect(),
         action_keys: action_keys.collect(),
         action_pictures: Vec::new(),
-        worlds: Vec::new(),
         prompts: world.prompts.iter().map(thumbnail).collect(),
     }
 }
@@ -29,4 +28,31 @@ fn name(chord: &Chord) -> String {
     let inputs = chord.inputs().iter();
     let names: Vec<String> = inputs.map(|input| key_name(&input.to_string())).collect();
     names.join("+")
+}
+
+/// Most bytes of a prompt that is shown as a world's picture.
+const LARGEST_PROMPT: u64 = 4 << 20;
+
+/// The worlds that can be chosen, each with its card. `played` is the lasting name of the one that is played. What cannot be read is left out.
+pub(super) fn worlds(played: &str) -> Vec<(FoundWorld, WorldCard)> {
+    let found = worlds::list().into_iter();
+    let cards = found.filter_map(|found| {
+        let manifest = found.manifest().ok()?;
+        let card = WorldCard {
+            picture: first_prompt(&found, &manifest),
+            played: found.lasting_name() == played,
+            name: manifest.name,
+        };
+        Some((found, card))
+    });
+    cards.collect()
+}
+
+fn first_prompt(found: &FoundWorld, manifest: &WorldManifest) -> Option<Thumbnail> {
+    let source = found.source().ok()?;
+    let file = format!("{}/{}", worlds::PROMPTS_FOLDER, manifest.prompts.first()?);
+    let size = source.size(&file).ok()??;
+    let bytes = (size <= LARGEST_PROMPT).then(|| source.read(&file, size))?;
+    let frame = Frame::from_png(&bytes.ok()?, Some(manifest.frame), &file);
+    Some(thumbnail(&frame.ok()?))
 }

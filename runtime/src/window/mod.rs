@@ -11,16 +11,15 @@ mod overlay;
 mod scene;
 mod screen;
 mod surface;
+mod switch;
 
 pub use layout::{Rectangle, letterbox};
 
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::hud::HudAction;
 use crate::input::Control;
 use crate::play::PlaySummary;
 use scene::Scene;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use surface::WindowSurface;
@@ -67,7 +66,7 @@ pub fn play_in_window(
         failure,
         ..
     } = application;
-    let finished = open.map(|open| Ok(switch::joined(before, open.world.finish()?)));
+    let finished = open.map(|open| Ok(switch::joined(before, open.finish()?)));
     match (failure, finished) {
         (Some(error), _) => Err(error),
         (None, Some(finished)) => finished,
@@ -151,14 +150,18 @@ impl Application<'_> {
             .map_err(|error| Error::NoDisplay(short(&error.to_string())))?;
         let display = event_loop.owned_display_handle();
         let surface = WindowSurface::new(Arc::new(window), display, manifest.frame)?;
-        let proxy = self.proxy.clone();
-        // The send fails only when the window is gone, which ends the world anyway.
-        let notify = move || drop(proxy.send_event(WorldMoved));
         let (own, bindings) = (options.player.clone(), options.bindings.clone());
-        let desk = Desk::start(self.world.clone(), options, notify)?;
+        let desk = Desk::start(self.world.clone(), options, self.notify())?;
         let content = content::of(&self.world, &bindings);
         let scene = Scene::new(surface, &desk, content, own);
         Ok(Open { scene, desk })
+    }
+
+    /// Wakes the window's thread.
+    fn notify(&self) -> impl Fn() + Clone + Send + 'static {
+        let proxy = self.proxy.clone();
+        // The send fails only when the window is gone, which ends the world anyway.
+        move || drop(proxy.send_event(WorldMoved))
     }
 
     fn fail(&mut self, event_loop: &ActiveEventLoop, error: Error) {
@@ -189,7 +192,7 @@ impl Application<'_> {
             match control {
                 Control::Leave if !open.scene.close_page() => event_loop.exit(),
                 Control::Leave => {}
-                control => open.scene.control(control),
+                control => open.scene.control(control, &open.desk),
             }
         }
     }
@@ -198,10 +201,8 @@ impl Application<'_> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        for action in open.scene.draw(&mut open.desk)? {
-            if let HudAction::ChooseWorld(index) = action {
-                tracing::debug!("world {index} was chosen");
-            }
+        if let Some(chosen) = open.scene.draw(&mut open.desk)? {
+            self.load(chosen);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What a window shows: the world's picture with a look, and the HUD over it.
 
+use super::content;
 use super::surface::WindowSurface;
 use crate::desk::Desk;
 use crate::error::Result;
@@ -10,15 +11,15 @@ use crate::settings::{Filter, Settings};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use winit::event::WindowEvent;
-use winit::window::Fullscreen;
-use worlds::World;
+use winit::window::{Fullscreen, Window};
+use worlds::{FoundWorld, World};
 
 /// How long the hint of the first seconds is shown.
 const HINT: Duration = Duration::from_secs(7);
 /// Least time between two drawings that only the HUD asks for.
 const HUD_INTERVAL: Duration = Duration::from_millis(16);
 
-/// What the HUD says that does not change: keys, worlds and prompts.
+/// What the HUD says of a world: its keys and prompts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SceneContent {
     /// Keys that command something.
@@ -27,8 +28,6 @@ pub(super) struct SceneContent {
     pub(super) action_keys: Vec<Vec<String>>,
     /// For each action code, a picture of what it does, where there is one.
     pub(super) action_pictures: Vec<Option<Thumbnail>>,
-    /// The worlds that can be chosen.
-    pub(super) worlds: Vec<WorldCard>,
     /// The prompts of the world.
     pub(super) prompts: Vec<Thumbnail>,
 }
@@ -39,6 +38,9 @@ pub(super) struct Scene {
     world: Arc<World>,
     view: Arc<View>,
     content: SceneContent,
+    /// The worlds that can be chosen, while they can.
+    worlds: Vec<FoundWorld>,
+    cards: Vec<WorldCard>,
     settings: Settings,
     /// The settings as they were in the beginning.
     kept: Settings,
@@ -68,6 +70,8 @@ impl Scene {
             kept: settings.clone(),
             view,
             content,
+            worlds: Vec::new(),
+            cards: Vec::new(),
             settings,
             notices: Notices::default(),
             page: None,
@@ -131,7 +135,7 @@ impl Scene {
     }
 
     /// Does what the player commands of picture and HUD; the rest is for others.
-    pub(super) fn control(&mut self, control: Control) {
+    pub(super) fn control(&mut self, control: Control, desk: &Desk) {
         let page = match control {
             Control::Help => Some(Page::Help),
             Control::Bind => Some(Page::Actions),
@@ -142,6 +146,10 @@ impl Scene {
         if page.is_some() {
             self.page = page.filter(|_| self.page != page);
         }
+        if self.page == Some(Page::Worlds) {
+            let found = content::worlds(desk.world_name());
+            (self.worlds, self.cards) = found.into_iter().unzip();
+        }
         match control {
             Control::Bar => self.bar = !self.bar,
             Control::Filter => {
@@ -151,7 +159,8 @@ impl Scene {
                     Filter::Crt => (Filter::Integer, "pixels"),
                 };
                 self.settings.filter = next;
-                self.say(format!("look: {name}"));
+                self.notices
+                    .tell("look", format!("look: {name}"), Instant::now());
             }
             Control::Fullscreen => self.set_fullscreen(!self.is_fullscreen()),
             _ => {}
@@ -219,11 +228,38 @@ impl Scene {
         self.view = view;
     }
 
-    /// Draws the newest of the world, and has it do what the player wants by way of the HUD. Returns what is for others to do.
+    /// Shows what is played at another desk from now on.
+    pub(super) fn change_desk(&mut self, desk: &Desk, content: SceneContent) {
+        self.world = desk.world().clone();
+        self.view = desk.view();
+        self.surface.set_frame_size(self.world.manifest.frame);
+        self.surface.show(self.view.frame.clone());
+        self.message = self.view.message.0;
+        self.content = content;
+        self.request_redraw();
+    }
+
+    /// The player's settings as they are now, changed by way of the HUD or not.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The window.
+    pub(super) fn window(&self) -> &Window {
+        self.surface.window()
+    }
+
+    /// Shows a message that is something to worry about.
+    pub(super) fn warn(&mut self, text: String) {
+        tracing::warn!("{text}");
+        self.notices.warn(text, Instant::now());
+    }
+
+    /// Draws the newest of the world, and has it do what the player wants by way of the HUD. Returns another world where one was chosen.
     ///
     /// # Errors
     /// [`crate::Error::Graphics`] when the driver fails for good.
-    pub(super) fn draw(&mut self, desk: &mut Desk) -> Result<Vec<HudAction>> {
+    pub(super) fn draw(&mut self, desk: &mut Desk) -> Result<Option<FoundWorld>> {
         self.update(desk);
         let now = Instant::now();
         let (notices, next_notice) = self.notices.at(now);
@@ -241,7 +277,7 @@ impl Scene {
             commands: &self.content.commands,
             action_keys: &self.content.action_keys,
             action_pictures: &self.content.action_pictures,
-            worlds: &self.content.worlds,
+            worlds: &self.cards,
             prompts: &self.content.prompts,
         };
         let mut actions = Vec::new();
@@ -254,14 +290,15 @@ impl Scene {
             .flatten()
             .min();
         self.again_at = next.and_then(|after| now.checked_add(after.max(HUD_INTERVAL)));
-        let others = actions
-            .into_iter()
-            .filter_map(|action| self.act(action, desk));
-        Ok(others.collect())
+        let mut chosen = None;
+        for action in actions {
+            chosen = self.act(action, desk).or(chosen);
+        }
+        Ok(chosen)
     }
 
-    /// Does what the HUD was told, and gives back what is not for the scene to do.
-    fn act(&mut self, action: HudAction, desk: &mut Desk) -> Option<HudAction> {
+    /// Does what the HUD was told; returns another world where one was chosen.
+    fn act(&mut self, action: HudAction, desk: &mut Desk) -> Option<FoundWorld> {
         self.surface.window().request_redraw();
         match action {
             HudAction::Open(page) => self.page = page,
@@ -280,7 +317,11 @@ impl Scene {
             // The slider shows what was set; no message is needed.
             HudAction::Volume(volume) => drop(desk.set_volume(volume)),
             HudAction::Mute(mute) => drop(desk.set_muted(mute)),
-            HudAction::ChooseWorld(_) => return Some(action),
+            HudAction::ChooseWorld(index) => {
+                self.page = None;
+                let other = self.cards.get(index).is_some_and(|card| !card.played);
+                return self.worlds.get(index).filter(|_| other).cloned();
+            }
         }
         None
     }

@@ -87,6 +87,16 @@ impl WindowSurface {
         }
     }
 
+    /// Prepares for frames of another size.
+    pub(super) fn set_frame_size(&mut self, size: FrameSize) {
+        self.size = size;
+        self.newest = None;
+        if let Some(graphics) = &mut self.graphics {
+            let format = graphics.configuration.format;
+            graphics.screen = Screen::new(&graphics.device, format, size);
+        }
+    }
+
     /// Makes `frame` the one that is drawn from now on.
     pub(super) fn show(&mut self, frame: Arc<Frame>) {
         if let Some(graphics) = &self.graphics {

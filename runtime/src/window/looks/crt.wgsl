@@ -12,8 +12,12 @@ const LINE_HEIGHT = 4.0;
 const MOST_LINES = 300.0;
 // Strength of the mask.
 const MASK = 0.10;
-// Share of light that spreads to the neighbourhood.
-const GLOW = 0.14;
+// Share of light that spreads to the neighbourhood, and how far, in pixels of the frame.
+const GLOW = 0.16;
+const GLOW_NEAR = 1.1;
+const GLOW_FAR = 2.4;
+// Radius of the glass's corners, as a share of the short side.
+const CORNER = 0.035;
 
 // Where on the tube's face a place in the picture lies; the outermost lie outside.
 fn bent(place: vec2f) -> vec2f {
@@ -40,23 +44,30 @@ fn mask(column: f32) -> vec3f {
     return 1.0 + MASK * (3.0 * lit - 1.0);
 }
 
-// The mean light around a place.
-fn glow(place: vec2f) -> vec3f {
-    let reach = vec2f(1.3) / sizes.frame;
-    var light = textureSampleLevel(frame, blending, place + reach * vec2f(1.0, 0.4), 0.0).rgb;
-    light += textureSampleLevel(frame, blending, place + reach * vec2f(-0.4, 1.0), 0.0).rgb;
-    light += textureSampleLevel(frame, blending, place + reach * vec2f(-1.0, -0.4), 0.0).rgb;
-    light += textureSampleLevel(frame, blending, place + reach * vec2f(0.4, -1.0), 0.0).rgb;
+// The mean light in a ring around a place.
+fn ring(place: vec2f, radius: f32) -> vec3f {
+    let reach = vec2f(radius) / sizes.frame;
+    var light = textureSampleLevel(frame, blending, place + reach * vec2f(0.92, 0.38), 0.0).rgb;
+    light += textureSampleLevel(frame, blending, place + reach * vec2f(-0.38, 0.92), 0.0).rgb;
+    light += textureSampleLevel(frame, blending, place + reach * vec2f(-0.92, -0.38), 0.0).rgb;
+    light += textureSampleLevel(frame, blending, place + reach * vec2f(0.38, -0.92), 0.0).rgb;
     return light * 0.25;
+}
+
+// How much of a pixel of the screen lies on the glass, whose corners are round.
+fn glass(place: vec2f) -> f32 {
+    let radius = CORNER * min(sizes.shown.x, sizes.shown.y);
+    let beyond = abs(place - 0.5) * sizes.shown - (0.5 * sizes.shown - radius);
+    let outside = length(max(beyond, vec2f(0.0))) + min(max(beyond.x, beyond.y), 0.0) - radius;
+    return clamp(0.5 - outside, 0.0, 1.0);
 }
 
 @fragment
 fn fragment(corner: Corner) -> @location(0) vec4f {
     let place = bent(corner.place);
-    // One pixel of the screen of soft edge, where the glass ends.
-    let inside = (0.5 - abs(place - 0.5)) * sizes.shown;
-    let glass = clamp(min(inside.x, inside.y) + 0.5, 0.0, 1.0);
-    let sharp = light_at(place, max(vec2f(0.7, 0.4), min(sizes.frame / sizes.shown, vec2f(1.0))));
-    let light = mix(sharp, glow(place), GLOW);
-    return to_target(min(light * line_light(place.y, light) * mask(corner.position.x), vec3f(1.0)) * glass);
+    let softness = max(vec2f(0.7, 0.4), min(sizes.frame / sizes.shown, vec2f(1.0)));
+    let glow = 0.6 * ring(place, GLOW_NEAR) + 0.4 * ring(place, GLOW_FAR);
+    let light = mix(light_at(place, softness), glow, GLOW);
+    let lit = min(light * line_light(place.y, light) * mask(corner.position.x), vec3f(1.0));
+    return to_target(lit * glass(place));
 }
