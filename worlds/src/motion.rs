@@ -167,7 +167,7 @@ fn common(blocks: &[Block], search: &Search) -> Option<((isize, isize), (f32, f3
         .displacements()
         .filter_map(|d| cost(d).map(|cost| (d, cost)));
     let (best, least) = judged.min_by(|a, b| a.1.total_cmp(&b.1))?;
-    if least > BETTER * still {
+    if least >= BETTER * still {
         return Some(((0, 0), (0.0, 0.0)));
     }
     // The lowest point of the parabola through the three costs along an axis.
@@ -231,6 +231,8 @@ fn approach(blocks: &[Block], search: &Search, (width, height): (usize, usize)) 
     // A pixel that comes from further inside has moved outward.
     let outward: Vec<_> = blocks
         .iter()
+        // Beside the edge, what comes from outside is found nowhere.
+        .filter(|block| block.costs.iter().all(Option::is_some))
         .filter_map(|block| {
             best_match(block, search).map(|((dx, dy), _)| (block, (-dx as f32, -dy as f32)))
         })
