@@ -167,13 +167,14 @@ fn common(blocks: &[Block], search: &Search) -> Option<((isize, isize), (f32, f3
         .displacements()
         .filter_map(|d| cost(d).map(|cost| (d, cost)));
     let (best, least) = judged.min_by(|a, b| a.1.total_cmp(&b.1))?;
-    if least >= BETTER * still {
-        return Some(((0, 0), (0.0, 0.0)));
-    }
+    let (best, least) = match least >= BETTER * still {
+        true => ((0, 0), still),
+        false => (best, least),
+    };
     // The lowest point of the parabola through the three costs along an axis.
     let refined = |whole: isize, [before, after]: [Option<f32>; 2]| {
         let offset = match (before, after) {
-            (Some(before), Some(after)) if before + after > 2.0 * least => {
+            (Some(before), Some(after)) if least > 0.0 && before + after > 2.0 * least => {
                 ((before - after) / (2.0 * (before + after - 2.0 * least))).clamp(-0.5, 0.5)
             }
             _ => 0.0,

@@ -79,7 +79,7 @@ fn measured(
     cancel: &AtomicBool,
 ) -> Result<(Vec<CodeEffect>, Proposal)> {
     let options = EffectOptions::default();
-    let rollouts = world.manifest.codes() * world.prompts.len().min(options.starts);
+    let rollouts = world.manifest.codes() * options.starts;
     let bar = output.bar(rollouts as u64, "rollouts");
     let effects = measure_effects(world, options, &mut || {
         bar.inc(1);
