@@ -242,7 +242,8 @@ fn approach(blocks: &[Block], search: &Search, (width, height): (usize, usize)) 
     if outward.len() < FEWEST {
         return 0.0;
     }
-    let sum = |of: &dyn Fn(&((f32, f32), (f32, f32))) -> f32| outward.iter().map(of).sum::<f32>();
+    type PlaceAndMove = ((f32, f32), (f32, f32));
+    let sum = |of: &dyn Fn(&PlaceAndMove) -> f32| outward.iter().map(of).sum::<f32>();
     let slope = sum(&|(at, moved)| at.0 * moved.0 + at.1 * moved.1)
         / sum(&|(at, _)| at.0 * at.0 + at.1 * at.1);
     let all = sum(&|(_, moved)| moved.0 * moved.0 + moved.1 * moved.1);
