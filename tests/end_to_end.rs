@@ -1,6 +1,7 @@
 //! What users do, on the real program: from a video file to a world that is played, recorded, replayed and measured.
 
 mod common;
+mod controls;
 mod kernels;
 mod known_motion;
 #[cfg(unix)]

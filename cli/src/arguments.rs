@@ -51,6 +51,8 @@ pub enum Command {
     Replay(ReplayArguments),
     /// List the worlds there are, or describe one
     Worlds(WorldsArguments),
+    /// Show what each action of a world does, and bind keys, buttons and chords to it
+    Bind(BindArguments),
     /// Measure speed: frame time, training throughput, share of the machine's peak
     Bench(BenchArguments),
 }
@@ -251,6 +253,29 @@ pub struct WorldsArguments {
     pub world: Option<String>,
 }
 
+/// Arguments of `djinn bind`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  djinn bind coinrun --pictures actions.gif\n  djinn bind coinrun --set 1=ArrowRight+Space,DPadRight+South --name 1=leap\n  djinn bind coinrun --reset"
+)]
+pub struct BindArguments {
+    /// Name or folder of a world
+    pub world: String,
+    /// Bind keys, buttons or chords to an action, by its code or name, instead of what was bound to it; nothing after `=`
+    /// unbinds it
+    #[arg(long, value_name = "CODE=INPUT[,INPUT]", value_parser = parse_set)]
+    pub set: Vec<(String, Vec<String>)>,
+    /// Give an action a name of your own
+    #[arg(long, value_name = "CODE=NAME", value_parser = parse_name)]
+    pub name: Vec<(String, String)>,
+    /// Forget your own names and bindings for this world first
+    #[arg(long)]
+    pub reset: bool,
+    /// Write pictures of what each action does, from several starting frames: .gif moves, .png shows where it leads
+    #[arg(long, value_name = "FILE")]
+    pub pictures: Option<PathBuf>,
+}
+
 /// What `djinn bench` can time by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchPart {
@@ -332,6 +357,19 @@ pub struct BenchArguments {
     /// Say where a training step's time goes, by kind of operation
     #[arg(long)]
     pub profile: bool,
+}
+
+fn parse_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((code, name)) if !name.is_empty() => Ok((code.to_owned(), name.to_owned())),
+        _ => Err("expected CODE=NAME".to_owned()),
+    }
+}
+
+fn parse_set(text: &str) -> Result<(String, Vec<String>), String> {
+    let (code, inputs) = text.split_once('=').ok_or("expected CODE=INPUT[,INPUT]")?;
+    let inputs = inputs.split(',').filter(|input| !input.trim().is_empty());
+    Ok((code.to_owned(), inputs.map(str::to_owned).collect()))
 }
 
 fn parse_size(text: &str) -> Result<(u32, u32), String> {
@@ -429,6 +467,12 @@ mod tests {
                 && parse_size("64x").is_err()
                 && parse_size("9999999").is_err()
         );
+        assert_eq!(
+            parse_set("1=KeyA,South"),
+            Ok(("1".into(), vec!["KeyA".into(), "South".into()]))
+        );
+        assert_eq!(parse_set("1="), Ok(("1".into(), vec![])));
+        assert!(parse_set("KeyA").is_err() && parse_name("1=").is_err());
         assert_eq!(parse_crop("1,2,30,40"), Ok([1, 2, 30, 40]));
         assert!(parse_crop("1,2,0,4").is_err() && parse_crop("1,2,3").is_err());
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));

@@ -58,6 +58,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::Eval(eval)) => commands::eval::run(eval, output),
         Some(Command::Replay(replay)) => commands::replay::run(replay, output),
         Some(Command::Worlds(worlds)) => commands::worlds::run(worlds, output),
+        Some(Command::Bind(bind)) => commands::bind::run(bind, output),
         Some(Command::Bench(bench)) => commands::bench::run(bench, output),
     }
 }

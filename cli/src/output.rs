@@ -22,6 +22,11 @@ impl Output {
         }
     }
 
+    /// Whether results are JSON, for programs.
+    pub fn is_for_programs(&self) -> bool {
+        self.json
+    }
+
     /// Tells a person something by the way; silent for programs and when told to be quiet.
     pub fn say(&self, text: impl std::fmt::Display) {
         if !self.quiet && !self.json {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::motion::{Motion, motion_between};
-use crate::{Action, Frame, Rollout, RolloutSettings, World};
+use crate::{Action, Frame, Rollout, RolloutSettings, Wish, World};
 use dynamics::Strength;
 use nn::ActionCode;
 use std::sync::Arc;
@@ -16,10 +16,14 @@ const AGREEMENT: f32 = 0.6;
 /// Outward motion at the picture's edge, in pixels a frame of 64, from which it counts.
 const APPROACH: f32 = 1.0;
 
+/// Every second starting frame is what a prompt has become after this many frames of the world's own play: prompts are calm moments, often beside a
+/// wall or on the ground, where not every code can do anything.
+const WARM_UP: usize = 20;
+
 /// How the codes are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EffectOptions {
-    /// Starting frames: the first of the world's prompts.
+    /// Starting frames.
     pub starts: usize,
     /// Frames for which each code is held.
     pub frames: usize,
@@ -28,7 +32,7 @@ pub struct EffectOptions {
 impl Default for EffectOptions {
     fn default() -> Self {
         Self {
-            starts: 4,
+            starts: 6,
             frames: 8,
         }
     }
@@ -50,6 +54,20 @@ impl CodeEffect {
     pub fn motion(&self) -> Motion {
         Motion::mean(&self.motions)
     }
+
+    /// The motions from those starting frames from which the code moves at all, if they are half of all or more: a wall or the ground may stop
+    /// it from the others. Else all motions.
+    fn typical(&self, still: f32) -> Vec<Motion> {
+        let moves = |motion: &&Motion| {
+            let (x, y) = motion.total();
+            x.abs().max(y.abs()) >= still || motion.approach.abs() >= still
+        };
+        let moving: Vec<Motion> = self.motions.iter().filter(moves).copied().collect();
+        match moving.len() * 2 >= self.motions.len() {
+            true => moving,
+            false => self.motions.clone(),
+        }
+    }
 }
 
 /// Holds every code of a world as an order, from several starting frames, and measures how the pictures move. `progress` hears of each
@@ -65,10 +83,14 @@ pub fn measure_effects(
     let mut settings = RolloutSettings::of(&world.manifest, 1);
     settings.strength = Strength::Order;
     // Every code from the same starting points: what differs is the code.
-    let starts: Vec<_> = world.prompts.iter().take(options.starts.max(1)).collect();
-    let mut rollouts = Vec::with_capacity(starts.len());
-    for start in starts {
-        let rollout = Rollout::start(world.clone(), std::slice::from_ref(start), settings)?;
+    let prompts = world.prompts.iter().cycle().enumerate();
+    let mut rollouts = Vec::new();
+    for (number, prompt) in prompts.take(options.starts.max(1)) {
+        let prompt = std::slice::from_ref(prompt);
+        let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
+        for _ in 0..number % 2 * WARM_UP {
+            rollout.step(&Wish::none())?;
+        }
         rollouts.push((rollout.snapshot(), rollout));
     }
     let mut effects = Vec::new();
@@ -139,39 +161,40 @@ pub fn propose(effects: &[CodeEffect], width: usize) -> Proposal {
         let total = motion.total();
         (total.0 - drift.0, total.1 - drift.1)
     };
-    let forward = |effect: &CodeEffect| effect.motion().approach.abs() >= APPROACH * scale;
+    let still = STILL * scale;
+    let typical: Vec<Vec<Motion>> = effects.iter().map(|effect| effect.typical(still)).collect();
+    let means: Vec<Motion> = typical
+        .iter()
+        .map(|motions| Motion::mean(motions))
+        .collect();
+    let forward = |motion: &Motion| motion.approach.abs() >= APPROACH * scale;
     // Sideways motion of the whole view is a turn where other codes walk into the picture.
-    let first_person = effects.iter().any(forward);
-    let kinds = effects.iter().map(|effect| {
-        let motion = effect.motion();
-        if forward(effect) {
-            return if motion.approach > 0.0 {
-                Kind::Forward
-            } else {
-                Kind::Back
+    let first_person = means.iter().any(forward);
+    let kinds = typical.iter().zip(&means).map(|(motions, mean)| {
+        if forward(mean) {
+            return match mean.approach > 0.0 {
+                true => Kind::Forward,
+                false => Kind::Back,
             };
         }
-        let kind = direction(over(&motion), STILL * scale);
-        let agreeing = effect
-            .motions
+        let kind = direction(over(mean), still);
+        let agreeing = motions
             .iter()
-            .filter(|motion| agree(kind, over(motion), STILL * scale))
+            .filter(|motion| agree(kind, over(motion), still))
             .count();
         match kind {
-            _ if (agreeing as f32) < AGREEMENT * effect.motions.len() as f32 => Kind::Unclear,
+            _ if (agreeing as f32) < AGREEMENT * motions.len() as f32 => Kind::Unclear,
             Kind::Right if first_person => Kind::TurnRight,
             Kind::Left if first_person => Kind::TurnLeft,
             kind => kind,
         }
     });
     let kinds: Vec<Kind> = kinds.collect();
-    let speeds: Vec<f32> = effects
-        .iter()
-        .map(|effect| {
-            let (x, y) = over(&effect.motion());
-            x.hypot(y)
-        })
-        .collect();
+    let speed = |mean: &Motion| {
+        let (x, y) = over(mean);
+        x.hypot(y)
+    };
+    let speeds: Vec<f32> = means.iter().map(speed).collect();
     of_kinds(&kinds, &speeds)
 }
 
@@ -450,6 +473,13 @@ mod tests {
         );
         assert_eq!(names(&proposal), ["code 0", "left", "still"]);
         assert!(proposal.actions[0].bindings.is_empty());
+    }
+
+    #[test]
+    fn a_wall_before_some_starting_frames_hides_no_direction() {
+        let walled = effect(0, &[(-2.0, 0.0), (0.0, 0.0), (-3.0, 0.0), (0.1, 0.0)]);
+        let proposal = propose(&[walled, effect(1, &[(0.0, 0.1); 4])], 64);
+        assert_eq!(names(&proposal), ["left", "still"]);
     }
 
     #[test]

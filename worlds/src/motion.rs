@@ -167,13 +167,14 @@ fn common(blocks: &[Block], search: &Search) -> Option<((isize, isize), (f32, f3
         .displacements()
         .filter_map(|d| cost(d).map(|cost| (d, cost)));
     let (best, least) = judged.min_by(|a, b| a.1.total_cmp(&b.1))?;
-    if least > BETTER * still {
-        return Some(((0, 0), (0.0, 0.0)));
-    }
+    let (best, least) = match least >= BETTER * still {
+        true => ((0, 0), still),
+        false => (best, least),
+    };
     // The lowest point of the parabola through the three costs along an axis.
     let refined = |whole: isize, [before, after]: [Option<f32>; 2]| {
         let offset = match (before, after) {
-            (Some(before), Some(after)) if before + after > 2.0 * least => {
+            (Some(before), Some(after)) if least > 0.0 && before + after > 2.0 * least => {
                 ((before - after) / (2.0 * (before + after - 2.0 * least))).clamp(-0.5, 0.5)
             }
             _ => 0.0,
@@ -231,6 +232,8 @@ fn approach(blocks: &[Block], search: &Search, (width, height): (usize, usize)) 
     // A pixel that comes from further inside has moved outward.
     let outward: Vec<_> = blocks
         .iter()
+        // Beside the edge, what comes from outside is found nowhere.
+        .filter(|block| block.costs.iter().all(Option::is_some))
         .filter_map(|block| {
             best_match(block, search).map(|((dx, dy), _)| (block, (-dx as f32, -dy as f32)))
         })
@@ -239,7 +242,8 @@ fn approach(blocks: &[Block], search: &Search, (width, height): (usize, usize)) 
     if outward.len() < FEWEST {
         return 0.0;
     }
-    let sum = |of: &dyn Fn(&((f32, f32), (f32, f32))) -> f32| outward.iter().map(of).sum::<f32>();
+    type PlaceAndMove = ((f32, f32), (f32, f32));
+    let sum = |of: &dyn Fn(&PlaceAndMove) -> f32| outward.iter().map(of).sum::<f32>();
     let slope = sum(&|(at, moved)| at.0 * moved.0 + at.1 * moved.1)
         / sum(&|(at, _)| at.0 * at.0 + at.1 * at.1);
     let all = sum(&|(_, moved)| moved.0 * moved.0 + moved.1 * moved.1);

@@ -1,6 +1,7 @@
 //! One file a command: from its arguments to a library call, and from the result to words and an exit code.
 
 pub mod bench;
+pub mod bind;
 pub mod eval;
 pub mod ingest;
 pub mod play;

@@ -341,7 +341,7 @@ mod tests {
         let ((line, column), reason) = mistake(
             "(\n  version: 1,\n  world: \"x\",\n  actions: {0: (bindings: Some([\"KeyQ\", \"Foo\"]))},\n)",
         );
-        assert_eq!((line, column), (4, 42), "{reason}");
+        assert_eq!((line, column), (4, 41), "{reason}");
         assert!(reason.contains("\"Foo\" is no key"), "{reason}");
         assert_eq!(
             mistake("(version: 1,\n world: \"x\", actions: {\n 77: ()})").0,

@@ -1,0 +1,250 @@
+//! `djinn bind`.
+
+use ::worlds::{
+    Action, Chord, CodeEffect, EffectOptions, Proposal, World, WorldManifest, measure_effects,
+    propose,
+};
+use anyhow::{Context, Result, bail};
+use nn::ActionCode;
+use runtime::{Bindings, OwnBindings, write_effects};
+use serde_json::{Value, json};
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{find_world, own_bindings};
+use crate::arguments::BindArguments;
+use crate::cancel::on_interrupt;
+use crate::output::Output;
+
+pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
+    let world = Arc::new(find_world(Some(&arguments.world))?.load()?);
+    let manifest = &world.manifest;
+    let path = OwnBindings::path(&world)
+        .context("this system names no configuration folder to keep bindings in")?;
+    let mut own = match arguments.reset {
+        true => OwnBindings::none(manifest),
+        false => own_bindings(&world, output),
+    };
+    let changes = !arguments.set.is_empty() || !arguments.name.is_empty();
+    for (code, inputs) in &arguments.set {
+        let inputs: Vec<String> = inputs.iter().map(|input| input.trim().to_owned()).collect();
+        own.bind(manifest, code_of(code, manifest)?, &inputs)
+            .with_context(|| format!("--set {code}"))?;
+    }
+    for (code, name) in &arguments.name {
+        own.name(manifest, code_of(code, manifest)?, name)
+            .with_context(|| format!("--name {code}"))?;
+    }
+    if changes || arguments.reset {
+        own.write(&path)?;
+    }
+    // Who only sets something need not wait for what is measured.
+    let asked_for = !changes && !arguments.reset;
+    let measured = match asked_for || arguments.pictures.is_some() {
+        true => {
+            let cancel = on_interrupt()?;
+            Some(measured(&world, output, &cancel)?)
+        }
+        false => None,
+    };
+    if let (Some((effects, _)), Some(pictures)) = (&measured, &arguments.pictures) {
+        write_effects(effects, pictures, manifest.frames_per_second)?;
+    }
+    let report = Report {
+        measured: measured.as_ref(),
+        path: &path,
+        pictures: arguments.pictures.as_ref(),
+    };
+    output.result(&report.value(&own, manifest), report.text(&own, manifest))?;
+    let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if asked_for && at_terminal && !output.is_for_programs() {
+        ask(&mut own, manifest, &mut std::io::stdin().lock())?;
+        own.write(&path)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The code that a number or name means.
+fn code_of(text: &str, manifest: &WorldManifest) -> Result<ActionCode> {
+    let code = manifest.find_action(text.trim());
+    code.with_context(|| format!("no action {text:?} in this world; `djinn worlds` lists them"))
+}
+
+fn measured(
+    world: &Arc<World>,
+    output: Output,
+    cancel: &AtomicBool,
+) -> Result<(Vec<CodeEffect>, Proposal)> {
+    let options = EffectOptions::default();
+    let rollouts = world.manifest.codes() * options.starts;
+    let bar = output.bar(rollouts as u64, "rollouts");
+    let effects = measure_effects(world, options, &mut || {
+        bar.inc(1);
+        !cancel.load(Ordering::Relaxed)
+    })?;
+    bar.finish_and_clear();
+    if effects.len() < world.manifest.codes() {
+        bail!("interrupted");
+    }
+    let proposal = propose(&effects, world.manifest.frame.width);
+    Ok((effects, proposal))
+}
+
+/// What is told about the codes.
+struct Report<'a> {
+    measured: Option<&'a (Vec<CodeEffect>, Proposal)>,
+    path: &'a PathBuf,
+    pictures: Option<&'a PathBuf>,
+}
+
+/// One code's line.
+struct Line {
+    code: u16,
+    action: Action,
+    proposed: Option<String>,
+    /// Pixels a frame to the right, down, and outward at the edge.
+    motion: Option<[f32; 3]>,
+    inputs: Vec<String>,
+}
+
+impl Report<'_> {
+    fn lines(&self, own: &OwnBindings, manifest: &WorldManifest) -> Vec<Line> {
+        let actions = own.actions(manifest);
+        let bindings = Bindings::of(&actions);
+        let line = |(code, action): (u16, Action)| {
+            let index = usize::from(code);
+            let effect = self.measured.and_then(|(effects, _)| effects.get(index));
+            let motion = effect.map(CodeEffect::motion);
+            let proposed = self
+                .measured
+                .and_then(|(_, proposal)| proposal.actions.get(index));
+            Line {
+                code,
+                action,
+                proposed: proposed.map(|action| action.name.clone()),
+                motion: motion.map(|m| [m.total().0, m.total().1, m.approach]),
+                inputs: bindings
+                    .of_code(ActionCode(code))
+                    .into_iter()
+                    .map(Chord::to_string)
+                    .collect(),
+            }
+        };
+        (0u16..).zip(actions).map(line).collect()
+    }
+
+    fn value(&self, own: &OwnBindings, manifest: &WorldManifest) -> Value {
+        let lines = self.lines(own, manifest);
+        let actions: Vec<Value> = lines
+            .iter()
+            .map(|line| {
+                json!({
+                    "code": line.code,
+                    "name": line.action.name,
+                    "proposed": line.proposed,
+                    "motion": line.motion,
+                    "inputs": line.inputs,
+                })
+            })
+            .collect();
+        json!({ "actions": actions, "bindings": self.path, "own": !own.is_empty(), "pictures": self.pictures })
+    }
+
+    fn text(&self, own: &OwnBindings, manifest: &WorldManifest) -> String {
+        let mut lines = vec![match self.measured {
+            Some(_) => "code  name              looks like      right   down   inputs".to_owned(),
+            None => "code  name              inputs".to_owned(),
+        }];
+        for line in self.lines(own, manifest) {
+            let Line {
+                code,
+                action,
+                inputs,
+                ..
+            } = &line;
+            let inputs = inputs.join(" ");
+            lines.push(match (&line.proposed, line.motion) {
+                (Some(proposed), Some([right, down, _])) => {
+                    format!(
+                        "{code:<4}  {:<16}  {proposed:<14}  {right:>5.1}  {down:>5.1}   {inputs}",
+                        action.name
+                    )
+                }
+                _ => format!("{code:<4}  {:<16}  {inputs}", action.name),
+            });
+        }
+        if self.measured.is_some() {
+            lines.push(
+                "right and down: pixels a frame, over the background, while the code is held"
+                    .into(),
+            );
+        }
+        if let Some(pictures) = self.pictures {
+            lines.push(format!("pictures: {}", pictures.display()));
+        }
+        if !own.is_empty() {
+            lines.push(format!("your own bindings: {}", self.path.display()));
+        }
+        lines.join("\n")
+    }
+}
+
+/// Asks for the inputs of each code until `input` ends.
+fn ask(own: &mut OwnBindings, manifest: &WorldManifest, input: &mut impl BufRead) -> Result<()> {
+    println!(
+        "Name keys, buttons or chords for each action, several with commas, as in ArrowRight,DPadRight,KeyD+Space. Enter keeps what there is, - unbinds, q ends."
+    );
+    for code in (0u16..).take(manifest.codes()).map(ActionCode) {
+        loop {
+            let actions = own.actions(manifest);
+            let Some(action) = actions.get(usize::from(code.0)) else {
+                break;
+            };
+            print!("{code} {} [{}]: ", action.name, action.bindings.join(","));
+            std::io::stdout().flush()?;
+            let mut answer = String::new();
+            if input.read_line(&mut answer)? == 0 {
+                return Ok(());
+            }
+            let inputs: Vec<String> = match answer.trim() {
+                "" => break,
+                "q" => return Ok(()),
+                "-" => Vec::new(),
+                inputs => inputs
+                    .split(',')
+                    .map(|input| input.trim().to_owned())
+                    .collect(),
+            };
+            match own.bind(manifest, code, &inputs) {
+                Ok(()) => break,
+                Err(error) => println!("{error}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_bind_and_mistakes_are_asked_again() {
+        let manifest = ::worlds::tiny_contents(1).unwrap().manifest;
+        let mut own = OwnBindings::none(&manifest);
+        let mut answers = &b"\nfoo\nKeyL, South\n-\nq\n"[..];
+        ask(&mut own, &manifest, &mut answers).unwrap();
+        let bound: Vec<Vec<String>> = own
+            .actions(&manifest)
+            .into_iter()
+            .map(|a| a.bindings)
+            .collect();
+        assert_eq!(bound[0], ["ArrowLeft"]);
+        assert_eq!(bound[1], ["KeyL", "South"]);
+        assert!(bound[2].is_empty() && bound[3].is_empty());
+        assert!(answers.is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+//! Bindings of the player's own, as the program shows, keeps and refuses them.
+
+use super::common::{Said, djinn, succeed};
+use super::json;
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// The program with a configuration folder of its own.
+fn program(home: &Path) -> Command {
+    let mut command = djinn();
+    command
+        .env("XDG_CONFIG_HOME", home)
+        .env("HOME", home)
+        .env("APPDATA", home);
+    command
+}
+
+fn inputs(home: &Path, code: usize) -> Vec<String> {
+    let said = succeed(program(home).args(["worlds", "coinrun", "--json"]));
+    let bound = json(&said.out)["bindings"][code]["inputs"].clone();
+    serde_json::from_value(bound).unwrap()
+}
+
+#[test]
+fn what_a_player_binds_is_kept_shown_and_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let usual = inputs(home, 1);
+    let set = [
+        "--set",
+        "jump right=ArrowRight+Space,DPadRight+South",
+        "--name",
+        "1=leap",
+    ];
+    let said = succeed(program(home).args(["bind", "coinrun", "--json"]).args(set));
+    let value = json(&said.out);
+    assert_eq!(value["actions"][1]["name"], "leap");
+    assert_eq!(
+        value["actions"][1]["motion"],
+        Value::Null,
+        "nothing is measured for it"
+    );
+    assert_eq!(
+        inputs(home, 1),
+        ["Digit1", "ArrowRight+Space", "DPadRight+South"]
+    );
+    // Refused, and nothing lost.
+    for (option, part) in [
+        ("1=Start", "pause"),
+        ("1=Foo", "no key"),
+        ("99=KeyQ", "no action"),
+    ] {
+        let said = Said::from(
+            program(home)
+                .args(["bind", "coinrun", "--set", option])
+                .output()
+                .unwrap(),
+        );
+        assert!(
+            said.code == Some(1) && said.err.contains(part),
+            "{}",
+            said.err
+        );
+    }
+    assert_eq!(inputs(home, 1).len(), 3);
+    // A broken file is told by its place, and the world's bindings serve.
+    let file = value["bindings"].as_str().unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    std::fs::write(file, text.replace("ArrowRight+", "Nonsense+")).unwrap();
+    let said = succeed(program(home).args(["worlds", "coinrun"]));
+    assert!((said.out + &said.err).contains("line "), "{}", said.err);
+    assert_eq!(inputs(home, 1), usual);
+    succeed(program(home).args(["bind", "coinrun", "--reset"]));
+    assert!(!Path::new(file).exists());
+}
+
+#[test]
+fn every_action_is_measured_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("actions.gif");
+    let mut command = program(folder.path());
+    let said = succeed(
+        command
+            .args(["bind", "coinrun", "--json", "--pictures"])
+            .arg(&pictures),
+    );
+    let value = json(&said.out);
+    let actions = value["actions"].as_array().unwrap();
+    let motion = |name: &str| -> Vec<f64> {
+        let action = actions
+            .iter()
+            .find(|action| action["name"] == name)
+            .unwrap();
+        serde_json::from_value(action["motion"].clone()).unwrap()
+    };
+    assert!(
+        motion("right")[0] > 0.3 && motion("left")[0] < -0.3,
+        "{value:#}"
+    );
+    assert!(
+        motion("jump")[1] < -1.0 && motion("still")[0].abs() < 0.3,
+        "{value:#}"
+    );
+    assert_eq!(value["own"], false);
+    assert!(media::read_image(&pictures).unwrap().width > 300);
+}
