@@ -63,7 +63,7 @@ pub struct WindowOptions {
 
 /// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Arrows, WASD, space
 /// and digits wish for actions ([`Bindings`]); R restarts, P pauses, the full stop and N make one frame, Backspace goes back
-/// as long as it is held, F5 saves and F9 loads, F2 records. Must be called on the main thread, once in a process.
+/// as long as it is held, F5 saves and F9 loads, F2 records; F1 tells all keys. Must be called on the main thread, once in a process.
 ///
 /// # Errors
 /// [`Error::NoDisplay`], before anything is played or recorded, when no window can be opened; then play without one. Otherwise what
