@@ -118,10 +118,12 @@ fn psnr(a: &Picture, b: &Picture) -> f64 {
     10.0 * (255.0 * 255.0 / (squares / a.len() as f64).max(1e-9)).log10()
 }
 
+/// The lines of frames; those of other events, as of fewer MaskGIT steps on a slow machine, are left out.
 fn action_lines(session: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(session.join("actions.jsonl")).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(json).collect()
+    let lines = whole.lines().map(json);
+    lines.filter(|line| line["wish"].is_array()).collect()
 }
 
 /// Codes of the built-in world to which it binds `key`.
