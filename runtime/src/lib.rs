@@ -10,7 +10,8 @@
 //! - [`Play`] is one play of a world, recorded or not, with a past to go back in ([`Timeline`]) and states to save and load ([`SavedState`],
 //!   [`Slots`]);
 //! - [`FrameLoop`] plays frame by frame as [`Command`]s say and tells what there is to see in a [`View`]; [`WorldThread`] runs one at the world's
-//!   own rate, and [`play_in_window`] shows it and takes keys. [`play_headless`] plays as fast as the machine goes;
+//!   own rate, and [`play_in_window`] shows it, with a look ([`Filter`]) and a HUD ([`HudState`]) over it, and takes keys. [`play_headless`]
+//!   plays as fast as the machine goes;
 //! - [`ActionSource`] gives actions where nobody sits at the keys: a file, a recording, dice, the action prior;
 //! - [`Mixer`] makes the sound of each frame from what the world carries and what happens; [`SoundOutput`] plays it, and a recording has it too;
 //! - [`Session`] is a recorded play, readable up to the last complete frame whatever ended it; [`verify`] makes it again and compares token by

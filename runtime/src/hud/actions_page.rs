@@ -89,7 +89,12 @@ pub(super) fn image(
         picture.clone(),
         TextureOptions::NEAREST,
     );
+    let size = Vec2::new(shape(picture), 1.0) * side;
+    ui.add(Image::new((texture.id(), size)).corner_radius(3))
+}
+
+/// Width of a picture by its height.
+pub(super) fn shape(picture: &Thumbnail) -> f32 {
     let [width, height] = picture.size;
-    let shape = Vec2::new(width as f32 / height.max(1) as f32, 1.0);
-    ui.add(Image::new((texture.id(), shape * side)).corner_radius(3))
+    width as f32 / height.max(1) as f32
 }

@@ -10,7 +10,7 @@ use egui::{
 
 /// Distance from the window's edge.
 const MARGIN: f32 = 6.0;
-/// Widths from which there is room for the graph, wish and code, and the seed.
+/// Widths from which there is room for the graph, wish and code, and the seed, beside what is told before them.
 const WITH_GRAPH: f32 = 430.0;
 const WITH_ACTIONS: f32 = 250.0;
 const WITH_SEED: f32 = 560.0;
@@ -28,21 +28,27 @@ pub(super) fn show(context: &egui::Context, state: &HudState) -> f32 {
     shown.response.rect.bottom()
 }
 
-fn contents(ui: &mut Ui, state: &HudState, width: f32) {
+fn contents(ui: &mut Ui, state: &HudState, mut width: f32) {
     ui.spacing_mut().item_spacing.x = 7.0;
     let view = state.view;
     if view.recording.is_some() {
         symbol(ui, Symbol::Record, 14.0);
+        width -= 21.0;
         if width >= WITH_ACTIONS {
             ui.label(RichText::new("REC").color(TEXT));
+            width -= 36.0;
         }
     }
     if view.slow {
         symbol(ui, Symbol::Warning, 14.0);
+        width -= 21.0;
     }
     let own = state.manifest.frames_per_second;
-    let rate = RichText::new(format!("{:.0}", view.frames_per_second)).color(TEXT);
-    text_place(ui, 18.0, Side::Right, rate);
+    let rate = match view.frames_per_second {
+        rate if rate > 0.0 => format!("{rate:.0}"),
+        _ => "–".to_owned(),
+    };
+    text_place(ui, 18.0, Side::Right, RichText::new(rate).color(TEXT));
     ui.label(quiet(format!("of {:.0} fps", own * view.speed)));
     if width >= WITH_GRAPH {
         graph(ui, &view.graph, 1000.0 / (own * view.speed).max(1e-3));
@@ -70,8 +76,8 @@ fn actions(ui: &mut Ui, state: &HudState, width: f32) {
     };
     // What is left for the two of them.
     let taken = match width {
-        width if width >= WITH_SEED => 345.0,
-        width if width >= WITH_GRAPH => 290.0,
+        width if width >= WITH_SEED => 375.0,
+        width if width >= WITH_GRAPH => 295.0,
         _ => 160.0,
     };
     let each = ((width - taken) * 0.5).clamp(44.0, 150.0);

@@ -1,6 +1,6 @@
 //! The page where worlds and prompts are chosen.
 
-use super::actions_page::image;
+use super::actions_page::{image, shape};
 use super::page::{Place, show as page};
 use super::style::{QUIET, SKY, TEXT, quiet};
 use super::symbols::{Symbol, show as symbol};
@@ -9,6 +9,8 @@ use egui::{Button, CornerRadius, Frame, Margin, RichText, Sense, Stroke, StrokeK
 
 /// Side of a picture.
 const SIDE: f32 = 88.0;
+/// Width of a world's card: the picture, and what frames it.
+const CARD: f32 = SIDE + 13.0;
 
 pub(super) fn show(
     context: &egui::Context,
@@ -29,26 +31,37 @@ pub(super) fn show(
         actions,
         |ui, actions| {
             if !state.worlds.is_empty() {
-                ui.horizontal_wrapped(|ui| {
-                    for (index, world) in state.worlds.iter().enumerate() {
-                        if card(ui, index, world) {
-                            actions.push(HudAction::ChooseWorld(index));
-                        }
+                rows(ui, state.worlds, CARD, |ui, index, world| {
+                    if card(ui, index, world) {
+                        actions.push(HudAction::ChooseWorld(index));
                     }
                 });
                 ui.add_space(6.0);
             }
             ui.label(quiet(format!("Start {} from", state.manifest.name)));
-            ui.horizontal_wrapped(|ui| {
-                for (index, prompt) in state.prompts.iter().enumerate() {
-                    let response = image(ui, ("prompt", index), prompt, SIDE);
-                    if pressable(ui, response, &format!("prompt {}", index + 1)) {
-                        actions.push(HudAction::ChoosePrompt(index));
-                    }
+            let widest = state.prompts.iter().map(|prompt| shape(prompt) * SIDE);
+            let width = widest.fold(SIDE, f32::max);
+            rows(ui, state.prompts, width, |ui, index, prompt| {
+                let response = image(ui, ("prompt", index), prompt, SIDE);
+                if pressable(ui, response, &format!("prompt {}", index + 1)) {
+                    actions.push(HudAction::ChoosePrompt(index));
                 }
             });
         },
     );
+}
+
+/// Shows things of at most `width` in as many columns as there is room for.
+fn rows<T>(ui: &mut Ui, things: &[T], width: f32, mut show: impl FnMut(&mut Ui, usize, &T)) {
+    let gap = ui.spacing().item_spacing.x;
+    let columns = ((ui.available_width() + gap) / (width + gap)).max(1.0) as usize;
+    for (row, things) in things.chunks(columns).enumerate() {
+        ui.horizontal_top(|ui| {
+            for (column, thing) in things.iter().enumerate() {
+                show(ui, row * columns + column, thing);
+            }
+        });
+    }
 }
 
 /// A world's picture and name; whether it was chosen.
@@ -71,7 +84,12 @@ fn card(ui: &mut Ui, index: usize, world: &WorldCard) -> bool {
             ui.set_width(SIDE);
             let mut chosen = false;
             if let Some(picture) = &world.picture {
-                let response = image(ui, ("world", index), picture, SIDE);
+                let response = image(
+                    ui,
+                    ("world", index),
+                    picture,
+                    SIDE / shape(picture).max(1.0),
+                );
                 chosen |= pressable(ui, response, &world.name);
             }
             ui.horizontal(|ui| {

@@ -13,7 +13,7 @@ const MARGIN: f32 = 8.0;
 /// Where a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the middle of the window.
+    /// In the middle, from side to side.
     Middle,
     /// At its right side, so that the picture stays in view.
     Side,
@@ -34,12 +34,11 @@ pub(super) fn show(
     let around = 2.0 * MARGIN + margin.sum().x;
     let width = width.min(window.width() - around).max(60.0);
     let height = (room.span() - 2.0 * MARGIN - margin.sum().y).max(60.0);
+    // Always from the same height on, so that nothing moves under the pointer when a message comes or goes.
+    let down = room.min + MARGIN;
     let (align, offset) = match place {
-        Place::Middle => {
-            let off = room.center() - window.center().y;
-            (Align2::CENTER_CENTER, Vec2::new(0.0, off))
-        }
-        Place::Side => (Align2::RIGHT_TOP, Vec2::new(-MARGIN, room.min + MARGIN)),
+        Place::Middle => (Align2::CENTER_TOP, Vec2::new(0.0, down)),
+        Place::Side => (Align2::RIGHT_TOP, Vec2::new(-MARGIN, down)),
     };
     let area = Area::new(Id::unique(title))
         .order(Order::Foreground)

@@ -5,7 +5,7 @@ use super::style::{QUIET, TEXT, quiet};
 use super::{HudAction, HudState};
 use crate::frame_loop::Command;
 use crate::settings::Filter;
-use egui::{Button, RichText, Slider, Ui};
+use egui::{Align, Button, Label, Layout, RichText, Slider, Ui};
 use worlds::{RolloutSettings, Strength};
 
 /// How looks are called.
@@ -80,7 +80,7 @@ fn world(ui: &mut Ui, state: &HudState, actions: &mut Vec<HudAction>) {
     let before = wanted;
     ui.horizontal(|ui| {
         ui.label(quiet("World"));
-        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let button = Button::new(RichText::new("Reset").color(QUIET).small()).frame(false);
             if ui
                 .add_enabled(wanted != own || view.speed != 1.0, button)
@@ -173,10 +173,12 @@ fn sound(ui: &mut Ui, state: &HudState, actions: &mut Vec<HudAction>) {
 /// A slider below its name and value; whether it was moved.
 fn labelled(ui: &mut Ui, name: &str, value: &str, slider: Slider<'_>) -> bool {
     ui.horizontal(|ui| {
-        ui.label(RichText::new(name).color(TEXT));
-        ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             ui.add_space(12.0);
             ui.label(RichText::new(value).color(TEXT));
+            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                ui.add(Label::new(RichText::new(name).color(TEXT)).truncate());
+            });
         });
     });
     let response = ui.add(slider.show_value(false));
