@@ -4,7 +4,7 @@ use crate::actions::ActionSource;
 use crate::error::Result;
 use crate::frame_loop::{Command, FrameLoop, LoopOptions, View};
 use crate::input::{
-    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, SharedInput,
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnBindings, SharedInput,
 };
 use crate::play::{NextSeed, Play, PlaySummary, Recording};
 use crate::player::Player;
@@ -14,6 +14,7 @@ use crate::screenshot::save_screenshot;
 use crate::settings::Settings;
 use crate::sound::{SoundOutput, Volume};
 use crate::world_thread::WorldThread;
+use nn::ActionCode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use worlds::{Frame, RolloutSettings, World};
@@ -131,6 +132,71 @@ impl Desk {
     /// All keys went up, as when whoever shows the picture hears no more of them.
     pub(crate) fn release_all(&self) {
         self.input.release_keys();
+    }
+
+    /// The next inputs are to be bound to a code: [`Self::take_captured`] gives them.
+    pub(crate) fn begin_capture(&self) {
+        self.input.with_state(InputState::begin_capture);
+    }
+
+    /// Inputs wish and command again.
+    pub(crate) fn cancel_capture(&self) {
+        self.input.with_state(InputState::cancel_capture);
+    }
+
+    /// The chord that the player pressed to bind it; `None` until it is complete.
+    pub(crate) fn take_captured(&self) -> Option<String> {
+        let captured = self.input.with_state(InputState::take_captured)?;
+        let names: Vec<String> = captured.iter().map(ToString::to_string).collect();
+        Some(names.join("+"))
+    }
+
+    /// Binds a chord to a code, beside what is bound to it already, and keeps that for the next time.
+    ///
+    /// # Errors
+    /// When the chord cannot be bound, or the player's bindings cannot be read or written.
+    pub(crate) fn bind(&self, code: ActionCode, chord: &str) -> Result<()> {
+        let manifest = &self.world.manifest;
+        self.change_bindings(|own| {
+            let actions = own.actions(manifest);
+            let action = actions.get(usize::from(code.0));
+            let mut inputs = action.map_or_else(Vec::new, |action| action.bindings.clone());
+            inputs.retain(|bound| bound != chord);
+            inputs.push(chord.to_owned());
+            own.bind(manifest, code, &inputs)
+        })
+    }
+
+    /// Forgets the player's own bindings of this world.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub(crate) fn reset_bindings(&self) -> Result<()> {
+        self.change_bindings(|own| {
+            *own = OwnBindings::none(&self.world.manifest);
+            Ok(())
+        })
+    }
+
+    fn change_bindings(&self, change: impl FnOnce(&mut OwnBindings) -> Result<()>) -> Result<()> {
+        let manifest = &self.world.manifest;
+        let path = OwnBindings::path(&self.world);
+        let mut own = match &path {
+            Some(path) => OwnBindings::read(path, manifest)?,
+            None => OwnBindings::none(manifest),
+        };
+        change(&mut own)?;
+        if let Some(path) = &path {
+            own.write(path)?;
+        }
+        let bindings = Bindings::of(&own.actions(manifest));
+        self.input.with_state(|state| state.set_bindings(bindings));
+        Ok(())
+    }
+
+    /// The bindings in force.
+    pub(crate) fn bindings(&self) -> Bindings {
+        self.input.with_state(|state| state.bindings().clone())
     }
 
     /// Does what the player has commanded. Returns what is for whoever shows the picture to do.

@@ -24,17 +24,23 @@ pub(super) fn show(
         300.0,
         room,
         actions,
-        |ui, _| {
+        |ui, actions| {
             let text = "Press keys and buttons to see what they wish for; the arrow marks what came of it.";
             ui.label(quiet(text));
             for index in 0..state.manifest.actions.len() {
-                action(ui, state, index);
+                action(ui, state, index, actions);
+            }
+            if ui
+                .small_button("Reset all keys to the world's own")
+                .clicked()
+            {
+                actions.push(HudAction::ResetBindings);
             }
         },
     );
 }
 
-fn action(ui: &mut Ui, state: &HudState, index: usize) {
+fn action(ui: &mut Ui, state: &HudState, index: usize, actions: &mut Vec<HudAction>) {
     let code = ActionCode(index as u16);
     let wished = state.view.wish.codes().contains(&code);
     let frame = Frame {
@@ -53,27 +59,37 @@ fn action(ui: &mut Ui, state: &HudState, index: usize) {
     frame.show(ui, |ui| {
         ui.set_width(ui.available_width());
         ui.horizontal(|ui| {
-            if let Some(Some(picture)) = state.action_pictures.get(index) {
-                image(ui, ("action", index), picture, SIDE);
+            ui.label(RichText::new(code.to_string()).color(QUIET));
+            let name = RichText::new(action_name(state.manifest, code)).color(TEXT);
+            ui.add(egui::Label::new(name).truncate());
+            if state.view.code == Some(code) {
+                symbol(ui, Symbol::Arrow, 14.0);
             }
-            ui.vertical(|ui| {
-                ui.horizontal(|ui| {
-                    ui.label(RichText::new(code.to_string()).color(QUIET));
-                    let name = RichText::new(action_name(state.manifest, code)).color(TEXT);
-                    ui.add(egui::Label::new(name).truncate());
-                    if state.view.code == Some(code) {
-                        symbol(ui, Symbol::Arrow, 14.0);
-                    }
-                });
-                ui.horizontal_wrapped(|ui| {
-                    ui.spacing_mut().item_spacing = Vec2::new(4.0, 3.0);
-                    for name in state.action_keys.get(index).into_iter().flatten() {
-                        key(ui, name);
-                    }
-                });
-            });
+        });
+        if let Some(Some(picture)) = state.action_pictures.get(index) {
+            let room = ui.available_width() / shape(picture);
+            image(ui, ("action", index), picture, room.min(SIDE));
+        }
+        ui.horizontal_wrapped(|ui| {
+            ui.spacing_mut().item_spacing = Vec2::new(4.0, 3.0);
+            for name in state.action_keys.get(index).into_iter().flatten() {
+                key(ui, name);
+            }
+            bind(ui, state, code, actions);
         });
     });
+}
+
+/// The button that binds another key; while it waits for one, a word instead.
+fn bind(ui: &mut Ui, state: &HudState, code: ActionCode, actions: &mut Vec<HudAction>) {
+    if state.binding == Some(code) {
+        ui.label(RichText::new("press a key or button").color(SKY));
+        if ui.small_button("cancel").clicked() {
+            actions.push(HudAction::Bind(None));
+        }
+    } else if ui.small_button("bind").clicked() {
+        actions.push(HudAction::Bind(Some(code)));
+    }
 }
 
 /// Shows a picture as high as `side`, its pixels as squares.

@@ -90,6 +90,8 @@ pub struct HudState<'a> {
     pub action_keys: &'a [Vec<String>],
     /// For each action code, a picture of what it does, where there is one.
     pub action_pictures: &'a [Option<Thumbnail>],
+    /// The action code that the next key or button is to be bound to.
+    pub binding: Option<nn::ActionCode>,
     /// The worlds that can be chosen.
     pub worlds: &'a [WorldCard],
     /// The prompts of the world.
@@ -111,6 +113,10 @@ pub enum HudAction {
     Volume(f32),
     /// Sound off, or on.
     Mute(bool),
+    /// The next key or button is to be bound to this code; or is not.
+    Bind(Option<nn::ActionCode>),
+    /// The player's own bindings are to be forgotten.
+    ResetBindings,
     /// The world of that place in the list.
     ChooseWorld(usize),
     /// Start from the prompt of that place in the list.
@@ -147,8 +153,18 @@ pub fn thumbnail(frame: &Frame) -> Thumbnail {
     ))
 }
 
-/// The name of a key that a world or a player names by its place on the keyboard, as in `ArrowLeft`, `KeyA`, `Digit1`.
+/// The name of a key that a world or a player names by its place on the keyboard, as in `ArrowLeft`, `KeyA`, `Digit1`, or of a gamepad's button or
+/// stick, as in `DPadLeft`, `LeftStickUp`.
 pub fn key_name(key: &str) -> String {
+    for (prefix, device) in [
+        ("DPad", "pad"),
+        ("LeftStick", "stick"),
+        ("RightStick", "right stick"),
+    ] {
+        if let Some(direction) = key.strip_prefix(prefix).filter(|rest| !rest.is_empty()) {
+            return format!("{device} {}", direction.to_lowercase());
+        }
+    }
     let word = ["Arrow", "Key", "Digit"]
         .into_iter()
         .find_map(|prefix| key.strip_prefix(prefix))

@@ -79,6 +79,7 @@ impl Scenery {
             commands: &self.commands,
             action_keys: &self.action_keys,
             action_pictures: &[],
+            binding: None,
             worlds: &self.worlds,
             prompts: &self.prompts,
         }

@@ -23,8 +23,17 @@ pub struct InputState {
     /// Inputs whose press was a command, while they are held.
     commanding: BTreeMap<(Source, Input), Control>,
     commands: Vec<ControlEvent>,
+    /// The chord that the player is pressing to bind it.
+    capture: Option<Capture>,
     /// What recordings call the device that was used last.
     device: &'static str,
+}
+
+/// Inputs that were pressed together; complete when the first of them is released.
+#[derive(Clone, Debug, Default)]
+struct Capture {
+    inputs: BTreeSet<Input>,
+    complete: bool,
 }
 
 impl InputState {
@@ -37,6 +46,7 @@ impl InputState {
             tapped: BTreeSet::new(),
             commanding: BTreeMap::new(),
             commands: Vec::new(),
+            capture: None,
             device: "keyboard",
         }
     }
@@ -56,8 +66,28 @@ impl InputState {
         &self.controls
     }
 
+    /// The next inputs, until one of them is released, neither wish nor command: [`Self::take_captured`] gives them.
+    pub fn begin_capture(&mut self) {
+        self.capture = Some(Capture::default());
+    }
+
+    /// Inputs wish and command again.
+    pub fn cancel_capture(&mut self) {
+        self.capture = None;
+    }
+
+    /// The inputs that were pressed together since [`Self::begin_capture`]; `None` until one of them is released.
+    pub fn take_captured(&mut self) -> Option<BTreeSet<Input>> {
+        let captured = self.capture.take_if(|capture| capture.complete);
+        captured.map(|capture| capture.inputs)
+    }
+
     /// An input went down. One that gives a command reaches no world.
     pub fn press(&mut self, source: Source, input: Input) {
+        if let Some(capture) = &mut self.capture {
+            capture.inputs.insert(input);
+            return;
+        }
         let others = self.held.iter().map(|(_, input)| *input).collect();
         if let Some(control) = self.controls.control(input, &others) {
             if self.commanding.insert((source, input), control).is_none() {
@@ -76,6 +106,9 @@ impl InputState {
 
     /// An input went up.
     pub fn release(&mut self, source: Source, input: Input) {
+        if let Some(capture) = &mut self.capture {
+            capture.complete |= capture.inputs.contains(&input);
+        }
         self.held.remove(&(source, input));
         if let Some(control) = self.commanding.remove(&(source, input)) {
             self.end(control);
@@ -107,9 +140,10 @@ impl InputState {
         std::mem::take(&mut self.commands)
     }
 
-    /// Whether commands wait to be taken.
+    /// Whether commands or captured inputs wait to be taken.
     pub fn has_commands(&self) -> bool {
-        !self.commands.is_empty()
+        let captured = self.capture.as_ref();
+        !self.commands.is_empty() || captured.is_some_and(|capture| capture.complete)
     }
 
     /// The wish for a frame, of what is held or was tapped since the last frame, and the device that it comes from: `keyboard`, `gamepad` or `both`;
@@ -255,5 +289,28 @@ mod tests {
             prop_assert!(wish.codes().iter().all(|code| *code < ActionCode(4)));
             prop_assert_eq!(wish.is_none(), names.is_empty());
         }
+    }
+
+    #[test]
+    fn a_chord_that_is_captured_neither_wishes_nor_commands() {
+        let input = |name| Input::named(name).unwrap();
+        let actions = [worlds::Action {
+            name: "jump".into(),
+            bindings: vec!["Space".into()],
+        }];
+        let mut state = InputState::new(Bindings::of(&actions), ControlTable::default());
+        state.begin_capture();
+        state.press(Source::Keyboard, input("Space"));
+        state.press(Source::Pad(0), input("South"));
+        assert_eq!(state.take_captured(), None);
+        assert!(state.take_wish().0.is_none());
+        state.press(Source::Keyboard, input("KeyP"));
+        state.release(Source::Keyboard, input("Space"));
+        assert!(state.has_commands());
+        let captured = state.take_captured().unwrap();
+        assert_eq!(captured, ["KeyP", "Space", "South"].map(input).into());
+        assert!(state.take_commands().is_empty());
+        state.press(Source::Keyboard, input("KeyP"));
+        assert_eq!(state.take_commands().len(), 1);
     }
 }

@@ -4,12 +4,17 @@ use super::scene::SceneContent;
 use crate::hud::{KeyLine, Thumbnail, WorldCard, key_name, thumbnail};
 use crate::input::{Bindings, ControlTable};
 use nn::ActionCode;
-use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
+use worlds::{Chord, FoundWorld, Frame, Input, World, WorldManifest};
 
 /// What the HUD says of a world that is played with these bindings.
 pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
     let codes = (0u16..).take(world.manifest.actions.len()).map(ActionCode);
-    let action_keys = codes.map(|code| bindings.of_code(code).into_iter().map(name).collect());
+    let action_keys = codes.map(|code| {
+        let mut chords = bindings.of_code(code);
+        // The keyboard first, as most look for it; the numbers, which are the same everywhere, last.
+        chords.sort_by_key(|chord| (is_number(chord), !is_keyboard(chord)));
+        chords.into_iter().map(name).collect()
+    });
     let table = ControlTable::default();
     let commands = table.entries().iter().map(|(control, chords)| KeyLine {
         keys: chords.iter().map(name).collect(),
@@ -18,9 +23,16 @@ pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
     SceneContent {
         commands: commands.collect(),
         action_keys: action_keys.collect(),
-        action_pictures: Vec::new(),
         prompts: world.prompts.iter().map(thumbnail).collect(),
     }
+}
+
+fn is_number(chord: &Chord) -> bool {
+    chord.inputs().iter().all(|input| input.digit().is_some())
+}
+
+fn is_keyboard(chord: &Chord) -> bool {
+    chord.inputs().iter().all(|input| !input.is_pad())
 }
 
 /// A chord as people read it.

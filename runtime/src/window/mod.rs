@@ -6,6 +6,7 @@
 //! ```
 
 mod content;
+mod effects;
 mod layout;
 mod overlay;
 mod scene;
@@ -170,13 +171,15 @@ impl Application<'_> {
     }
 
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
-        let Some(open) = &self.open else {
+        let Some(open) = &mut self.open else {
             return;
         };
         // winit's names of keys are those that inputs have.
         let name = format!("{key:?}");
         match state {
             ElementState::Pressed if open.scene.takes_key(&name) => {}
+            ElementState::Pressed
+                if key == KeyCode::Escape && open.scene.cancel_binding(&open.desk) => {}
             ElementState::Pressed => open.desk.press(&name),
             ElementState::Released => open.desk.release(&name),
         }
@@ -188,6 +191,7 @@ impl Application<'_> {
         let Some(open) = &mut self.open else {
             return;
         };
+        open.scene.take_binding(&open.desk);
         for control in open.desk.obey() {
             match control {
                 Control::Leave if !open.scene.close_page() => event_loop.exit(),

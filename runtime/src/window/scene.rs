@@ -1,6 +1,7 @@
 //! What a window shows: the world's picture with a look, and the HUD over it.
 
 use super::content;
+use super::effects::Effects;
 use super::surface::WindowSurface;
 use crate::desk::Desk;
 use crate::error::Result;
@@ -8,6 +9,7 @@ use crate::frame_loop::{Command, View};
 use crate::hud::{self, HudAction, HudState, KeyLine, Notices, Page, Thumbnail, WorldCard};
 use crate::input::Control;
 use crate::settings::{Filter, Settings};
+use nn::ActionCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use winit::event::WindowEvent;
@@ -26,8 +28,6 @@ pub(super) struct SceneContent {
     pub(super) commands: Vec<KeyLine>,
     /// For each action code, the keys that wish for it.
     pub(super) action_keys: Vec<Vec<String>>,
-    /// For each action code, a picture of what it does, where there is one.
-    pub(super) action_pictures: Vec<Option<Thumbnail>>,
     /// The prompts of the world.
     pub(super) prompts: Vec<Thumbnail>,
 }
@@ -38,6 +38,9 @@ pub(super) struct Scene {
     world: Arc<World>,
     view: Arc<View>,
     content: SceneContent,
+    effects: Effects,
+    /// The code that the next key or button is to be bound to.
+    binding: Option<ActionCode>,
     /// The worlds that can be chosen, while they can.
     worlds: Vec<FoundWorld>,
     cards: Vec<WorldCard>,
@@ -70,6 +73,8 @@ impl Scene {
             kept: settings.clone(),
             view,
             content,
+            effects: Effects::default(),
+            binding: None,
             worlds: Vec::new(),
             cards: Vec::new(),
             settings,
@@ -145,6 +150,9 @@ impl Scene {
         };
         if page.is_some() {
             self.page = page.filter(|_| self.page != page);
+        }
+        if self.page == Some(Page::Actions) {
+            self.effects.ask(&self.world);
         }
         if self.page == Some(Page::Worlds) {
             let found = content::worlds(desk.world_name());
@@ -236,7 +244,45 @@ impl Scene {
         self.surface.show(self.view.frame.clone());
         self.message = self.view.message.0;
         self.content = content;
+        self.effects = Effects::default();
+        self.binding = None;
         self.request_redraw();
+    }
+
+    /// Binds what the player has pressed, once it is complete.
+    pub(super) fn take_binding(&mut self, desk: &Desk) {
+        let Some(code) = self.binding else {
+            return;
+        };
+        let Some(chord) = desk.take_captured() else {
+            return;
+        };
+        self.binding = None;
+        let bound = desk.bind(code, &chord);
+        self.rebound(
+            desk,
+            bound,
+            format!("{} is bound to code {code}", hud::key_name(&chord)),
+        );
+    }
+
+    /// Takes in that bindings have changed, or tells why not.
+    fn rebound(&mut self, desk: &Desk, bound: Result<()>, text: String) {
+        match bound {
+            Ok(()) => {
+                self.content = content::of(&self.world, &desk.bindings());
+                self.say(text);
+            }
+            Err(error) => self.warn(error.to_string()),
+        }
+        self.request_redraw();
+    }
+
+    /// Binds nothing after all; whether something was to be bound.
+    pub(super) fn cancel_binding(&mut self, desk: &Desk) -> bool {
+        desk.cancel_capture();
+        self.request_redraw();
+        self.binding.take().is_some()
     }
 
     /// The player's settings as they are now, changed by way of the HUD or not.
@@ -264,6 +310,10 @@ impl Scene {
         let now = Instant::now();
         let (notices, next_notice) = self.notices.at(now);
         let hint_left = HINT.saturating_sub(now.saturating_duration_since(self.opened));
+        let (action_pictures, next_picture) = match self.page {
+            Some(Page::Actions) => self.effects.at(&self.world, now),
+            _ => (Vec::new(), None),
+        };
         let state = HudState {
             view: &self.view,
             manifest: &self.world.manifest,
@@ -276,7 +326,8 @@ impl Scene {
             hint: hud::opacity(hint_left),
             commands: &self.content.commands,
             action_keys: &self.content.action_keys,
-            action_pictures: &self.content.action_pictures,
+            action_pictures: &action_pictures,
+            binding: self.binding,
             worlds: &self.cards,
             prompts: &self.content.prompts,
         };
@@ -285,7 +336,7 @@ impl Scene {
             actions.extend(hud::show(ui, &state))
         })?;
         let next_hint = (!hint_left.is_zero()).then_some(hint_left.min(HUD_INTERVAL * 4));
-        let next = [Some(again_after), next_notice, next_hint]
+        let next = [Some(again_after), next_notice, next_hint, next_picture]
             .into_iter()
             .flatten()
             .min();
@@ -301,7 +352,10 @@ impl Scene {
     fn act(&mut self, action: HudAction, desk: &mut Desk) -> Option<FoundWorld> {
         self.surface.window().request_redraw();
         match action {
-            HudAction::Open(page) => self.page = page,
+            HudAction::Open(page) => {
+                self.page = page;
+                self.cancel_binding(desk);
+            }
             HudAction::Filter(filter) => self.settings.filter = filter,
             HudAction::Fullscreen(on) => self.set_fullscreen(on),
             HudAction::World(command) => {
@@ -317,6 +371,17 @@ impl Scene {
             // The slider shows what was set; no message is needed.
             HudAction::Volume(volume) => drop(desk.set_volume(volume)),
             HudAction::Mute(mute) => drop(desk.set_muted(mute)),
+            HudAction::Bind(code) => {
+                self.binding = code;
+                match code {
+                    Some(_) => desk.begin_capture(),
+                    None => desk.cancel_capture(),
+                }
+            }
+            HudAction::ResetBindings => {
+                let reset = desk.reset_bindings();
+                self.rebound(desk, reset, "the keys are the world's own".into());
+            }
             HudAction::ChooseWorld(index) => {
                 self.page = None;
                 let other = self.cards.get(index).is_some_and(|card| !card.played);
