@@ -4,7 +4,7 @@ use super::scene::SceneContent;
 use crate::hud::{KeyLine, Thumbnail, WorldCard, key_name, thumbnail};
 use crate::input::{Bindings, ControlTable};
 use nn::ActionCode;
-use worlds::{Chord, FoundWorld, Frame, Input, World, WorldManifest};
+use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
 
 /// What the HUD says of a world that is played with these bindings.
 pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
