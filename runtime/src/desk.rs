@@ -157,14 +157,7 @@ impl Desk {
     /// When the chord cannot be bound, or the player's bindings cannot be read or written.
     pub(crate) fn bind(&self, code: ActionCode, chord: &str) -> Result<()> {
         let manifest = &self.world.manifest;
-        self.change_bindings(|own| {
-            let actions = own.actions(manifest);
-            let action = actions.get(usize::from(code.0));
-            let mut inputs = action.map_or_else(Vec::new, |action| action.bindings.clone());
-            inputs.retain(|bound| bound != chord);
-            inputs.push(chord.to_owned());
-            own.bind(manifest, code, &inputs)
-        })
+        self.change_bindings(|own| own.bind_too(manifest, code, chord))
     }
 
     /// Forgets the player's own bindings of this world.

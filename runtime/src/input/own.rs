@@ -175,12 +175,40 @@ impl OwnBindings {
         code: ActionCode,
         inputs: &[String],
     ) -> Result<()> {
-        let mut changed = self.clone();
         let wanted = inputs
             .iter()
             .map(|input| bindable(input))
             .collect::<Result<Vec<Chord>, _>>()
             .map_err(Error::Binding)?;
+        self.give(manifest, code, &wanted, &[])
+    }
+
+    /// Binds one more input or chord to a code; it wishes for no other code any more.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_too(
+        &mut self,
+        manifest: &WorldManifest,
+        code: ActionCode,
+        input: &str,
+    ) -> Result<()> {
+        let wanted = bindable(input).map_err(Error::Binding)?;
+        let actions = self.actions(manifest);
+        let action = actions.get(usize::from(code.0));
+        let kept: Vec<Chord> = action.map_or_else(Vec::new, |action| action.chords().collect());
+        self.give(manifest, code, &[wanted], &kept)
+    }
+
+    /// Binds `wanted` to a code and to no other, beside those of `kept`.
+    fn give(
+        &mut self,
+        manifest: &WorldManifest,
+        code: ActionCode,
+        wanted: &[Chord],
+        kept: &[Chord],
+    ) -> Result<()> {
+        let mut changed = self.clone();
         for (other, action) in (0u16..).zip(self.actions(manifest)) {
             let kept: Vec<String> = action
                 .chords()
@@ -191,7 +219,8 @@ impl OwnBindings {
                 changed.actions.entry(other).or_default().bindings = Some(kept);
             }
         }
-        let texts = wanted.iter().map(ToString::to_string).collect();
+        let kept = kept.iter().filter(|chord| !wanted.contains(chord));
+        let texts = kept.chain(wanted).map(ToString::to_string).collect();
         changed.actions.entry(code.0).or_default().bindings = Some(texts);
         self.replace_with(changed, manifest)
     }
@@ -304,6 +333,27 @@ mod tests {
         OwnBindings::none(&manifest).write(&path).unwrap();
         assert!(!path.exists());
         OwnBindings::none(&manifest).write(&path).unwrap();
+    }
+
+    #[test]
+    fn one_more_input_leaves_the_others_as_they_are() {
+        let manifest = manifest();
+        let mut own = OwnBindings::none(&manifest);
+        for code in [0, 1] {
+            own.bind(&manifest, ActionCode(code), &texts(&["KeyI"]))
+                .unwrap();
+        }
+        let bound = |own: &OwnBindings, code: usize| own.actions(&manifest)[code].bindings.clone();
+        let other = bound(&own, 2);
+        own.bind_too(&manifest, ActionCode(1), "KeyK").unwrap();
+        own.bind_too(&manifest, ActionCode(1), "KeyK").unwrap();
+        assert_eq!(bound(&own, 1), ["KeyI", "KeyK"]);
+        own.bind_too(&manifest, ActionCode(0), "KeyK").unwrap();
+        assert_eq!(
+            (bound(&own, 0), bound(&own, 1)),
+            (texts(&["KeyK"]), texts(&["KeyI"]))
+        );
+        assert_eq!(bound(&own, 2), other);
     }
 
     #[test]

@@ -72,19 +72,21 @@ impl Effects {
         now: Instant,
     ) -> (Vec<Option<Thumbnail>>, Option<Duration>) {
         if let State::Coming(receiver) = &self.state {
-            match receiver.try_iter().find(|pictures| !pictures.is_empty()) {
-                Some(pictures) => {
-                    self.state = State::There {
-                        pictures,
-                        interval: Duration::from_secs_f64(1.0 / world.manifest.frames_per_second),
-                        since: now,
-                    };
+            let pictures = loop {
+                match receiver.try_recv() {
+                    Ok(pictures) if pictures.is_empty() => {}
+                    Ok(pictures) => break pictures,
+                    Err(TryRecvError::Empty) => {
+                        return (Vec::new(), Some(Duration::from_millis(200)));
+                    }
+                    Err(TryRecvError::Disconnected) => return (Vec::new(), None),
                 }
-                None if matches!(receiver.try_recv(), Err(TryRecvError::Disconnected)) => {
-                    return (Vec::new(), None);
-                }
-                None => return (Vec::new(), Some(Duration::from_millis(200))),
-            }
+            };
+            self.state = State::There {
+                pictures,
+                interval: Duration::from_secs_f64(1.0 / world.manifest.frames_per_second),
+                since: now,
+            };
         }
         let State::There {
             pictures,
