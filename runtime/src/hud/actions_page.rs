@@ -27,6 +27,9 @@ pub(super) fn show(
         |ui, actions| {
             let text = "Press keys and buttons to see what they wish for; the arrow marks what came of it.";
             ui.label(quiet(text));
+            if state.action_pictures.is_empty() {
+                ui.label(quiet("Moving pictures of what they do are being made ..."));
+            }
             for index in 0..state.manifest.actions.len() {
                 action(ui, state, index, actions);
             }

@@ -8,8 +8,8 @@ use worlds::{CodeEffect, EffectOptions, Frame, World, measure_effects};
 
 /// From how many starting frames, and for how many frames, each code is shown.
 const SHOWN: EffectOptions = EffectOptions {
-    starts: 3,
-    frames: 14,
+    starts: 2,
+    frames: 12,
 };
 /// Frames that a picture rests at its end before it starts again.
 const REST: usize = 5;
@@ -48,9 +48,9 @@ impl Effects {
             .name("effects".into())
             .spawn(move || {
                 let mut begun = Instant::now();
-                // Rests as long as it works, so that play keeps its pace.
+                // Rests in between, so that play keeps its pace.
                 let rest = &mut || {
-                    std::thread::sleep(begun.elapsed());
+                    std::thread::sleep(begun.elapsed() / 2);
                     begun = Instant::now();
                     sender.send(Vec::new()).is_ok()
                 };
@@ -162,7 +162,7 @@ mod tests {
         };
         assert_eq!(shown.len(), world.manifest.codes());
         let first = shown[0].as_ref().unwrap();
-        assert_eq!(first.size, [3 * 64 + 2 * GAP, 64]);
+        assert_eq!(first.size, [2 * 64 + GAP, 64]);
         let interval = Duration::from_secs_f64(1.0 / world.manifest.frames_per_second);
         let picture = |frame: u32| {
             effects
@@ -171,7 +171,7 @@ mod tests {
                 .clone()
                 .unwrap()
         };
-        let [begin, later, again] = [0, 8, 15 + REST as u32].map(picture);
+        let [begin, later, again] = [0, 8, 13 + REST as u32].map(picture);
         assert_ne!(begin.pixels, later.pixels);
         assert_eq!(begin.pixels, again.pixels);
     }
