@@ -32,9 +32,17 @@ pub fn clip() -> PathBuf {
 /// The real program, without a display and without the user's own settings.
 pub fn djinn() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_djinn"));
-    for variable in ["DISPLAY", "WAYLAND_DISPLAY", "WAYLAND_SOCKET", "RUST_LOG"] {
+    for variable in [
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "WAYLAND_SOCKET",
+        "RUST_LOG",
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+    ] {
         command.env_remove(variable);
     }
+    command.env("HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

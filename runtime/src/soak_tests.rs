@@ -17,7 +17,10 @@ struct Dice(u64);
 impl Dice {
     fn roll(&mut self, below: u64) -> u64 {
         // Knuth's generator; its upper bits are random enough for a test.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005) + 1_442_695_040_888_963_407;
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % below
     }
 }
