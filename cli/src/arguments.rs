@@ -226,7 +226,10 @@ pub struct EvalArguments {
 /// Arguments of `djinn replay`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  djinn replay my-session --verify\n  djinn replay my-session --export play.gif"
+    after_help = "With nothing else to do, and results on a terminal, a window opens: Left and Right go a second back and forth, P pauses, N \
+                  steps, and Enter takes over, so that you play on from there. Where there is no display, and with --json, --quiet, \
+                  --describe or output into a file, what the session is and whether it verifies is told instead.\n\n\
+                  Examples:\n  djinn replay my-session\n  djinn replay my-session --verify\n  djinn replay my-session --export play.gif"
 )]
 pub struct ReplayArguments {
     /// Folder of a recorded session
@@ -234,6 +237,12 @@ pub struct ReplayArguments {
     /// World to regenerate with, where it is not found by its name
     #[arg(long)]
     pub world: Option<String>,
+    /// Watch it in a window or fail
+    #[arg(long, conflicts_with_all = ["describe", "verify", "export"])]
+    pub window: bool,
+    /// Tell what the session is and whether it verifies, and open no window
+    #[arg(long)]
+    pub describe: bool,
     /// Generate every frame again and compare token by token
     #[arg(long)]
     pub verify: bool,

@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use crate::arguments::Common;
 
@@ -25,6 +25,11 @@ impl Output {
     /// Whether results are JSON, for programs.
     pub fn is_for_programs(&self) -> bool {
         self.json
+    }
+
+    /// Whether a person reads the results as they come: not a program, a file or nobody.
+    pub fn is_for_a_person(&self) -> bool {
+        !self.quiet && !self.json && std::io::stdout().is_terminal()
     }
 
     /// Tells a person something by the way; silent for programs and when told to be quiet.

@@ -7,10 +7,12 @@ use crate::input::{
     Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnBindings, SharedInput,
 };
 use crate::play::{NextSeed, Play, PlaySummary, Recording};
+use crate::playback::Playback;
 use crate::player::Player;
 use crate::prompt::{Prompt, read_prompt};
 use crate::saved_state::Slots;
 use crate::screenshot::save_screenshot;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::sound::{SoundOutput, Volume};
 use crate::world_thread::WorldThread;
@@ -39,6 +41,8 @@ pub struct PlayOptions {
     pub world_name: String,
     /// The player's own settings.
     pub player: Settings,
+    /// A recorded session to watch first; play begins where the player takes over from it. Nothing is recorded before that.
+    pub replay: Option<Arc<Session>>,
 }
 
 /// A running world and what steers it.
@@ -58,7 +62,7 @@ impl Desk {
     /// Starts the world on a thread of its own. `notify` is called, on other threads, whenever there is something new to see or to do.
     ///
     /// # Errors
-    /// When prompt or settings do not fit the world, the recording's folder cannot be used, or no thread can be started.
+    /// When prompt, settings or the session to watch do not fit the world, the recording's folder cannot be used, or no thread can be started.
     pub(crate) fn start(
         world: Arc<World>,
         options: PlayOptions,
@@ -72,14 +76,26 @@ impl Desk {
             recording,
             world_name,
             player: own,
+            replay,
         } = options;
         let gamepads = match actions {
             None => Gamepads::find(),
             Some(_) => Gamepads::none(),
         };
-        let state = InputState::new(bindings, ControlTable::default());
+        let playback = match replay {
+            Some(session) => Some(Playback::open(session, world.clone())?),
+            None => None,
+        };
+        let controls = match playback {
+            Some(_) => ControlTable::watching(),
+            None => ControlTable::default(),
+        };
+        let state = InputState::new(bindings, controls);
         let input = SharedInput::new(state, gamepads);
-        let mut play = Play::start(world.clone(), prompt, settings, recording)?;
+        let mut play = match &playback {
+            Some(playback) => Play::take_over(playback.rollout(), prompt)?,
+            None => Play::start(world.clone(), prompt, settings, recording)?,
+        };
         if !world.soundscape.is_silent() {
             let output = SoundOutput::open();
             output.volume().set(own.volume);
@@ -97,7 +113,10 @@ impl Desk {
                 Player::Person(Box::new(move || input.take_wish()))
             }
         };
-        let frames = FrameLoop::new(play, player, LoopOptions::of(&own, Slots::of(&world)))?;
+        let mut frames = FrameLoop::new(play, player, LoopOptions::of(&own, Slots::of(&world)))?;
+        if let Some(playback) = playback {
+            frames = frames.watching(playback)?;
+        }
         Ok(Self {
             world,
             thread: WorldThread::start(frames, notify)?,
@@ -187,6 +206,11 @@ impl Desk {
         Ok(())
     }
 
+    /// The inputs of commands.
+    pub(crate) fn controls(&self) -> ControlTable {
+        self.input.with_state(|state| state.controls().clone())
+    }
+
     /// The bindings in force.
     pub(crate) fn bindings(&self) -> Bindings {
         self.input.with_state(|state| state.bindings().clone())
@@ -222,6 +246,9 @@ impl Desk {
             Control::Mute => self.set_muted(!self.is_muted()),
             Control::Louder => self.set_volume(self.volume() + VOLUME_STEP),
             Control::Quieter => self.set_volume(self.volume() - VOLUME_STEP),
+            Control::SecondBack => self.seek_seconds(&view, -1.0)?,
+            Control::SecondForth => self.seek_seconds(&view, 1.0)?,
+            Control::TakeOver => Command::TakeOver,
             Control::Help
             | Control::Bind
             | Control::Panel
@@ -234,8 +261,16 @@ impl Desk {
         None
     }
 
+    /// Seeks in the recording that is watched; `None` where none is.
+    fn seek_seconds(&self, view: &View, seconds: f64) -> Option<Command> {
+        let frames = seconds * self.world.manifest.frames_per_second;
+        let from = view.replay?.position as f64;
+        Some(Command::Seek((from + frames).round().max(0.0) as usize))
+    }
+
     fn record(&self, view: &View) -> Command {
-        if view.recording.is_some() {
+        // What is watched cannot be recorded; no folder is made for it.
+        if view.recording.is_some() || view.replay.is_some() {
             return Command::Record(None);
         }
         match Recording::into_new_folder(&self.folder, &self.world_name) {
@@ -301,6 +336,11 @@ impl Desk {
 
     /// Has the world do something.
     pub(crate) fn command(&self, command: Command) {
+        if matches!(command, Command::TakeOver) {
+            // What moved through the recording is the world's from now on.
+            self.input
+                .with_state(|state| state.set_controls(ControlTable::default()));
+        }
         self.thread.command(command);
     }
 

@@ -4,6 +4,7 @@ use crate::actions::Asked;
 use crate::error::Result;
 use crate::pace::{AdaptiveSteps, Rate};
 use crate::play::{NextSeed, Play, PlaySummary, Recording, USUAL_REWIND_MEMORY};
+use crate::playback::Playback;
 use crate::player::Player;
 use crate::saved_state::Slots;
 use crate::settings::Settings;
@@ -50,6 +51,10 @@ pub enum Command {
     Attract(f64),
     /// Memory for going back, in bytes.
     RewindMemory(usize),
+    /// Shows another position of the recording that is watched.
+    Seek(usize),
+    /// Plays on from where the recording that is watched stands.
+    TakeOver,
     /// Shows a message.
     Say(String),
 }
@@ -95,6 +100,15 @@ impl LoopOptions {
     }
 }
 
+/// How far a recording is that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayView {
+    /// Frames from its start to the one that is shown, or to the one that is sought.
+    pub position: usize,
+    /// Frames from its start to its end.
+    pub last: usize,
+}
+
 /// What there is to see and to know of a running world.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -122,6 +136,8 @@ pub struct View {
     pub past_bytes: usize,
     /// Whether it plays itself because nobody does.
     pub attract: bool,
+    /// How far the recording is that is watched; `None` where the world is played.
+    pub replay: Option<ReplayView>,
     /// Where it is being recorded.
     pub recording: Option<PathBuf>,
     /// Times the world's own rate that was asked for.
@@ -154,6 +170,8 @@ pub enum Tick {
 /// Plays frame by frame as it is commanded. It knows no clock but for measuring: whoever owns it decides when the next tick comes.
 pub struct FrameLoop {
     play: Play,
+    /// The recording that is watched until the player takes over.
+    replay: Option<Playback>,
     player: Player,
     options: LoopOptions,
     idle: Option<ActionCode>,
@@ -183,6 +201,7 @@ impl FrameLoop {
             idle: play.world().manifest.idle,
             wanted_steps: play.settings().sampler.steps,
             play,
+            replay: None,
             player,
             options,
             adaptive: AdaptiveSteps::default(),
@@ -217,6 +236,9 @@ impl FrameLoop {
     }
 
     fn try_command(&mut self, command: Command) -> Result<()> {
+        let Some(command) = self.replay_command(command)? else {
+            return Ok(());
+        };
         match command {
             Command::Pause(paused) => {
                 self.paused = paused;
@@ -265,6 +287,8 @@ impl FrameLoop {
             }
             Command::RewindMemory(bytes) => self.play.set_rewind_memory(bytes),
             Command::Say(text) => self.say(text),
+            // Nothing is watched.
+            Command::Seek(_) | Command::TakeOver => {}
         }
         Ok(())
     }
@@ -341,7 +365,7 @@ impl FrameLoop {
 
     /// Whether a tick would do nothing.
     pub fn is_still(&self) -> bool {
-        self.paused && !self.step && !self.rewinding
+        self.paused && !self.step && !self.rewinding && !self.is_seeking()
     }
 
     /// Makes or goes back one frame. Input is read here, right before the frame is made.
@@ -351,6 +375,9 @@ impl FrameLoop {
     pub fn tick(&mut self) -> Result<Tick> {
         if self.is_still() {
             return Ok(Tick::Still);
+        }
+        if self.replay.is_some() {
+            return self.replay_tick();
         }
         if self.rewinding {
             if let Some(frame) = self.play.back()? {
@@ -410,7 +437,7 @@ impl FrameLoop {
         let frames_per_second = self.rate.per_second();
         let wanted = own * self.options.speed;
         let timeline = self.play.timeline();
-        View {
+        let view = View {
             frame: self.frame.clone(),
             number: self.play.number(),
             made: self.play.frames(),
@@ -423,6 +450,7 @@ impl FrameLoop {
             past: timeline.newest() - timeline.oldest(),
             past_bytes: timeline.bytes(),
             attract: self.attract(),
+            replay: None,
             recording: self.play.recording().map(Into::into),
             speed: self.options.speed,
             speed_reached: frames_per_second / own,
@@ -431,7 +459,8 @@ impl FrameLoop {
             message: self.message.clone(),
             times: times.summary_of_newest(GRAPH_FRAMES),
             graph: times.newest(GRAPH_FRAMES).to_vec(),
-        }
+        };
+        self.with_replay(view)
     }
 
     /// Ends play and completes its recording; if that fails, the summary says so.
@@ -439,6 +468,8 @@ impl FrameLoop {
         self.play.finish(interrupted)
     }
 }
+
+mod watching;
 
 #[cfg(test)]
 mod tests;

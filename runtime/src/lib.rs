@@ -4,7 +4,8 @@
 //! keys, pads ─► window or terminal ─► Desk ─ Command ─► WorldThread ─► FrameLoop ─► Play ─► worlds::Rollout
 //!                    ◄─ View ─────┘    ActionSource ─► play_headless ─┘  ├─► Timeline, SavedState ─► Slots
 //!                                                                        ├─► LiveSound ─► SoundOutput ─► the player's ears
-//!                                                                        └─► Recorder ─► session folder ─► Session ─► verify, export
+//!                                                                        └─► Recorder ─► session folder ─► Session ─┬─► verify, export
+//!                                                       FrameLoop ◄─ Playback ◄──────────────────────────────────┘
 //! ```
 //!
 //! - [`Play`] is one play of a world, recorded or not, with a past to go back in ([`Timeline`]) and states to save and load ([`SavedState`],
@@ -15,7 +16,8 @@
 //! - [`ActionSource`] gives actions where nobody sits at the keys: a file, a recording, dice, the action prior;
 //! - [`Mixer`] makes the sound of each frame from what the world carries and what happens; [`SoundOutput`] plays it, and a recording has it too;
 //! - [`Session`] is a recorded play, readable up to the last complete frame whatever ended it; [`verify`] makes it again and compares token by
-//!   token, [`export`] writes it as video or GIF, and a [`Replayer`] goes through it, to any frame, from which play can be taken over;
+//!   token, and [`export`] writes it as video or GIF, both by way of a [`Replayer`]; a [`Playback`] shows any frame of it in a [`FrameLoop`],
+//!   and play can be taken over from there;
 //! - [`SharedInput`] makes wishes and [`Control`] commands of keys and gamepads, by [`Bindings`] that the world has and the player may change
 //!   ([`OwnBindings`]);
 //! - [`Settings`] are the player's own.
@@ -30,6 +32,7 @@ mod hud;
 mod input;
 mod pace;
 mod play;
+mod playback;
 mod player;
 mod prompt;
 mod replay;
@@ -53,7 +56,7 @@ pub use actions::{ActionSource, Asked};
 pub use desk::PlayOptions;
 pub use effect_pictures::{effect_sheet, write_effects};
 pub use error::{Error, Result};
-pub use frame_loop::{Command, FrameLoop, LoopOptions, Tick, View};
+pub use frame_loop::{Command, FrameLoop, LoopOptions, ReplayView, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
 pub use hud::{HudAction, HudState, KeyLine, Notice, Notices, Page, Thumbnail, WorldCard};
 pub use input::{
@@ -62,6 +65,7 @@ pub use input::{
 };
 pub use pace::{AdaptiveSteps, Rate};
 pub use play::{NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY};
+pub use playback::Playback;
 pub use player::{Player, WishReader};
 pub use prompt::{Prompt, read_prompt};
 pub use replay::{Difference, Replayer, Verification, export, verify};

@@ -182,6 +182,22 @@ impl Play {
         Ok(Self::of(rollout, prompt))
     }
 
+    /// Goes on from where another rollout of the same world stands. `prompt`, where there is one, is what a restart starts from from now on.
+    ///
+    /// # Errors
+    /// When the world does not allow the rollout's settings; then play stays where it was.
+    pub(crate) fn go_on_from(
+        &mut self,
+        rollout: &Rollout,
+        prompt: Option<Vec<Frame>>,
+    ) -> Result<()> {
+        let world = self.rollout.world().clone();
+        self.rollout = Rollout::resume(world, &rollout.snapshot(), *rollout.settings())?;
+        self.prompt = prompt.unwrap_or_else(|| std::mem::take(&mut self.prompt));
+        self.jumped();
+        Ok(())
+    }
+
     /// Lets the world be heard on `output`.
     pub fn with_sound(mut self, output: SoundOutput) -> Self {
         self.sound = Some(LiveSound::new(self.rollout.world().clone(), output));
@@ -416,7 +432,7 @@ impl Play {
     }
 
     /// Lets whoever listens hear what happens.
-    fn heard(&mut self, moment: &Moment) {
+    pub(crate) fn heard(&mut self, moment: &Moment) {
         if let Some(sound) = &mut self.sound {
             sound.show(moment);
         }

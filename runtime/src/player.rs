@@ -19,6 +19,13 @@ pub enum Player {
 }
 
 impl Player {
+    /// What a person has pressed until now counts for nothing.
+    pub(crate) fn forget_input(&mut self) {
+        if let Self::Person(wish) = self {
+            wish();
+        }
+    }
+
     /// What is asked of the next frame and from which device; `None` at the end. `idle` is the world's code for nothing pressed; with `attract`,
     /// a person who presses nothing lets the world play itself.
     pub(crate) fn next_asked(

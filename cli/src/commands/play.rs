@@ -53,7 +53,7 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
 }
 
 /// The player's own settings; the defaults, and a word about it, where their file is broken.
-fn own_settings(output: Output) -> Settings {
+pub fn own_settings(output: Output) -> Settings {
     let Some(path) = Settings::path() else {
         return Settings::default();
     };
@@ -94,6 +94,7 @@ impl Game {
                 .map(|folder| self.recording(folder)),
             world_name: self.name.clone(),
             player: self.own.clone(),
+            replay: None,
         })
     }
 
@@ -219,7 +220,8 @@ fn headless(
     Ok(summary)
 }
 
-fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
+/// Tells what play came to.
+pub fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
     let session = summary.sessions.last();
     let mut text = format!(
         "{} frames at {:.1} frames/s, seed {seed}",

@@ -2,14 +2,17 @@
 
 use ::worlds::World;
 use anyhow::{Context, Result, bail};
-use runtime::{Session, Verification, export, verify};
+use runtime::{
+    Bindings, Error, PlayOptions, Session, Verification, export, play_in_window, verify,
+};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{exit_code, find_world};
+use super::play::{own_settings, report};
+use super::{exit_code, find_world, own_bindings};
 use crate::arguments::ReplayArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
@@ -18,9 +21,13 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     let session = Session::open(&arguments.session)?;
     let cancel = on_interrupt()?;
     if !arguments.verify && arguments.export.is_none() {
-        return show(&session, &arguments, output, &cancel);
+        let watched = arguments.window || !arguments.describe && output.is_for_a_person();
+        if watched && let Some(code) = watch(&session, &arguments, output, &cancel)? {
+            return Ok(code);
+        }
+        return describe(&session, &arguments, output, &cancel);
     }
-    let world = world_of(&session, &arguments)?;
+    let (world, _) = world_of(&session, &arguments)?;
     let mut exported = None;
     if let Some(path) = &arguments.export {
         if path.exists() && !arguments.force {
@@ -56,7 +63,8 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     Ok(exit_code(verification.is_whole()))
 }
 
-fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>> {
+/// The world to make the session in again, and the name by which it is found.
+fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<(Arc<World>, String)> {
     let found = match &arguments.world {
         Some(name) => find_world(Some(name)),
         None => recorded_world(&session.manifest.world),
@@ -65,7 +73,7 @@ fn world_of(session: &Session, arguments: &ReplayArguments) -> Result<Arc<World>
     let mut world = found.load()?;
     // What a session was computed with decides how it rounds.
     world.precision = session.precision();
-    Ok(Arc::new(world))
+    Ok((Arc::new(world), found.lasting_name()))
 }
 
 /// The world that a session names: a whole path, or a name. A folder that is here by chance under that name is looked at last.
@@ -130,15 +138,61 @@ fn text(verification: &Verification, session: &Session) -> String {
     text
 }
 
+/// Shows a session in a window, from which play can be taken over; `None` where there is no display, or not the session's world, and no
+/// window was asked for.
+fn watch(
+    session: &Session,
+    arguments: &ReplayArguments,
+    output: Output,
+    cancel: &AtomicBool,
+) -> Result<Option<ExitCode>> {
+    let (world, world_name) = match world_of(session, arguments) {
+        Err(error) if arguments.window => return Err(error),
+        Err(_) => return Ok(None),
+        Ok(found) => found,
+    };
+    let bindings = Bindings::of(&own_bindings(&world, output).actions(&world.manifest));
+    let settings = session.manifest.settings;
+    // What starts again after a session that began in the middle of play.
+    let prompt = match session.prompt.is_empty() {
+        true => world.prompts.iter().take(1).cloned().collect(),
+        false => session.prompt.clone(),
+    };
+    let options = PlayOptions {
+        prompt,
+        settings,
+        bindings,
+        actions: None,
+        recording: None,
+        world_name,
+        player: own_settings(output),
+        replay: Some(Arc::new(session.clone())),
+    };
+    let summary = match play_in_window(world, options, cancel) {
+        Err(Error::NoDisplay(reason)) if !arguments.window => {
+            output.tell(format!(
+                "There is no display to open a window on ({reason})."
+            ));
+            return Ok(None);
+        }
+        summary => summary?,
+    };
+    // Who only watched has played nothing.
+    if summary.frames > 0 {
+        report(&summary, settings.seed, output)?;
+    }
+    Ok(Some(exit_code(summary.recording_failure.is_none())))
+}
+
 /// What a session is, whether it comes out the same again, and how to see it: for those who ask nothing else of it.
-fn show(
+fn describe(
     session: &Session,
     arguments: &ReplayArguments,
     output: Output,
     cancel: &AtomicBool,
 ) -> Result<ExitCode> {
     let world = world_of(session, arguments);
-    let verification = world.and_then(|world| verified(session, world, output, cancel));
+    let verification = world.and_then(|(world, _)| verified(session, world, output, cancel));
     let manifest = &session.manifest;
     let video = session.folder.join("video.mp4");
     let verdict = match &verification {
@@ -170,8 +224,13 @@ fn show(
         manifest.settings.seed,
     );
     let watch = match video.is_file() {
-        true => format!("watch:  {} in any video player", video.display()),
-        false => "watch:  the video is gone; an export makes it again".to_owned(),
+        true => format!(
+            "watch:  djinn replay {folder} --window, or {} in any video player",
+            video.display()
+        ),
+        false => format!(
+            "watch:  djinn replay {folder} --window; the video is gone, and an export makes it again"
+        ),
     };
     let ways = format!("{watch}\nexport: djinn replay {folder} --export play.gif (or .mp4)");
     output.result(&value, format!("{description}\n{verdict}\n{ways}"))?;

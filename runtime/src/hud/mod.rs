@@ -1,4 +1,4 @@
-//! What is shown over the picture: a bar of figures, notices, and pages for help, actions, settings and a choice of worlds.
+//! What is shown over the picture: a bar of figures, a seek bar for recordings, notices, and pages for help, actions, settings and a choice of worlds.
 //!
 //! ```text
 //! HudState (what is so) ─► show ─► shapes for egui
@@ -14,6 +14,7 @@ mod chooser;
 mod help;
 mod notices;
 mod page;
+mod seek_bar;
 mod settings_page;
 mod style;
 mod symbols;
@@ -131,8 +132,9 @@ pub fn show(ui: &mut egui::Ui, state: &HudState) -> Vec<HudAction> {
         true => bar::show(&context, state),
         false => 0.0,
     };
-    let bottom = notices::show(&context, state, top);
-    // A page has the room between bar and notices.
+    let bottom = seek_bar::show(&context, state, &mut actions);
+    let bottom = notices::show(&context, state, top, bottom);
+    // A page has the room between the bars and notices.
     let room = egui::Rangef::new(top, bottom);
     match state.page {
         Some(Page::Help) => help::show(&context, state, room, &mut actions),

@@ -116,11 +116,11 @@ pub(crate) fn opacity(left: Duration) -> f32 {
     (left.as_secs_f32() / FADES.as_secs_f32()).min(1.0)
 }
 
-/// Shows what is said, at the window's lower edge; returns how far up it reaches.
-pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32) -> f32 {
+/// Shows what is said, upwards from `bottom`; returns how far up it reaches.
+pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32, bottom: f32) -> f32 {
     time(context, state, below_bar);
     let window = context.content_rect();
-    let mut bottom = window.bottom() - MARGIN;
+    let mut bottom = bottom - MARGIN;
     if state.hint > 0.0 && state.page.is_none() {
         let text = match window.width() {
             width if width > 380.0 => "F1 help     F4 settings     F7 worlds     Esc quit",
@@ -181,6 +181,8 @@ fn time(context: &egui::Context, state: &HudState, below_bar: f32) {
         said.push((Symbol::Rewind, "rewind"));
     } else if view.paused {
         said.push((Symbol::Pause, "paused"));
+    } else if view.replay.is_some() {
+        said.push((Symbol::Play, "recording"));
     } else if view.attract {
         said.push((Symbol::Play, "plays by itself"));
     }

@@ -1,7 +1,7 @@
 //! The HUD without a window: what it shows, where, and what pressing it wants.
 
 use super::*;
-use crate::frame_loop::{FrameLoop, LoopOptions};
+use crate::frame_loop::{FrameLoop, LoopOptions, ReplayView};
 use crate::play::Play;
 use crate::player::Player;
 use egui::{Event, Modifiers, PointerButton, Pos2, RawInput, Rect, Shape, Vec2, vec2};
@@ -278,6 +278,47 @@ fn what_is_pressed_is_wanted() {
 }
 
 #[test]
+fn a_recording_has_a_seek_bar_and_a_way_to_play_on() {
+    let mut scenery = Scenery::new();
+    let rate = world().manifest.frames_per_second;
+    let replay = ReplayView {
+        position: (75.0 * rate) as usize,
+        last: (150.0 * rate) as usize,
+    };
+    scenery.view.replay = Some(replay);
+    for size in [USUAL, vec2(200.0, 300.0)] {
+        let pressed = |at: &dyn Fn(&Shown) -> Pos2| run(&scenery, size, Some(at));
+        let shown = run(&scenery, size, None);
+        assert!(
+            shown.has("1:15") && shown.has("of 2:30"),
+            "{}",
+            shown.text()
+        );
+        let actions = pressed(&|shown| shown.place("Take over")).actions;
+        let [HudAction::World(Command::TakeOver)] = actions[..] else {
+            panic!("{actions:?}");
+        };
+        // The symbol before the time.
+        let actions = pressed(&|shown| shown.place("1:15") - vec2(26.0, 0.0)).actions;
+        let [HudAction::World(Command::Pause(true))] = actions[..] else {
+            panic!("{actions:?}");
+        };
+    }
+    let press = |right: f32| {
+        let place = move |shown: &Shown| shown.place("of 2:30") + vec2(right, 0.0);
+        run(&scenery, USUAL, Some(&place)).actions
+    };
+    let sought = |right| match press(right)[..] {
+        [.., HudAction::World(Command::Seek(position))] => position,
+        ref actions => panic!("{actions:?}"),
+    };
+    let (early, late) = (sought(60.0), sought(300.0));
+    assert!(early < replay.position && replay.position < late && late < replay.last);
+    scenery.view.replay = None;
+    assert!(run(&scenery, USUAL, None).texts.is_empty());
+}
+
+#[test]
 fn steps_that_give_way_do_not_change_what_the_player_wants() {
     let mut scenery = Scenery::new();
     scenery.page = Some(Page::Settings);
@@ -317,12 +358,14 @@ proptest! {
         (bar, paused, slow, recording) in any::<(bool, bool, bool, bool)>(),
         words in prop::collection::vec("[a-z]{1,12}( [a-z]{1,12}){0,6}", 0..4),
         hint in prop::bool::ANY,
+        replay in prop::option::of((0usize..30_000, 0usize..30_000)),
     ) {
         let mut scenery = Scenery::new();
         scenery.page = page;
         scenery.bar = bar;
         scenery.view.paused = paused;
         scenery.view.slow = slow;
+        scenery.view.replay = replay.map(|(a, b)| ReplayView { position: a.min(b), last: a.max(b) });
         scenery.view.recording = recording.then(|| "s".into());
         scenery.hint = if hint { 1.0 } else { 0.0 };
         // Long messages on a page are scrolled under; short ones must find room.

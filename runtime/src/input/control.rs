@@ -48,6 +48,12 @@ pub enum Control {
     Quieter,
     /// Leave what is open, or the program.
     Leave,
+    /// In a recording that is watched, go back by a second.
+    SecondBack,
+    /// In a recording that is watched, go on by a second.
+    SecondForth,
+    /// Play on from where the recording that is watched stands.
+    TakeOver,
 }
 
 impl Control {
@@ -75,6 +81,9 @@ impl Control {
             Self::Louder => "louder",
             Self::Quieter => "quieter",
             Self::Leave => "leave",
+            Self::SecondBack => "recording: a second back",
+            Self::SecondForth => "recording: a second forth",
+            Self::TakeOver => "recording: take over, play on from here",
         }
     }
 }
@@ -113,6 +122,13 @@ const USUAL: [(Control, &[&str]); 21] = [
     (Control::Leave, &["Escape"]),
 ];
 
+/// Inputs that give commands only while a recording is watched; in play they are the world's.
+const WATCHING: [(Control, &[&str]); 3] = [
+    (Control::TakeOver, &["Enter", "South"]),
+    (Control::SecondBack, &["ArrowLeft", "DPadLeft"]),
+    (Control::SecondForth, &["ArrowRight", "DPadRight"]),
+];
+
 /// Which inputs give which commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlTable {
@@ -120,7 +136,19 @@ pub struct ControlTable {
 }
 
 impl Default for ControlTable {
+    /// The table for play.
     fn default() -> Self {
+        Self::of(&USUAL)
+    }
+}
+
+impl ControlTable {
+    /// The table for a recording that is watched.
+    pub fn watching() -> Self {
+        Self::of(&[&USUAL[..], &WATCHING].concat())
+    }
+
+    fn of(inputs: &[(Control, &[&str])]) -> Self {
         let chords = |names: &[&str]| {
             names
                 .iter()
@@ -128,15 +156,13 @@ impl Default for ControlTable {
                 .collect()
         };
         Self {
-            entries: USUAL
+            entries: inputs
                 .iter()
                 .map(|(control, names)| (*control, chords(names)))
                 .collect(),
         }
     }
-}
 
-impl ControlTable {
     /// Every command with its inputs, in the order of the help.
     pub fn entries(&self) -> &[(Control, Vec<Chord>)] {
         &self.entries
@@ -177,9 +203,10 @@ mod tests {
 
     #[test]
     fn every_command_has_inputs_and_no_input_has_two() {
-        let table = ControlTable::default();
+        let table = ControlTable::watching();
         let mut seen = BTreeSet::new();
-        for ((control, chords), (_, names)) in table.entries().iter().zip(USUAL) {
+        let inputs = USUAL.iter().chain(&WATCHING);
+        for ((control, chords), (_, names)) in table.entries().iter().zip(inputs) {
             assert_eq!(chords.len(), names.len(), "{control:?}");
             assert!(!chords.is_empty() && !control.description().is_empty());
             for chord in chords {
@@ -191,7 +218,7 @@ mod tests {
             .iter()
             .map(|(control, _)| *control)
             .collect();
-        assert_eq!(controls.len(), USUAL.len());
+        assert_eq!(controls.len(), USUAL.len() + WATCHING.len());
     }
 
     #[test]
@@ -210,5 +237,7 @@ mod tests {
         assert_eq!(table.of_input(input("Select")), Some(Control::Help));
         assert_eq!(table.of_input(input("ShiftLeft")), None);
         assert_eq!(table.of_input(input("ArrowLeft")), None);
+        let watching = ControlTable::watching().of_input(input("ArrowLeft"));
+        assert_eq!(watching, Some(Control::SecondBack));
     }
 }

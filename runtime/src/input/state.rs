@@ -61,6 +61,11 @@ impl InputState {
         self.bindings = bindings;
     }
 
+    /// Changes the inputs of commands. What is held goes on as what it began.
+    pub fn set_controls(&mut self, controls: ControlTable) {
+        self.controls = controls;
+    }
+
     /// The inputs of commands.
     pub fn controls(&self) -> &ControlTable {
         &self.controls

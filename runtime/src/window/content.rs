@@ -6,8 +6,8 @@ use crate::input::{Bindings, ControlTable};
 use nn::ActionCode;
 use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
 
-/// What the HUD says of a world that is played with these bindings.
-pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
+/// What the HUD says of a world that is played with these bindings and commanded with those of a table.
+pub(super) fn of(world: &World, bindings: &Bindings, table: &ControlTable) -> SceneContent {
     let codes = (0u16..).take(world.manifest.actions.len()).map(ActionCode);
     let action_keys = codes.map(|code| {
         let mut chords = bindings.of_code(code);
@@ -15,7 +15,6 @@ pub(super) fn of(world: &World, bindings: &Bindings) -> SceneContent {
         chords.sort_by_key(|chord| (is_number(chord), !is_keyboard(chord)));
         chords.into_iter().map(name).collect()
     });
-    let table = ControlTable::default();
     let commands = table.entries().iter().map(|(control, chords)| KeyLine {
         keys: chords.iter().map(name).collect(),
         what: control.description().to_owned(),

@@ -18,7 +18,7 @@ pub use layout::{Rectangle, letterbox};
 
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::input::Control;
+use crate::input::{Control, ControlTable};
 use crate::play::PlaySummary;
 use scene::Scene;
 use std::sync::Arc;
@@ -152,8 +152,12 @@ impl Application<'_> {
         let display = event_loop.owned_display_handle();
         let surface = WindowSurface::new(Arc::new(window), display, manifest.frame)?;
         let (own, bindings) = (options.player.clone(), options.bindings.clone());
+        let controls = match options.replay {
+            Some(_) => ControlTable::watching(),
+            None => ControlTable::default(),
+        };
         let desk = Desk::start(self.world.clone(), options, self.notify())?;
-        let content = content::of(&self.world, &bindings);
+        let content = content::of(&self.world, &bindings, &controls);
         let scene = Scene::new(surface, &desk, content, own);
         Ok(Open { scene, desk })
     }

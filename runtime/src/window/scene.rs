@@ -270,7 +270,7 @@ impl Scene {
     fn rebound(&mut self, desk: &Desk, bound: Result<()>, text: String) {
         match bound {
             Ok(()) => {
-                self.content = content::of(&self.world, &desk.bindings());
+                self.content = content::of(&self.world, &desk.bindings(), &desk.controls());
                 self.say(text);
             }
             Err(error) => self.warn(error.to_string()),
