@@ -89,7 +89,7 @@ impl Terminal {
             .env("TERM", "xterm-256color")
             .env("COLORTERM", "truecolor");
         command.stdin(side()).stdout(side()).stderr(side());
-        let alone = || Ok(drop(rustix::process::setsid()?));
+        let alone = || Ok(rustix::process::setsid().map(|_| ())?);
         // SAFETY: a single system call. Where the tests themselves run in a terminal, the program must not ask that one.
         unsafe { command.pre_exec(alone) }.spawn().unwrap()
     }
@@ -141,6 +141,11 @@ impl Terminal {
             self.has_written("\x1b[?1049l")
         });
         assert!(self.has_written("\x1b[?25h"), "the cursor shows again");
+        let screen = self.screen.lock().unwrap();
+        let written = String::from_utf8_lossy(&screen.0);
+        let given_back = written.find("\x1b[?1049l");
+        let logged = written.find("WARN");
+        assert!(logged.is_none_or(|at| Some(at) > given_back), "{logged:?}");
         let after = tcgetattr(&self.line).unwrap();
         assert_eq!(
             (after.local_modes, after.input_modes, after.output_modes),

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 mod arguments;
 mod cancel;
 mod commands;
+mod log;
 mod output;
 mod progress;
 
@@ -84,7 +85,7 @@ fn log_to_standard_error(common: &Common) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| log::Log)
         .with_ansi(colours)
         // Otherwise it panics where nobody reads standard error.
         .log_internal_errors(false)

@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{exit_code, find_world, own_bindings};
 use crate::arguments::PlayArguments;
 use crate::cancel::on_interrupt;
+use crate::log::HeldLog;
 use crate::output::Output;
 
 pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
@@ -142,6 +143,7 @@ fn shown(
 ) -> Result<PlaySummary> {
     if arguments.terminal {
         let options = game.options(arguments, output)?;
+        let _held = HeldLog::begin();
         return Ok(play_in_terminal(game.world.clone(), options, cancel)?);
     }
     let reason = match play_in_window(game.world.clone(), game.options(arguments, output)?, cancel)
@@ -152,6 +154,7 @@ fn shown(
     if has_terminal() {
         output.tell(format!("There is no display to open a window on ({reason}), so the world is played in this terminal."));
         let options = game.options(arguments, output)?;
+        let _held = HeldLog::begin();
         match play_in_terminal(game.world.clone(), options, cancel) {
             Err(runtime::Error::NoTerminal(reason)) => {
                 output.tell(format!("There is no terminal to play in: {reason}."));
