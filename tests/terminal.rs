@@ -2,6 +2,7 @@
 
 use super::common::{Said, action_lines, codes_of, djinn};
 use super::wait_until;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::Value;
@@ -10,7 +11,9 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Columns and rows: room for a frame of 64 pixels and the line below it.
@@ -24,6 +27,8 @@ struct Terminal {
     before: Termios,
     /// All that the program wrote, and what it made of the screen.
     screen: Arc<Mutex<(Vec<u8>, vt100::Parser)>>,
+    hung_up: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -57,9 +62,22 @@ impl Terminal {
             keyboard.try_clone().unwrap(),
             screen.clone(),
         );
-        std::thread::spawn(move || {
+        let hung_up = Arc::new(AtomicBool::new(false));
+        let ended = hung_up.clone();
+        let thread = std::thread::spawn(move || {
             let mut bytes = [0; 65536];
-            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+            let moment = Timespec {
+                tv_sec: 0,
+                tv_nsec: 50_000_000,
+            };
+            while !ended.load(Ordering::Relaxed) {
+                let mut waiting = [PollFd::new(&reader, PollFlags::IN)];
+                if poll(&mut waiting, Some(&moment)).unwrap() == 0 {
+                    continue;
+                }
+                let Ok(count @ 1..) = reader.read(&mut bytes) else {
+                    break;
+                };
                 let mut screen = theirs.lock().unwrap();
                 screen.0.extend(&bytes[..count]);
                 screen.1.process(&bytes[..count]);
@@ -79,6 +97,8 @@ impl Terminal {
             line,
             before,
             screen,
+            hung_up,
+            thread,
         }
     }
 
@@ -92,6 +112,12 @@ impl Terminal {
         let alone = || Ok(rustix::process::setsid().map(|_| ())?);
         // SAFETY: a single system call. Where the tests themselves run in a terminal, the program must not ask that one.
         unsafe { command.pre_exec(alone) }.spawn().unwrap()
+    }
+
+    /// Closes the terminal's side, as when a connection is lost.
+    fn hang_up(self) {
+        self.hung_up.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap();
     }
 
     fn press(&self, keys: &[u8]) {
@@ -263,6 +289,26 @@ fn a_terminal_is_given_back_when_the_program_is_told_to_end() {
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert_eq!(exit_code(player), Some(0));
     terminal.check_given_back();
+    let said: Said = djinn()
+        .arg("replay")
+        .arg(&session)
+        .arg("--verify")
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_the_program_and_keeps_the_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let terminal = Terminal::open(true);
+    let player = terminal.run(play(&session).arg("--terminal"));
+    wait_until("the picture", || action_lines(&session).len() > 3);
+    terminal.hang_up();
+    // The terminal was lost, which is no way to end well.
+    assert_eq!(exit_code(player), Some(1));
     let said: Said = djinn()
         .arg("replay")
         .arg(&session)

@@ -20,11 +20,14 @@ use screen::TakenTerminal;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use worlds::{World, WorldManifest};
 
 /// How long keys are waited for before the picture is looked after: it limits how late both can be.
 const PATIENCE: Duration = Duration::from_millis(4);
+/// The picture is drawn at least this often.
+const LONGEST_STILL: Duration = Duration::from_secs(1);
 /// What the line below the picture says of the keys.
 const HELP: &str =
     "P pause  N step  Backspace back  R again  Tab prompt  F2 record  F5 save  F9 load";
@@ -55,8 +58,9 @@ pub fn play_in_terminal(
         canvas: Canvas::new(Colours::of(colour_term.as_deref(), term.as_deref())),
         keys: Keys::new(taken.releases()),
         message: (0, Instant::now()),
+        drawn: Instant::now(),
     };
-    let shown = terminal.run(&mut desk, &manifest, cancel);
+    let shown = events().and_then(|events| terminal.run(&mut desk, &manifest, &events, cancel));
     // Nothing is written after a terminal that is gone, but a recording is completed.
     drop(taken);
     let summary = desk.finish();
@@ -83,6 +87,8 @@ struct Terminal {
     keys: Keys,
     /// The number of the newest message, and until when it is shown.
     message: (u64, Instant),
+    /// When the picture was drawn last.
+    drawn: Instant,
 }
 
 impl Terminal {
@@ -90,17 +96,19 @@ impl Terminal {
         &mut self,
         desk: &mut Desk,
         manifest: &WorldManifest,
+        events: &Receiver<Event>,
         cancel: &AtomicBool,
     ) -> Result<()> {
         let mut newest = desk.view();
         self.draw(&newest, manifest)?;
         while !desk.has_ended() && !cancel.load(Ordering::Relaxed) {
-            let mut changed = false;
+            // Drawing is how one learns that the terminal is gone, so a world that stands still is drawn, too.
+            let mut changed = self.drawn.elapsed() > LONGEST_STILL;
             // All that has come is read before anything is drawn, so that keys never queue behind pictures.
             let mut patience = PATIENCE;
-            while event::poll(patience).map_err(gone)? {
+            while let Some(event) = next(events, patience)? {
                 patience = Duration::ZERO;
-                match event::read().map_err(gone)? {
+                match event {
                     Event::Key(key) if asks_to_leave(&key) => return Ok(()),
                     Event::Key(key) => {
                         apply(desk, self.keys.take(&key, Instant::now()));
@@ -132,6 +140,7 @@ impl Terminal {
     }
 
     fn draw(&mut self, view: &View, manifest: &WorldManifest) -> Result<()> {
+        self.drawn = Instant::now();
         let size = crossterm::terminal::size().map_err(gone)?;
         let now = Instant::now();
         if self.message.0 != view.message.0 {
@@ -145,6 +154,31 @@ impl Terminal {
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
             .map_err(gone)
+    }
+}
+
+/// The terminal's events, read on a thread of their own: reading from a terminal that hangs up may never come to an end.
+fn events() -> Result<Receiver<Event>> {
+    let (sender, receiver) = channel();
+    std::thread::Builder::new()
+        .name("keys".into())
+        .spawn(move || {
+            while let Ok(event) = event::read() {
+                if sender.send(event).is_err() {
+                    break;
+                }
+            }
+        })
+        .map_err(Error::io("the thread that reads keys"))?;
+    Ok(receiver)
+}
+
+/// The next event, if one comes within `patience`.
+fn next(events: &Receiver<Event>, patience: Duration) -> Result<Option<Event>> {
+    match events.recv_timeout(patience) {
+        Ok(event) => Ok(Some(event)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(gone(io::ErrorKind::UnexpectedEof.into())),
     }
 }
 
