@@ -378,11 +378,12 @@ fn one_unreadable_file_does_not_stop_the_rest() {
     assert_eq!(skipped.len(), 2, "{skipped:?}");
     assert!(skipped[0].contains("missing.mp4"), "{skipped:?}");
     assert!(
-        skipped[1].contains("bad.mp4")
-            && report.skipped[1].help.as_ref().unwrap().contains("ffmpeg"),
+        skipped[1].contains("bad.mp4") && report.skipped[1].help.is_some(),
         "{skipped:?}"
     );
-    assert!(!report.skipped[1].tried.is_empty());
+    // Whether this machine has an ffmpeg or not, it is spoken of.
+    let tried = format!("{:?}", report.skipped[1].tried);
+    assert!(tried.contains("ffmpeg"), "{tried}");
     assert_eq!(report.damaged.len(), 1, "{:?}", report.damaged);
     let message = &report.damaged[0].message;
     assert!(
