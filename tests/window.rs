@@ -5,6 +5,7 @@ use super::wait_until;
 use media::{Fit, Fitting, Picture, fit_picture};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Side of a frame of the built-in world.
@@ -201,4 +202,84 @@ fn the_window_shows_the_frames_that_are_made_and_takes_keys() {
         (before.saturating_sub(8)..=after + 1).contains(&best),
         "picture {best} between frames {before} and {after}: {qualities:.1?}"
     );
+}
+
+/// Starts a recorded play on a display, once it runs; `None` where nothing can be drawn.
+fn recorded(display: &Display, session: &Path) -> Option<Child> {
+    let mut player = djinn()
+        .args(["play", "coinrun", "--window", "--seed", "7", "--record"])
+        .arg(session)
+        .env("DISPLAY", &display.name)
+        .env("WINIT_X11_SCALE_FACTOR", "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("play", || {
+        action_lines(session).len() > 3 || player.try_wait().unwrap().is_some()
+    });
+    match player.try_wait().unwrap() {
+        None => Some(player),
+        Some(_) => {
+            skip("the program opens no window here");
+            None
+        }
+    }
+}
+
+/// Makes a window small, invisible, large and full, with frames in between.
+fn disturb(display: &Display, session: &Path) {
+    let window = display.window("^Djinn").expect("a window with its name");
+    let more = || {
+        let before = action_lines(session).len();
+        wait_until("more frames", || action_lines(session).len() > before + 3);
+    };
+    for change in [
+        &["windowsize", &window, "300", "200"][..],
+        &["windowunmap", &window],
+        &["windowmap", &window],
+        &["windowsize", &window, "900", "700"],
+        &["windowfocus", &window],
+        &["key", "F11"],
+    ] {
+        display.run("xdotool", change);
+        more();
+    }
+}
+
+fn verify(session: &Path) -> super::common::Said {
+    djinn()
+        .arg("replay")
+        .arg(session)
+        .arg("--verify")
+        .output()
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn a_session_outlives_whatever_happens_to_its_window() {
+    let Some(display) = Display::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (closed, lost) = (folder.path().join("closed"), folder.path().join("lost"));
+    let Some(mut player) = recorded(&display, &closed) else {
+        return;
+    };
+    disturb(&display, &closed);
+    display.run("xdotool", &["key", "Escape"]);
+    wait_until("the end", || player.try_wait().unwrap().is_some());
+    assert_eq!(player.wait().unwrap().code(), Some(0));
+    let said = verify(&closed);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(!said.out.contains("cut short"), "{}", said.out);
+
+    let Some(mut player) = recorded(&display, &lost) else {
+        return;
+    };
+    drop(display);
+    wait_until("the end", || player.try_wait().unwrap().is_some());
+    let said = verify(&lost);
+    assert_eq!(said.code, Some(0), "{} {}", said.out, said.err);
 }
