@@ -3,10 +3,11 @@
 
 Install (tried with Python 3.11 on Linux):
 
-    pip install "procgen-mirror==0.10.7" "imageio-ffmpeg==0.3.0" "numpy<2"
+    pip install "procgen-mirror==0.10.7" "imageio-ffmpeg==0.3.0" "numpy<2" "setuptools<81"
 
 gym3, which procgen-mirror brings, wants imageio-ffmpeg below 0.4, and gym, which
-it also brings, does not work with numpy 2. A notice from gym that it is no longer
+it also brings, does not work with numpy 2; both want pkg_resources, which setuptools
+had before version 81. A notice from gym that it is no longer
 maintained is harmless. imageio-ffmpeg carries the ffmpeg that is used here.
 
 Use:
