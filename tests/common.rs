@@ -157,3 +157,8 @@ pub fn codes_of(key: &str) -> Vec<usize> {
     });
     bound.map(|(code, _)| code).collect()
 }
+
+/// What `djinn replay --verify` says of a session.
+pub fn verify(session: &Path) -> Said {
+    run(djinn().arg("replay").arg(session).arg("--verify"))
+}

@@ -1,6 +1,6 @@
 //! Play in a terminal for real: in a pseudo-terminal, read by a terminal emulator.
 
-use super::common::{Said, action_lines, codes_of, djinn};
+use super::common::{Said, action_lines, codes_of, djinn, verify};
 use super::wait_until;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -292,13 +292,7 @@ fn a_terminal_is_given_back_when_the_program_is_told_to_end() {
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     assert_eq!(exit_code(player), Some(0));
     terminal.check_given_back();
-    let said: Said = djinn()
-        .arg("replay")
-        .arg(&session)
-        .arg("--verify")
-        .output()
-        .unwrap()
-        .into();
+    let said = verify(&session);
     assert_eq!(said.code, Some(0), "{}", said.err);
 }
 
@@ -312,13 +306,7 @@ fn a_terminal_that_hangs_up_ends_the_program_and_keeps_the_session() {
     terminal.hang_up();
     // The terminal was lost, which is no way to end well.
     assert_eq!(exit_code(player), Some(1));
-    let said: Said = djinn()
-        .arg("replay")
-        .arg(&session)
-        .arg("--verify")
-        .output()
-        .unwrap()
-        .into();
+    let said = verify(&session);
     assert_eq!(said.code, Some(0), "{}", said.err);
 }
 

@@ -1,6 +1,6 @@
 //! The window for real: a virtual display, a software Vulkan driver, keys sent through the X server, and a screenshot.
 
-use super::common::{action_lines, codes_of, djinn};
+use super::common::{action_lines, codes_of, djinn, verify};
 use super::wait_until;
 use media::{Fit, Fitting, Picture, fit_picture};
 use serde_json::Value;
@@ -125,29 +125,9 @@ fn the_window_shows_the_frames_that_are_made_and_takes_keys() {
     };
     let folder = tempfile::tempdir().unwrap();
     let session = folder.path().join("s");
-    let mut player = djinn()
-        .args(["play", "coinrun", "--window", "--seed", "7", "--record"])
-        .arg(&session)
-        .env("DISPLAY", &display.name)
-        .env("WINIT_X11_SCALE_FACTOR", "1")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_until("play", || {
-        action_lines(&session).len() > 3 || player.try_wait().unwrap().is_some()
-    });
-    if player.try_wait().unwrap().is_some() {
-        let said: super::common::Said = player.wait_with_output().unwrap().into();
-        let missing = ["no graphics", "could not be loaded"];
-        assert!(
-            missing.iter().any(|word| said.err.contains(word)),
-            "{}",
-            said.err
-        );
-        return skip(&said.err);
-    }
-
+    let Some(mut player) = recorded(&display, &session) else {
+        return;
+    };
     let window = display.window("^Djinn").expect("a window with its name");
     display.run("xdotool", &["windowfocus", "--sync", &window]);
     let right = codes_of("ArrowRight");
@@ -212,19 +192,24 @@ fn recorded(display: &Display, session: &Path) -> Option<Child> {
         .env("DISPLAY", &display.name)
         .env("WINIT_X11_SCALE_FACTOR", "1")
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     wait_until("play", || {
         action_lines(session).len() > 3 || player.try_wait().unwrap().is_some()
     });
-    match player.try_wait().unwrap() {
-        None => Some(player),
-        Some(_) => {
-            skip("the program opens no window here");
-            None
-        }
+    if player.try_wait().unwrap().is_none() {
+        return Some(player);
     }
+    let said: super::common::Said = player.wait_with_output().unwrap().into();
+    let missing = ["no graphics", "could not be loaded"];
+    assert!(
+        missing.iter().any(|word| said.err.contains(word)),
+        "{}",
+        said.err
+    );
+    skip(&said.err);
+    None
 }
 
 /// Makes a window small, invisible, large and full, with frames in between.
@@ -245,16 +230,6 @@ fn disturb(display: &Display, session: &Path) {
         display.run("xdotool", change);
         more();
     }
-}
-
-fn verify(session: &Path) -> super::common::Said {
-    djinn()
-        .arg("replay")
-        .arg(session)
-        .arg("--verify")
-        .output()
-        .unwrap()
-        .into()
 }
 
 #[test]

@@ -192,14 +192,10 @@ impl Desk {
 
     fn change_bindings(&self, change: impl FnOnce(&mut OwnBindings) -> Result<()>) -> Result<()> {
         let manifest = &self.world.manifest;
-        let path = OwnBindings::path(&self.world);
-        let mut own = match &path {
-            Some(path) => OwnBindings::read(path, manifest)?,
-            None => OwnBindings::none(manifest),
-        };
+        let mut own = OwnBindings::of(&self.world)?;
         change(&mut own)?;
-        if let Some(path) = &path {
-            own.write(path)?;
+        if let Some(path) = OwnBindings::path(&self.world) {
+            own.write(&path)?;
         }
         let bindings = Bindings::of(&own.actions(manifest));
         self.input.with_state(|state| state.set_bindings(bindings));
@@ -238,7 +234,11 @@ impl Desk {
             Control::Save => Command::Save(0),
             Control::Load => Command::Load(0),
             Control::Record => self.record(&view),
-            Control::NextPrompt => return self.next_prompt(),
+            Control::NextPrompt => {
+                let prompts = self.world.prompts.len().max(1);
+                self.start_from_prompt((self.prompt + 1) % prompts);
+                return None;
+            }
             Control::Screenshot => match save_screenshot(&view.frame, &self.folder) {
                 Ok(path) => Command::Say(format!("saved {}", path.display())),
                 Err(error) => Command::Say(format!("no screenshot: {error}")),
@@ -277,12 +277,6 @@ impl Desk {
             Ok(recording) => Command::Record(Some(recording)),
             Err(error) => Command::Say(format!("no recording: {error}")),
         }
-    }
-
-    fn next_prompt(&mut self) -> Option<Control> {
-        let prompts = self.world.prompts.len().max(1);
-        self.start_from_prompt((self.prompt + 1) % prompts);
-        None
     }
 
     /// Starts again from the world's own prompt at a place.

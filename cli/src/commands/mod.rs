@@ -28,13 +28,9 @@ pub fn find_world(name: Option<&str>) -> Result<::worlds::FoundWorld> {
 
 /// The player's own bindings for a world; where they cannot be read, says so and leaves them aside.
 pub fn own_bindings(world: &::worlds::World, output: Output) -> OwnBindings {
-    let none = || OwnBindings::none(&world.manifest);
-    let Some(path) = OwnBindings::path(world) else {
-        return none();
-    };
-    OwnBindings::read(&path, &world.manifest).unwrap_or_else(|error| {
+    OwnBindings::of(world).unwrap_or_else(|error| {
         output.tell(format!("Your own bindings are left aside: {error}"));
-        none()
+        OwnBindings::none(&world.manifest)
     })
 }
 

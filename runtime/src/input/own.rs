@@ -63,6 +63,17 @@ impl OwnBindings {
         )
     }
 
+    /// The player's own for a world, from where they are kept.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of(world: &World) -> Result<Self> {
+        match Self::path(world) {
+            Some(path) => Self::read(&path, &world.manifest),
+            None => Ok(Self::none(&world.manifest)),
+        }
+    }
+
     /// Reads a file; nothing of the player's own where there is none.
     ///
     /// # Errors

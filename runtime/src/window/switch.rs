@@ -83,10 +83,7 @@ impl Application<'_> {
         let seed = open.desk.view().settings.seed;
         // What the player prefers may lie outside what this world allows.
         let settings = own.preferences().settings(manifest, seed);
-        let bound = match OwnBindings::path(&world) {
-            Some(path) => OwnBindings::read(&path, manifest)?,
-            None => OwnBindings::none(manifest),
-        };
+        let bound = OwnBindings::of(&world)?;
         let options = PlayOptions {
             prompt: world.prompts.iter().take(1).cloned().collect(),
             settings: settings.unwrap_or_else(|_| RolloutSettings::of(manifest, seed)),
