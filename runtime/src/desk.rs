@@ -1,7 +1,7 @@
 //! What a player sits at, whatever shows the picture: a running world, keys and gamepads, and what they command.
 
 use crate::actions::ActionSource;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame_loop::{Command, FrameLoop, LoopOptions, View};
 use crate::input::{
     Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnBindings, SharedInput,
@@ -52,6 +52,8 @@ pub(crate) struct Desk {
     input: SharedInput,
     volume: Option<Volume>,
     world_name: String,
+    /// The inputs of commands once a recording is no longer watched.
+    controls_of_play: ControlTable,
     /// Where recordings and pictures go.
     folder: PathBuf,
     /// Place among the world's prompts of the one that was taken last.
@@ -86,10 +88,9 @@ impl Desk {
             Some(session) => Some(Playback::open(session, world.clone())?),
             None => None,
         };
-        let controls = match playback {
-            Some(_) => ControlTable::watching(),
-            None => ControlTable::default(),
-        };
+        let table = |watching| ControlTable::of_player(&own.commands, watching);
+        let controls = table(playback.is_some()).map_err(Error::Binding)?;
+        let controls_of_play = table(false).map_err(Error::Binding)?;
         let state = InputState::new(bindings, controls);
         let input = SharedInput::new(state, gamepads);
         let mut play = match &playback {
@@ -123,6 +124,7 @@ impl Desk {
             input,
             volume,
             world_name,
+            controls_of_play,
             folder: own.recording_folder.unwrap_or_default(),
             prompt: 0,
         })
@@ -241,7 +243,7 @@ impl Desk {
             }
             Control::Screenshot => match save_screenshot(&view.frame, &self.folder) {
                 Ok(path) => Command::Say(format!("saved {}", path.display())),
-                Err(error) => Command::Say(format!("no screenshot: {error}")),
+                Err(error) => Command::Warn(format!("no screenshot: {error}")),
             },
             Control::Mute => self.set_muted(!self.is_muted()),
             Control::Louder => self.set_volume(self.volume() + VOLUME_STEP),
@@ -275,7 +277,7 @@ impl Desk {
         }
         match Recording::into_new_folder(&self.folder, &self.world_name) {
             Ok(recording) => Command::Record(Some(recording)),
-            Err(error) => Command::Say(format!("no recording: {error}")),
+            Err(error) => Command::Warn(format!("no recording: {error}")),
         }
     }
 
@@ -293,10 +295,10 @@ impl Desk {
             Ok(Prompt { frames, warning }) => {
                 self.command(Command::Prompt(frames));
                 if let Some(warning) = warning {
-                    self.command(Command::Say(warning));
+                    self.command(Command::Warn(warning));
                 }
             }
-            Err(error) => self.command(Command::Say(format!("cannot start from this: {error}"))),
+            Err(error) => self.command(Command::Warn(format!("cannot start from this: {error}"))),
         }
     }
 
@@ -332,8 +334,8 @@ impl Desk {
     pub(crate) fn command(&self, command: Command) {
         if matches!(command, Command::TakeOver) {
             // What moved through the recording is the world's from now on.
-            self.input
-                .with_state(|state| state.set_controls(ControlTable::default()));
+            let controls = self.controls_of_play.clone();
+            self.input.with_state(|state| state.set_controls(controls));
         }
         self.thread.command(command);
     }

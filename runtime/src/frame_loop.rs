@@ -57,6 +57,8 @@ pub enum Command {
     TakeOver,
     /// Shows a message.
     Say(String),
+    /// Shows a message of something to worry about.
+    Warn(String),
 }
 
 /// How a frame loop runs.
@@ -109,6 +111,17 @@ pub struct ReplayView {
     pub last: usize,
 }
 
+/// The newest of the messages for the player.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// How many there have been, this one included: another number means another message. 0 before the first.
+    pub number: u64,
+    /// What it says.
+    pub text: String,
+    /// Whether it is something to worry about.
+    pub warning: bool,
+}
+
 /// What there is to see and to know of a running world.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -148,8 +161,8 @@ pub struct View {
     pub frames_per_second: f64,
     /// Whether the machine is too slow for the rate that was asked for.
     pub slow: bool,
-    /// The newest message for the player, and how many there have been: another number means another message.
-    pub message: (u64, String),
+    /// The newest message for the player.
+    pub message: Message,
     /// How long the frames of the graph took to make.
     pub times: FrameTimeSummary,
     /// The time of each of them in milliseconds, oldest first.
@@ -186,7 +199,7 @@ pub struct FrameLoop {
     rewinding: bool,
     /// Frames without input.
     quiet: u64,
-    message: (u64, String),
+    message: Message,
 }
 
 impl FrameLoop {
@@ -212,7 +225,7 @@ impl FrameLoop {
             step: false,
             rewinding: false,
             quiet: 0,
-            message: (0, String::new()),
+            message: Message::default(),
         })
     }
 
@@ -230,7 +243,7 @@ impl FrameLoop {
     /// Does what is commanded. What cannot be done is told in a message, and play stays as it was.
     pub fn command(&mut self, command: Command) {
         if let Err(error) = self.try_command(command) {
-            self.say(error.to_string());
+            self.warn(error.to_string());
         }
         self.tell_recording_failure();
     }
@@ -275,7 +288,7 @@ impl FrameLoop {
             }
             Command::Speed(speed) => {
                 let (least, most) = SPEEDS.into_inner();
-                self.say(format!("speed {speed} is not within {least} to {most}"));
+                self.warn(format!("speed {speed} is not within {least} to {most}"));
             }
             Command::AdaptiveSteps(on) => {
                 self.options.adaptive_steps = on;
@@ -287,6 +300,7 @@ impl FrameLoop {
             }
             Command::RewindMemory(bytes) => self.play.set_rewind_memory(bytes),
             Command::Say(text) => self.say(text),
+            Command::Warn(text) => self.warn(text),
             // Nothing is watched.
             Command::Seek(_) | Command::TakeOver => {}
         }
@@ -299,7 +313,7 @@ impl FrameLoop {
                 slots.save(slot, &self.play.save()?)?;
                 self.say(format!("saved in slot {slot}"));
             }
-            None => self.say("there is no folder to save states in".into()),
+            None => self.warn("there is no folder to save states in".into()),
         }
         Ok(())
     }
@@ -316,7 +330,7 @@ impl FrameLoop {
                 self.jumped()?;
                 self.say(format!("loaded slot {slot}"));
             }
-            None => self.say(format!("slot {slot} is empty")),
+            None => self.warn(format!("slot {slot} is empty")),
         }
         Ok(())
     }
@@ -344,13 +358,25 @@ impl FrameLoop {
     }
 
     fn say(&mut self, text: String) {
+        self.tell(text, false);
+    }
+
+    fn warn(&mut self, text: String) {
+        self.tell(text, true);
+    }
+
+    fn tell(&mut self, text: String, warning: bool) {
         tracing::info!("{text}");
-        self.message = (self.message.0 + 1, text);
+        self.message = Message {
+            number: self.message.number + 1,
+            text,
+            warning,
+        };
     }
 
     fn tell_recording_failure(&mut self) {
         if let Some(failure) = self.play.take_recording_failure() {
-            self.say(format!("recording stopped: {failure}"));
+            self.warn(format!("recording stopped: {failure}"));
         }
     }
 

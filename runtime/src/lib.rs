@@ -56,12 +56,12 @@ pub use actions::{ActionSource, Asked};
 pub use desk::PlayOptions;
 pub use effect_pictures::{effect_sheet, write_effects};
 pub use error::{Error, Result};
-pub use frame_loop::{Command, FrameLoop, LoopOptions, ReplayView, Tick, View};
+pub use frame_loop::{Command, FrameLoop, LoopOptions, Message, ReplayView, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};
 pub use hud::{HudAction, HudState, KeyLine, Notice, Notices, Page, Thumbnail, WorldCard};
 pub use input::{
     Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnAction, OwnBindings,
-    PadEvent, SharedInput, Source, Stick, StickAxis,
+    OwnControls, PadEvent, SharedInput, Source, Stick, StickAxis,
 };
 pub use pace::{AdaptiveSteps, Rate};
 pub use play::{NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY};

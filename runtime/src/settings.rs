@@ -1,6 +1,7 @@
 //! The player's own settings: a RON file in the user's configuration folder.
 
 use crate::error::{Error, Result};
+use crate::input::{ControlTable, OwnControls};
 use crate::play::Preferences;
 use ron::extensions::Extensions;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub fullscreen: bool,
     /// Where sessions are recorded; the present folder where none is named.
     pub recording_folder: Option<PathBuf>,
+    /// Inputs for commands, in place of the usual ones.
+    pub commands: OwnControls,
 }
 
 impl Default for Settings {
@@ -67,12 +70,13 @@ impl Default for Settings {
             filter: Filter::Integer,
             fullscreen: false,
             recording_folder: None,
+            commands: OwnControls::new(),
         }
     }
 }
 
 /// What the file says of each setting.
-const COMMENTS: [(&str, &str); 12] = [
+const COMMENTS: [(&str, &str); 13] = [
     (
         "strength",
         "How much a wish weighs against the action prior, in nats; inf for plain orders; None for the world's own",
@@ -108,6 +112,10 @@ const COMMENTS: [(&str, &str); 12] = [
     (
         "recording_folder",
         "Where sessions are recorded; None for the present folder",
+    ),
+    (
+        "commands",
+        "Keys and buttons for commands in place of the usual ones, as in {pause: [\"KeyO\"], new_seed: [\"ShiftLeft+KeyO\"]}",
     ),
 ];
 
@@ -173,10 +181,10 @@ impl Settings {
     }
 
     /// Checks the ranges of what stands for itself; the world checks what is the world's.
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let within = |field, good: bool, reason| match good {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let within = |field, good: bool, reason: &str| match good {
             true => Ok(()),
-            false => Err((field, reason)),
+            false => Err((field, reason.to_owned())),
         };
         let strength = self.strength.unwrap_or(0.0);
         let temperature = self.temperature.unwrap_or(0.0);
@@ -193,7 +201,9 @@ impl Settings {
         let good = (0.1..=10.0).contains(&self.speed);
         within("speed", good, "must lie in 0.1..=10")?;
         let good = (0.0..=1.0).contains(&self.volume);
-        within("volume", good, "must lie in 0..=1")
+        within("volume", good, "must lie in 0..=1")?;
+        let table = ControlTable::of_player(&self.commands, false);
+        table.map(drop).map_err(|reason| ("commands", reason))
     }
 
     /// The text of a settings file: every setting, each with what it does and its default in a comment.
@@ -281,6 +291,7 @@ fn place_of(text: &str, field: &str) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::Control;
     use proptest::prelude::*;
 
     #[test]
@@ -296,6 +307,7 @@ mod tests {
             strength: Some(f32::INFINITY),
             speed: 0.5,
             filter: Filter::Crt,
+            commands: [(Control::Pause, vec!["KeyO".to_owned()])].into(),
             recording_folder: Some("C:\\plays \"mine\"".into()),
             ..Settings::default()
         };
@@ -330,6 +342,10 @@ mod tests {
                 "line 3, column 5: speed must lie in",
             ),
             ("(\n    colour: 1,\n)", "line 2, column "),
+            (
+                "(\n    commands: {pause: [\"KeyR\"]},\n)",
+                "line 2, column 5: commands KeyR would command both",
+            ),
             ("(volume: NaN)", "line 1, column 2: volume"),
             ("", "line 1, column 1"),
         ] {

@@ -134,7 +134,7 @@ fn restarting_with_the_same_seed_repeats_and_with_a_new_one_does_not() {
     assert_eq!(frames.view().settings.seed, 5);
     let folder = Command::Prompt(Vec::new());
     frames.command(folder);
-    assert!(frames.view().message.1.contains("prompt of 0 frames"));
+    assert!(frames.view().message.text.contains("prompt of 0 frames"));
 }
 
 #[test]
@@ -147,15 +147,21 @@ fn states_are_saved_and_loaded_and_what_cannot_be_is_told() {
     let mut frames = frames_of(Player::Source(ActionSource::Autoplay), options);
     run(&mut frames, 7);
     frames.command(Command::Load(1));
-    assert_eq!(frames.view().message, (1, "slot 1 is empty".into()));
+    let message = frames.view().message;
+    assert_eq!(
+        (message.number, message.text.as_str()),
+        (1, "slot 1 is empty")
+    );
+    assert!(message.warning);
     frames.command(Command::Save(1));
+    assert!(!frames.view().message.warning);
     let after = run(&mut frames, 5);
     frames.command(Command::Load(1));
     assert_eq!(frames.view().number, 7);
     assert_eq!(run(&mut frames, 5), after);
     std::fs::write(folder.path().join("slot-2.state"), "no state").unwrap();
     frames.command(Command::Load(2));
-    assert!(frames.view().message.1.contains("state is refused"));
+    assert!(frames.view().message.text.contains("state is refused"));
     assert_eq!(frames.view().number, 12);
 }
 
@@ -238,7 +244,7 @@ fn recording_begins_and_ends_in_the_middle_of_play() {
     frames.command(Command::Record(Some(recording(
         &folder.path().join("first"),
     ))));
-    assert!(frames.view().message.1.contains("not empty"));
+    assert!(frames.view().message.text.contains("not empty"));
     run(&mut frames, 1);
     let summary = frames.finish(false);
     assert_eq!(summary.sessions.len(), 2);
@@ -295,7 +301,7 @@ fn a_recorder_that_fails_stops_and_play_goes_on() {
     let view = frames.view();
     assert!(view.recording.is_none());
     assert!(
-        view.message.1.starts_with("recording stopped: "),
+        view.message.text.starts_with("recording stopped: "),
         "{view:?}"
     );
     assert_eq!(view.number, 12);

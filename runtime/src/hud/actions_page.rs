@@ -63,7 +63,7 @@ fn action(ui: &mut Ui, state: &HudState, index: usize, actions: &mut Vec<HudActi
         ui.set_width(ui.available_width());
         ui.horizontal(|ui| {
             ui.label(RichText::new(code.to_string()).color(QUIET));
-            let name = RichText::new(action_name(state.manifest, code)).color(TEXT);
+            let name = RichText::new(action_name(state, code)).color(TEXT);
             ui.add(egui::Label::new(name).truncate());
             if state.view.code == Some(code) {
                 symbol(ui, Symbol::Arrow, 14.0);

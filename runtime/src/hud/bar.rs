@@ -67,10 +67,7 @@ fn actions(ui: &mut Ui, state: &HudState, width: f32) {
     let names = |codes: &[nn::ActionCode]| match codes {
         [] => "–".to_owned(),
         codes => {
-            let names: Vec<_> = codes
-                .iter()
-                .map(|&code| action_name(state.manifest, code))
-                .collect();
+            let names: Vec<_> = codes.iter().map(|&code| action_name(state, code)).collect();
             names.join(" + ")
         }
     };

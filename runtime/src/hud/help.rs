@@ -23,7 +23,7 @@ pub(super) fn show(
             ui.label(quiet(format!("Actions of {}", state.manifest.name)));
             let bound = (0u16..).map(ActionCode).zip(state.action_keys);
             for (code, keys) in bound.filter(|(_, keys)| !keys.is_empty()) {
-                let what = action_name(state.manifest, code);
+                let what = action_name(state, code);
                 line(
                     ui,
                     &KeyLine {

@@ -87,6 +87,8 @@ pub struct HudState<'a> {
     pub hint: f32,
     /// Keys that command something.
     pub commands: &'a [KeyLine],
+    /// What the player calls each action code.
+    pub action_names: &'a [String],
     /// For each action code, the keys that wish for it.
     pub action_keys: &'a [Vec<String>],
     /// For each action code, a picture of what it does, where there is one.
@@ -174,13 +176,10 @@ pub fn key_name(key: &str) -> String {
     word.unwrap_or(key).to_owned()
 }
 
-/// The name of an action code.
-fn action_name(manifest: &WorldManifest, code: nn::ActionCode) -> String {
-    let action = manifest.actions.get(usize::from(code.0));
-    action
-        .map(|action| action.name.clone())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| format!("code {code}"))
+/// What the player calls an action code.
+fn action_name(state: &HudState, code: nn::ActionCode) -> String {
+    let name = state.action_names.get(usize::from(code.0));
+    name.cloned().unwrap_or_else(|| format!("code {code}"))
 }
 
 #[cfg(test)]

@@ -29,16 +29,20 @@ const PAD_FOR_KEY: [(&str, &[&str]); 5] = [
     ("Space", &["South"]),
 ];
 
-/// Which chords, of one input or more, wish for which action codes.
+/// Which chords, of one input or more, wish for which action codes, and what the player calls those.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
+    names: Vec<String>,
     codes: BTreeMap<Chord, Vec<ActionCode>>,
 }
+
+/// Codes that number keys stand for by themselves; with a shift key, they stand for those that follow.
+const NUMBERED: u16 = 10;
 
 impl Bindings {
     /// The bindings of a world's actions, where a chord may stand for several codes; then, for inputs that they leave free, pad inputs
     /// beside the keys of the same direction, and the usual ones for actions called left, right, up, down and jump. Number keys always stand for the
-    /// code of their number.
+    /// code of their number, and with a shift key for that plus 10.
     pub fn of(actions: &[Action]) -> Self {
         let mut codes: BTreeMap<Chord, Vec<ActionCode>> = BTreeMap::new();
         let numbered = || (0u16..).map(ActionCode).zip(actions);
@@ -65,10 +69,28 @@ impl Bindings {
             }
         }
         codes.retain(|chord, _| chord.inputs().iter().all(|input| input.digit().is_none()));
-        for (code, _) in numbered().take(10) {
-            codes.extend(chord(&format!("Digit{code}")).map(|chord| (chord, vec![code])));
+        for (code, _) in numbered().take(2 * usize::from(NUMBERED)) {
+            let digit = format!("Digit{}", code.0 % NUMBERED);
+            let inputs = match code.0 < NUMBERED {
+                true => vec![digit],
+                false => ["ShiftLeft", "ShiftRight"]
+                    .map(|shift| format!("{shift}+{digit}"))
+                    .to_vec(),
+            };
+            let chords = inputs.iter().filter_map(|text| Chord::parse(text).ok());
+            codes.extend(chords.map(|chord| (chord, vec![code])));
         }
-        Self { codes }
+        Self {
+            names: actions.iter().map(|action| action.name.clone()).collect(),
+            codes,
+        }
+    }
+
+    /// What the player calls a code: its number where it has no name.
+    pub fn name(&self, code: ActionCode) -> String {
+        let name = self.names.get(usize::from(code.0));
+        let name = name.filter(|name| !name.is_empty()).cloned();
+        name.unwrap_or_else(|| format!("code {code}"))
     }
 
     /// The codes that these inputs, held together, wish for: a chord with a binding of its own counts instead of its parts, all others count
@@ -155,6 +177,22 @@ mod tests {
         assert_eq!(codes(&bindings, &["ArrowRight", "ArrowDown"]), [0, 3]);
         assert_eq!(codes(&bindings, &["Space", "KeyZ"]), [1]);
         assert!(codes(&bindings, &[]).is_empty());
+    }
+
+    #[test]
+    fn every_code_up_to_twenty_has_a_number_key() {
+        let names: Vec<String> = (0..22).map(|code| format!("c{code}")).collect();
+        let actions: Vec<(&str, &[&str])> = names
+            .iter()
+            .map(|name| (name.as_str(), &[] as &[&str]))
+            .collect();
+        let bindings = bindings(&actions);
+        assert_eq!(codes(&bindings, &["Digit7"]), [7]);
+        assert_eq!(codes(&bindings, &["Digit7", "ShiftRight"]), [17]);
+        assert_eq!(codes(&bindings, &["ShiftLeft"]), [] as [u16; 0]);
+        assert_eq!(bindings.of_code(ActionCode(20)), [] as [&Chord; 0]);
+        assert_eq!(bindings.name(ActionCode(17)), "c17");
+        assert_eq!(bindings.name(ActionCode(30)), "code 30");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a player can tell the program besides what to wish for, and the keys and buttons for it: one table for window, terminal and pad.
 
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use worlds::{Chord, Input};
 
 /// A command of the player's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Control {
     /// Show or hide the help.
     Help,
@@ -129,6 +131,9 @@ const WATCHING: [(Control, &[&str]); 3] = [
     (Control::SecondForth, &["ArrowRight", "DPadRight"]),
 ];
 
+/// Inputs and chords of the player's own, in place of the usual ones of some commands.
+pub type OwnControls = BTreeMap<Control, Vec<String>>;
+
 /// Which inputs give which commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlTable {
@@ -143,9 +148,45 @@ impl Default for ControlTable {
 }
 
 impl ControlTable {
-    /// The table for a recording that is watched.
-    pub fn watching() -> Self {
-        Self::of(&[&USUAL[..], &WATCHING].concat())
+    /// The table with the player's own inputs, for play or for a recording that is watched.
+    ///
+    /// # Errors
+    /// Says which input is none, is a number key, or stands for two commands; or that nothing is left to leave with.
+    pub fn of_player(own: &OwnControls, watching: bool) -> Result<Self, String> {
+        let mut table = Self::default();
+        let mut taken: BTreeMap<Chord, Control> = BTreeMap::new();
+        for (control, chords) in &mut table.entries {
+            if let Some(texts) = own.get(control) {
+                *chords = texts
+                    .iter()
+                    .map(|text| command_chord(text))
+                    .collect::<Result<_, _>>()?;
+            }
+            for chord in chords.iter() {
+                if let Some(other) = taken.insert(chord.clone(), *control) {
+                    let (one, two) = (other.description(), control.description());
+                    return Err(format!("{chord} would command both: {one}, and: {two}"));
+                }
+            }
+            if *control == Control::Leave && chords.is_empty() {
+                return Err("something must be left to leave with".into());
+            }
+        }
+        if let Some(control) = own.keys().find(|control| {
+            let known = table.entries.iter().any(|(known, _)| known == *control);
+            !known
+        }) {
+            let what = control.description();
+            return Err(format!("the inputs of this command are fixed: {what}"));
+        }
+        if watching {
+            let mut also = Self::of(&WATCHING).entries;
+            for (_, chords) in &mut also {
+                chords.retain(|chord| !taken.contains_key(chord));
+            }
+            table.entries.extend(also);
+        }
+        Ok(table)
     }
 
     fn of(inputs: &[(Control, &[&str])]) -> Self {
@@ -193,9 +234,64 @@ impl ControlTable {
     }
 }
 
+/// The chord that a text names, if it may command something.
+fn command_chord(text: &str) -> Result<Chord, String> {
+    let chord = Chord::parse(text)?;
+    match chord.inputs().iter().any(|input| input.digit().is_some()) {
+        true => Err(format!("{chord}: number keys are for action codes")),
+        false => Ok(chord),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn watching() -> ControlTable {
+        ControlTable::of_player(&OwnControls::new(), true).unwrap()
+    }
+
+    fn own(inputs: &[(Control, &[&str])]) -> OwnControls {
+        let texts = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        inputs
+            .iter()
+            .map(|(control, names)| (*control, texts(names)))
+            .collect()
+    }
+
+    #[test]
+    fn the_players_own_inputs_take_the_place_of_the_usual_ones() {
+        let table = ControlTable::of_player(
+            &own(&[
+                (Control::Pause, &["Space"]),
+                (Control::Step, &[]),
+                (Control::Help, &["ArrowLeft", "ControlLeft+KeyH"]),
+            ]),
+            true,
+        )
+        .unwrap();
+        assert_eq!(table.of_input(input("Space")), Some(Control::Pause));
+        assert_eq!(table.of_input(input("KeyP")), None);
+        assert_eq!(table.of_input(input("KeyN")), None);
+        assert_eq!(table.of_input(input("F2")), Some(Control::Record));
+        // What the player wants it for counts, in a recording that is watched, too.
+        assert_eq!(table.of_input(input("ArrowLeft")), Some(Control::Help));
+        let right = table.of_input(input("ArrowRight"));
+        assert_eq!(right, Some(Control::SecondForth));
+    }
+
+    #[test]
+    fn inputs_that_cannot_command_are_refused() {
+        let refused = |inputs: &[(Control, &[&str])], why: &str| {
+            let error = ControlTable::of_player(&own(inputs), false).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        };
+        refused(&[(Control::Pause, &["KeyÄ"])], "KeyÄ");
+        refused(&[(Control::Pause, &["Digit3"])], "number keys");
+        refused(&[(Control::Pause, &["KeyR"])], "KeyR would command both");
+        refused(&[(Control::Leave, &[])], "leave");
+        refused(&[(Control::TakeOver, &["KeyT"])], "fixed");
+    }
 
     fn input(name: &str) -> Input {
         Input::named(name).unwrap()
@@ -203,7 +299,7 @@ mod tests {
 
     #[test]
     fn every_command_has_inputs_and_no_input_has_two() {
-        let table = ControlTable::watching();
+        let table = watching();
         let mut seen = BTreeSet::new();
         let inputs = USUAL.iter().chain(&WATCHING);
         for ((control, chords), (_, names)) in table.entries().iter().zip(inputs) {
@@ -237,7 +333,7 @@ mod tests {
         assert_eq!(table.of_input(input("Select")), Some(Control::Help));
         assert_eq!(table.of_input(input("ShiftLeft")), None);
         assert_eq!(table.of_input(input("ArrowLeft")), None);
-        let watching = ControlTable::watching().of_input(input("ArrowLeft"));
+        let watching = watching().of_input(input("ArrowLeft"));
         assert_eq!(watching, Some(Control::SecondBack));
     }
 }

@@ -17,7 +17,7 @@ mod shared;
 mod state;
 
 pub use bindings::Bindings;
-pub use control::{Control, ControlEvent, ControlTable};
+pub use control::{Control, ControlEvent, ControlTable, OwnControls};
 pub use gamepads::Gamepads;
 pub use own::{OwnAction, OwnBindings};
 pub use pad::{PadEvent, Stick, StickAxis};

@@ -11,7 +11,7 @@ mod screen;
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
 use crate::frame_loop::{Command, View};
-use crate::input::Control;
+use crate::input::{Bindings, Control};
 use crate::play::PlaySummary;
 use canvas::{Canvas, Colours};
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
@@ -55,6 +55,7 @@ pub fn play_in_terminal(
     let manifest = world.manifest.clone();
     let mut desk = Desk::start(world, options, || {})?;
     let mut terminal = Terminal {
+        bindings: desk.bindings(),
         canvas: Canvas::new(Colours::of(colour_term.as_deref(), term.as_deref())),
         keys: Keys::new(taken.releases()),
         message: (0, Instant::now()),
@@ -83,6 +84,7 @@ fn reason_against(term: Option<&str>) -> Option<String> {
 }
 
 struct Terminal {
+    bindings: Bindings,
     canvas: Canvas,
     keys: Keys,
     /// The number of the newest message, and until when it is shown.
@@ -143,12 +145,12 @@ impl Terminal {
         self.drawn = Instant::now();
         let size = crossterm::terminal::size().map_err(gone)?;
         let now = Instant::now();
-        if self.message.0 != view.message.0 {
-            self.message = (view.message.0, now + MESSAGE_TIME);
+        if self.message.0 != view.message.number {
+            self.message = (view.message.number, now + MESSAGE_TIME);
         }
-        let message = (now < self.message.1).then_some(view.message.1.as_str());
+        let message = (now < self.message.1).then_some(view.message.text.as_str());
         let mut text = String::new();
-        let status = status(view, manifest, message);
+        let status = status(view, manifest, &self.bindings, message);
         self.canvas.draw(&mut text, &view.frame, size, &status)?;
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
@@ -200,11 +202,13 @@ fn apply(desk: &Desk, change: Option<Change>) {
 }
 
 /// The line below the picture: what matters most comes first, since narrow terminals cut it.
-fn status(view: &View, manifest: &WorldManifest, message: Option<&str>) -> String {
-    let name = |code: nn::ActionCode| {
-        let action = manifest.actions.get(usize::from(code.0));
-        action.map_or_else(|| code.to_string(), |action| action.name.clone())
-    };
+fn status(
+    view: &View,
+    manifest: &WorldManifest,
+    bindings: &Bindings,
+    message: Option<&str>,
+) -> String {
+    let name = |code: nn::ActionCode| bindings.name(code);
     let mut parts = Vec::new();
     for (on, sign) in [
         (view.recording.is_some(), "● REC"),

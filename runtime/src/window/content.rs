@@ -9,7 +9,7 @@ use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
 /// What the HUD says of a world that is played with these bindings and commanded with those of a table.
 pub(super) fn of(world: &World, bindings: &Bindings, table: &ControlTable) -> SceneContent {
     let codes = (0u16..).take(world.manifest.actions.len()).map(ActionCode);
-    let action_keys = codes.map(|code| {
+    let action_keys = codes.clone().map(|code| {
         let mut chords = bindings.of_code(code);
         // The keyboard first, as most look for it; the numbers, which are the same everywhere, last.
         chords.sort_by_key(|chord| (is_number(chord), !is_keyboard(chord)));
@@ -20,6 +20,7 @@ pub(super) fn of(world: &World, bindings: &Bindings, table: &ControlTable) -> Sc
         what: control.description().to_owned(),
     });
     SceneContent {
+        action_names: codes.map(|code| bindings.name(code)).collect(),
         commands: commands.collect(),
         action_keys: action_keys.collect(),
         prompts: world.prompts.iter().map(thumbnail).collect(),
@@ -27,7 +28,7 @@ pub(super) fn of(world: &World, bindings: &Bindings, table: &ControlTable) -> Sc
 }
 
 fn is_number(chord: &Chord) -> bool {
-    chord.inputs().iter().all(|input| input.digit().is_some())
+    chord.inputs().iter().any(|input| input.digit().is_some())
 }
 
 fn is_keyboard(chord: &Chord) -> bool {

@@ -18,7 +18,7 @@ pub use layout::{Rectangle, letterbox};
 
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::input::{Control, ControlTable};
+use crate::input::Control;
 use crate::play::PlaySummary;
 use scene::Scene;
 use std::sync::Arc;
@@ -151,13 +151,9 @@ impl Application<'_> {
             .map_err(|error| Error::NoDisplay(short(&error.to_string())))?;
         let display = event_loop.owned_display_handle();
         let surface = WindowSurface::new(Arc::new(window), display, manifest.frame)?;
-        let (own, bindings) = (options.player.clone(), options.bindings.clone());
-        let controls = match options.replay {
-            Some(_) => ControlTable::watching(),
-            None => ControlTable::default(),
-        };
+        let own = options.player.clone();
         let desk = Desk::start(self.world.clone(), options, self.notify())?;
-        let content = content::of(&self.world, &bindings, &controls);
+        let content = content::of(&self.world, &desk.bindings(), &desk.controls());
         let scene = Scene::new(surface, &desk, content, own);
         Ok(Open { scene, desk })
     }

@@ -26,6 +26,8 @@ const HUD_INTERVAL: Duration = Duration::from_millis(16);
 pub(super) struct SceneContent {
     /// Keys that command something.
     pub(super) commands: Vec<KeyLine>,
+    /// What the player calls each action code.
+    pub(super) action_names: Vec<String>,
     /// For each action code, the keys that wish for it.
     pub(super) action_keys: Vec<Vec<String>>,
     /// The prompts of the world.
@@ -69,7 +71,7 @@ impl Scene {
         let mut scene = Self {
             surface,
             world: desk.world().clone(),
-            message: view.message.0,
+            message: view.message.number,
             kept: settings.clone(),
             view,
             content,
@@ -221,12 +223,12 @@ impl Scene {
         if !Arc::ptr_eq(&view.frame, &self.view.frame) {
             self.surface.show(view.frame.clone());
         }
-        let (number, text) = &view.message;
-        if *number != self.message {
-            self.message = *number;
-            match is_warning(text) {
-                true => self.notices.warn(text.clone(), now),
-                false => self.notices.say(text.clone(), now),
+        let message = &view.message;
+        if message.number != self.message {
+            self.message = message.number;
+            match message.warning {
+                true => self.notices.warn(message.text.clone(), now),
+                false => self.notices.say(message.text.clone(), now),
             }
         }
         let own = self.world.manifest.frames_per_second;
@@ -242,7 +244,7 @@ impl Scene {
         self.view = desk.view();
         self.surface.set_frame_size(self.world.manifest.frame);
         self.surface.show(self.view.frame.clone());
-        self.message = self.view.message.0;
+        self.message = self.view.message.number;
         self.content = content;
         self.effects = Effects::default();
         self.binding = None;
@@ -325,6 +327,7 @@ impl Scene {
             notices: &notices,
             hint: hud::opacity(hint_left),
             commands: &self.content.commands,
+            action_names: &self.content.action_names,
             action_keys: &self.content.action_keys,
             action_pictures: &action_pictures,
             binding: self.binding,
@@ -390,11 +393,4 @@ impl Scene {
         }
         None
     }
-}
-
-/// Whether a message of the world is something to worry about.
-fn is_warning(text: &str) -> bool {
-    ["stopped", "cannot", "no ", "refused"]
-        .iter()
-        .any(|word| text.contains(word))
 }

@@ -3,7 +3,7 @@
 use super::{Application, WorldMoved, content};
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::input::{Bindings, ControlTable, OwnBindings};
+use crate::input::{Bindings, OwnBindings};
 use crate::play::PlaySummary;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -98,8 +98,8 @@ impl Application<'_> {
     }
 
     fn switch(&mut self, world: Arc<World>, options: PlayOptions) -> Result<()> {
-        let content = content::of(&world, &options.bindings, &ControlTable::default());
         let desk = Desk::start(world.clone(), options, self.notify())?;
+        let content = content::of(&world, &desk.bindings(), &desk.controls());
         let Some(open) = &mut self.open else {
             return Ok(());
         };

@@ -107,7 +107,7 @@ fn a_seek_shows_the_frame_that_was_recorded_there() {
     assert_eq!(position(&frames), 0);
     frames.command(Command::Seek(FRAMES));
     frames.tick().unwrap();
-    assert!(frames.is_still() && frames.view().message.1.contains("end"));
+    assert!(frames.is_still() && frames.view().message.text.contains("end"));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn what_is_played_after_taking_over_is_recorded_and_verifies() {
     let mut frames = watching(&session, autoplay());
     frames.command(Command::Record(Some(branch.clone())));
     assert!(frames.view().recording.is_none() && !branch.folder.exists());
-    assert!(frames.view().message.1.contains("take over"));
+    assert!(frames.view().message.text.contains("take over"));
     frames.command(Command::Seek(25));
     frames.command(Command::Pause(true));
     frames.command(Command::TakeOver);
