@@ -72,6 +72,18 @@ fn kill(folder: &Path, session: &Session, journal_bytes: usize, action_bytes: us
 }
 
 #[test]
+fn a_session_of_version_1_can_still_be_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/session-v1");
+    let session = Session::open(&folder).unwrap();
+    assert_eq!((session.manifest.version, session.frames()), (1, 12));
+    assert!(session.complete && session.tokens(11).is_some());
+    let codes = session.codes();
+    let into = |frame| codes.into_frame(frame).flatten();
+    assert_eq!(into(1), Some(ActionCode(4)));
+    assert_eq!(into(12), Some(ActionCode(6)));
+}
+
+#[test]
 fn a_session_holds_all_that_was_played() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep").join("session");

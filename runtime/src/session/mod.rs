@@ -65,5 +65,7 @@ pub struct SessionManifest {
     #[serde(default)]
     pub state: Option<String>,
     /// What computed the frames' matrix products, as [`worlds::World::kernels`] names it; anything else may round differently.
+    /// Sessions of version 1 called it `instructions`.
+    #[serde(alias = "instructions")]
     pub kernels: String,
 }
