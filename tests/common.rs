@@ -21,7 +21,7 @@ const CONFIG: &str = r#"(
         model: (width: 32, heads: 2, layers: 1, window: 4),
         batch: 2, clip_frames: 4, warmup_steps: 5, evaluations: 2, budget: Some(Steps(20)),
     ),
-    evaluation: (frames: 32, changes: 16, clips: 2, drift_rollouts: 1, drift_frames: 60),
+    evaluation: (frames: 32, changes: 16, clips: 2, wish_starts: 1, drift_rollouts: 1, drift_frames: 60),
 )"#;
 
 /// The checked-in clip of about 20 seconds.

@@ -469,10 +469,13 @@ fn evaluation_and_benchmark_have_the_documented_keys() {
     eval.arg("eval")
         .arg(&tiny.world)
         .arg(&tiny.dataset)
-        .args(["--json", "--clips", "2", "--drift-frames", "60", "--report"])
+        .args(["--json", "--clips", "2", "--wish-starts", "2"])
+        .args(["--drift-frames", "60", "--report"])
         .arg(&html);
     let figures = json(&succeed(&mut eval).out);
     for path in [
+        "/wishes/starts",
+        "/wishes/plausibility",
         "/tokenizer/psnr",
         "/tokenizer/ssim",
         "/tokenizer/codes_used",
@@ -563,6 +566,8 @@ fn figures_are_told_though_the_report_cannot_be_written() {
     eval.args([
         "--clips",
         "1",
+        "--wish-starts",
+        "0",
         "--drift-frames",
         "1",
         "--report",

@@ -30,7 +30,7 @@ const CONFIG: &str = r#"(
         model: (width: 32, heads: 2, layers: 2, window: 3),
         batch: 8, clip_frames: 4, learning_rate: 3e-3, warmup_steps: 20, evaluations: 1, budget: Some(Steps(500)),
     ),
-    evaluation: (frames: 32, changes: 64, clips: 4, drift_rollouts: 0),
+    evaluation: (frames: 32, changes: 64, clips: 4, wish_starts: 1, drift_rollouts: 0),
 )"#;
 
 /// Draws numbers below `below`, the same ones each time.

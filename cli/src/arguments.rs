@@ -218,6 +218,9 @@ pub struct EvalArguments {
     /// Clips to measure rollouts on
     #[arg(long, value_name = "N")]
     pub clips: Option<usize>,
+    /// Starts from which every key is held to see what comes of it; 0 leaves that out
+    #[arg(long, value_name = "N")]
+    pub wish_starts: Option<usize>,
     /// Frames of the drift rollouts; points beyond are left out
     #[arg(long, value_name = "N")]
     pub drift_frames: Option<usize>,

@@ -140,6 +140,7 @@ fn config() -> TrainConfig {
             changes: 8,
             clips: 2,
             prompt: 2,
+            wish_starts: 1,
             drift_rollouts: 2,
             drift_frames: 50,
         },

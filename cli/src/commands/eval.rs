@@ -18,6 +18,7 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
     let usual = EvaluateOptions::default();
     let options = EvaluateOptions {
         clips: arguments.clips.unwrap_or(usual.clips),
+        wish_starts: arguments.wish_starts.unwrap_or(usual.wish_starts),
         drift_frames: arguments.drift_frames.unwrap_or(usual.drift_frames),
         ..usual
     };

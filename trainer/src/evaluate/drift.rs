@@ -29,7 +29,7 @@ use crate::observer::{TrainEvent, TrainObserver};
 use crate::{Error, Result};
 
 /// Frames at which drift is measured.
-pub(crate) const POINTS: [u32; 4] = [50, 200, 500, 1000];
+pub(crate) const POINTS: [u32; 5] = [50, 200, 500, 1000, 2000];
 /// Frames up to a point that stand for it; fewer, down to the shortest, where there is little real video.
 const STRETCH: usize = 50;
 const SHORTEST_STRETCH: usize = 10;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::wishes::{KeyFigures, SOON, WishFigures};
 use crate::measure::Agreement;
 use crate::observer::Figures;
 
@@ -32,6 +33,9 @@ pub struct Evaluation {
     pub rollout_mean: RolloutTable,
     /// Median SSIM, likewise.
     pub rollout_ssim: RolloutTable,
+    /// What comes of held keys; `None` where it was not measured.
+    #[serde(default)]
+    pub wishes: Option<WishFigures>,
     /// Distance of long rollouts under the random player from real video, by frame: squared Fréchet distance of features, in
     /// units of that of equally much real video. 1 is as good as real.
     pub drift: BTreeMap<u32, f64>,
@@ -181,6 +185,12 @@ impl Evaluation {
             "Rollouts go on from {} true frames; their figures are medians over {} clips, with the means beside them. The action prior is judged on the {} changes that follow such prompts.",
             self.prompt, self.clips, self.prior.changes
         )];
+        if let Some(wishes) = &self.wishes {
+            explanations.push(format!(
+                "Keys were held for {} frames from {} true beginnings. A key is obeyed when one of its codes is played within {SOON} frames, judged where real video shows such a code so soon after the last one; it rests when what stopped the view in the second half keeps it still to the end; it lands when a view that rose goes down and stops again. Plausibility is the mean log-probability that the action prior gives the codes that were played.",
+                wishes.frames, wishes.starts
+            ));
+        }
         if let Some(DriftMeasure {
             rollouts,
             stretch,
@@ -325,6 +335,10 @@ impl Evaluation {
             );
         }
         row("rollout: gap at frame 4", gap_text(self.rollout.gap4));
+        if let Some(wishes) = &self.wishes {
+            rows.extend(wish_rows(wishes, &self.prior));
+        }
+        let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         if !self.drift.is_empty() {
             let frames: Vec<String> = self.drift.keys().map(u32::to_string).collect();
             row(
@@ -341,6 +355,45 @@ impl Evaluation {
         }
         rows
     }
+}
+
+fn wish_rows(wishes: &WishFigures, prior: &PriorFigures) -> Vec<(String, String)> {
+    let key = |(key, figures): (&String, &KeyFigures)| {
+        let after = match figures.frames_to_obey {
+            Some(frames) => format!("after {frames:.1} frames"),
+            None => "never".to_owned(),
+        };
+        let parts = [("rested", figures.rested), ("landed", figures.landed)];
+        let judged = parts.into_iter().filter(|(_, share)| share.of > 0);
+        let judged = judged.map(|(what, share)| format!("; {what} {}", share.to_text()));
+        (
+            format!("key {key} ({})", figures.wishes),
+            format!(
+                "obeyed {} ({after}){}",
+                figures.obeyed.to_text(),
+                judged.collect::<String>()
+            ),
+        )
+    };
+    let mut rows: Vec<(String, String)> = wishes.keys.iter().map(key).collect();
+    if let Some(share) = wishes.stayed_idle {
+        let name = format!("idle: stayed still for {} frames", wishes.frames);
+        rows.push((name, share.to_text()));
+    }
+    rows.push((
+        "plausibility: codes under keys / of real video".to_owned(),
+        format!(
+            "{:.2} / {:.2} nats",
+            wishes.plausibility, -prior.cross_entropy
+        ),
+    ));
+    if let (Some(played), Some(real)) = (wishes.rise_and_fall, wishes.rise_and_fall_real) {
+        rows.push((
+            "up or down at a stretch: world by itself / real video".to_owned(),
+            format!("{played:.1} / {real:.1} frames"),
+        ));
+    }
+    rows
 }
 
 /// A number of things.
@@ -362,6 +415,7 @@ fn gap_text(gap: Option<f64>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::evaluate::Share;
 
     pub(crate) fn example() -> Evaluation {
         let table = |base: f64| -> BTreeMap<u32, f64> {
@@ -416,6 +470,25 @@ pub(crate) mod tests {
             },
             rollout_mean: rollouts.clone(),
             rollout_ssim: rollouts,
+            wishes: Some(WishFigures {
+                starts: 20,
+                frames: 60,
+                keys: [(
+                    "ArrowUp".to_owned(),
+                    KeyFigures {
+                        wishes: "jump".to_owned(),
+                        obeyed: Share { good: 18, of: 20 },
+                        frames_to_obey: Some(1.25),
+                        rested: Share::default(),
+                        landed: Share { good: 19, of: 19 },
+                    },
+                )]
+                .into(),
+                stayed_idle: Some(Share { good: 17, of: 20 }),
+                plausibility: -0.8,
+                rise_and_fall: Some(7.5),
+                rise_and_fall_real: Some(8.0),
+            }),
             drift: [(50, 1.5), (1000, 4.0)].into(),
             sharpness: [(50, 1.0), (1000, 0.9)].into(),
             drift_measure: Some(DriftMeasure {
@@ -445,6 +518,8 @@ pub(crate) mod tests {
             "/rollout/copy/8",
             "/rollout/forecast/16",
             "/rollout/gap4",
+            "/wishes/keys/ArrowUp/obeyed/good",
+            "/wishes/plausibility",
             "/drift/50",
             "/drift/1000",
         ] {
@@ -465,6 +540,8 @@ pub(crate) mod tests {
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.iter().all(|&width| width == widths[0]), "{table}");
         assert!(table.contains("| rollout: gap at frame 4"));
+        assert!(table.contains("obeyed 18 of 20 (after 1.2 frames); landed 19 of 19 "));
+        assert!(table.contains("17 of 20") && table.contains("-0.80 / -0.60 nats"));
         assert!(!table.contains("not measured") && !table.contains("NMI"));
         let mut short = example();
         (short.rollout.gap4, short.latent_actions.gap4) = (None, None);

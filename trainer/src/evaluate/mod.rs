@@ -6,11 +6,13 @@ mod frechet;
 mod prior;
 pub(crate) mod rollouts;
 pub(crate) mod stored;
+mod wishes;
 
 pub use figures::{
     DriftMeasure, Evaluation, LatentActionFigures, PriorFigures, RolloutFigures, RolloutTable,
     TokenizerFigures,
 };
+pub use wishes::{KeyFigures, Share, WishFigures};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub struct EvaluateOptions {
     pub clips: usize,
     /// Frames that start a rollout.
     pub prompt: usize,
+    /// Starts from which every bound key is held; 0 leaves wishes out.
+    pub wish_starts: usize,
     /// Long rollouts for the drift; 0 leaves drift out.
     pub drift_rollouts: usize,
     /// Frames of each.
@@ -62,6 +66,7 @@ impl Default for EvaluateOptions {
             changes: 256,
             clips: 64,
             prompt: 4,
+            wish_starts: 20,
             drift_rollouts: 6,
             drift_frames: 1000,
         }
@@ -82,6 +87,7 @@ impl EvaluateOptions {
             frames: part(self.frames, 64),
             changes: part(self.changes, 32),
             clips: part(self.clips, 4),
+            wish_starts: part(self.wish_starts, 1),
             drift_rollouts: part(self.drift_rollouts, 1),
             drift_frames: part(self.drift_frames, 60),
             ..self
@@ -129,6 +135,7 @@ pub fn evaluate(
     let latent_actions = judge.latent_actions()?;
     let prior = judge.prior(&sampler.fixed(options.clips * PRIOR_CLIPS))?;
     let rollout = judge.rollouts(&clips, &ahead)?;
+    let wishes = judge.wishes()?;
     let drift = judge.drift();
     let mut warnings = Vec::from_iter(rate);
     if ahead.len() < AHEAD.len() {
@@ -162,6 +169,7 @@ pub fn evaluate(
         rollout: rollout.median,
         rollout_mean: rollout.mean,
         rollout_ssim: rollout.ssim,
+        wishes,
         drift,
         sharpness,
         drift_measure,
@@ -339,6 +347,23 @@ impl Judge<'_> {
         })
     }
 
+    /// What comes of wishes; `None` where it was not asked for.
+    fn wishes(&mut self) -> Result<Option<WishFigures>> {
+        let (starts, prompt) = (self.options.wish_starts, self.options.prompt);
+        if starts == 0 {
+            return Ok(None);
+        }
+        let video = (self.dataset, self.split);
+        wishes::wishes(
+            self.world,
+            video,
+            (starts, prompt),
+            self.observer,
+            self.cancel,
+        )
+        .map(Some)
+    }
+
     /// Drift; `None` where it was not asked for.
     fn drift(&mut self) -> Result<Option<Drift>> {
         let EvaluateOptions {
@@ -372,6 +397,7 @@ mod tests {
             changes: 4,
             clips: 2,
             prompt: 4,
+            wish_starts: 1,
             drift_rollouts: 2,
             drift_frames: 50,
         };
