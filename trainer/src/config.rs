@@ -152,7 +152,7 @@ impl Default for TokenizerStage {
     fn default() -> Self {
         Self {
             model: TokenizerConfig::default(),
-            batch: 32,
+            batch: 16,
             accumulate: 1,
             clip_frames: 1,
             learning_rate: 1e-3,
