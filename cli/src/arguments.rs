@@ -181,7 +181,7 @@ pub enum StageArgument {
 /// Arguments of `djinn train`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  djinn train my.dataset --out my.world --budget 60m\n  djinn train my.dataset --out my.world --resume\n  djinn train my.dataset --out my.world --config train.ron --stage tokenizer"
+    after_help = "Examples:\n  djinn train my.dataset --out my.world --budget 60m\n  djinn train my.dataset --out my.world --resume\n  djinn train my.dataset --out my.world --config train.ron --stage tokenizer\n  djinn train more.dataset --from my.world --out better.world --budget 20m"
 )]
 pub struct TrainArguments {
     /// Folder that `djinn ingest` made
@@ -195,6 +195,9 @@ pub struct TrainArguments {
     /// Time for all stages together, such as 90s, 45m or 2h [default: the configuration's]
     #[arg(long, value_parser = parse_duration)]
     pub budget: Option<Duration>,
+    /// World to go on from: its pictures and dynamics learn on, its actions stay as they are
+    #[arg(long, value_name = "WORLD")]
+    pub from: Option<String>,
     /// Run this stage only
     #[arg(long, value_enum)]
     pub stage: Option<StageArgument>,

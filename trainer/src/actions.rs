@@ -64,7 +64,7 @@ fn configured(proposal: Proposal, details: &WorldDetails) -> (Vec<Action>, Optio
             .cloned()
             .unwrap_or(action.bindings),
     });
-    (configured.collect(), proposal.idle)
+    (configured.collect(), details.idle.or(proposal.idle))
 }
 
 #[cfg(test)]
@@ -76,13 +76,15 @@ mod tests {
         let details = WorldDetails {
             action_names: vec!["hop".to_owned()],
             bindings: vec![vec!["KeyH".to_owned()]],
+            idle: Some(ActionCode(1)),
             ..WorldDetails::default()
         };
-        let (actions, _) = describe(&[(3.0, 0.0), (-3.0, 0.0)], 64, &details);
+        let (actions, idle) = describe(&[(3.0, 0.0), (-3.0, 0.0)], 64, &details);
         assert_eq!(
             (actions[0].name.as_str(), actions[1].name.as_str()),
             ("hop", "left")
         );
         assert_eq!(actions[0].bindings, ["KeyH"]);
+        assert_eq!(idle, Some(ActionCode(1)));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dynamics::{DynamicsConfig, SamplerConfig, Strength};
 use latent_actions::LatentActionConfig;
-use nn::{AdamWConfig, Precision};
+use nn::{ActionCode, AdamWConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
 
@@ -309,6 +309,8 @@ pub struct WorldDetails {
     pub action_names: Vec<String>,
     /// Keys that wish for each action code; by their motion if empty.
     pub bindings: Vec<Vec<String>>,
+    /// The code of doing nothing; by their motion if not given.
+    pub idle: Option<ActionCode>,
 }
 
 impl Default for WorldDetails {
@@ -324,6 +326,7 @@ impl Default for WorldDetails {
             prompts: 8,
             action_names: Vec::new(),
             bindings: Vec::new(),
+            idle: None,
         }
     }
 }

@@ -22,6 +22,7 @@
 //! made of the seed and the step alone, so a resumed run takes the very steps that an uninterrupted one takes.
 
 mod actions;
+mod beginning;
 pub mod benchmark;
 mod bundle;
 mod checkpoint;

@@ -7,7 +7,7 @@ use nn::FrameSize;
 use crate::checkpoint::Checkpoint;
 use crate::recipe::{self, Recipe};
 use crate::session::checkpoint_path;
-use crate::{Error, Result, Stage, TrainConfig, TrainOptions, files};
+use crate::{Error, Result, Stage, TrainConfig, TrainOptions, beginning, files};
 
 /// Name of the configuration in the run folder.
 pub(crate) const CONFIG_FILE: &str = "train.ron";
@@ -39,7 +39,10 @@ pub(crate) fn configuration(
         false => None,
     };
     let given = options.config.clone().or_else(|| stored.clone());
-    let mut config = given.unwrap_or_default();
+    let mut config = match &options.from {
+        Some(world) => beginning::configuration(given, &world.manifest),
+        None => given.unwrap_or_default(),
+    };
     if let Some(budget) = options.budget {
         config.budget_minutes = budget.as_secs_f64() / 60.0;
     }

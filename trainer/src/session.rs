@@ -13,7 +13,7 @@ use crate::metrics::{Metrics, MetricsLine};
 use crate::observer::{Figures, TrainEvent, TrainObserver};
 use crate::recipe::Recipe;
 use crate::task::{Loss, Standing, Task, Verdict};
-use crate::{Budget, Error, OptimizerConfig, Result, report, resume, schedule};
+use crate::{Budget, Error, OptimizerConfig, Result, beginning, report, resume, schedule};
 
 /// Losses that the running median is taken of.
 const RECENT: usize = 100;
@@ -552,10 +552,13 @@ impl<M> State<M> {
     ) -> Result<Self> {
         let parameters = match checkpoint {
             Some(checkpoint) => Parameters::trainable(&checkpoint.weights, nn::device())?,
-            None => {
-                let seed = stage_seed(settings.seed, T::STAGE, position.attempt, 0);
-                Parameters::seeded(seed, nn::device())
-            }
+            None => match beginning::weights(settings.run, T::STAGE)? {
+                Some(weights) => Parameters::trainable(&weights, nn::device())?,
+                None => {
+                    let seed = stage_seed(settings.seed, T::STAGE, position.attempt, 0);
+                    Parameters::seeded(seed, nn::device())
+                }
+            },
         };
         let model = task.build(&parameters)?;
         let mut optimizer = AdamW::new(parameters.variables(), settings.optimizer.adamw);

@@ -10,6 +10,7 @@ use nn::Parameters;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenizer::Tokenizer;
+use worlds::WorldWeights;
 
 use crate::bundle::Blueprint;
 use crate::checkpoint::Tensors;
@@ -23,7 +24,9 @@ use crate::session::{Ending, Settings, checkpoint_path, thoroughness, train_stag
 use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::LatentActionTask;
 use crate::stages::tokenizer::TokenizerTask;
-use crate::{Budget, Error, Result, Stage, TrainConfig, actions, files, metrics, recipe, resume};
+use crate::{
+    Budget, Error, Result, Stage, TrainConfig, actions, beginning, files, metrics, recipe, resume,
+};
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
 const LEAST_FINISH_SECONDS: f64 = 15.0;
@@ -43,6 +46,8 @@ pub struct TrainOptions {
     pub config: Option<TrainConfig>,
     /// One stage only; all of them if not given. A single stage may use the whole budget.
     pub stage: Option<Stage>,
+    /// A world to go on from: tokenizer and dynamics begin with its weights, latent actions stay as they are, with their names and bindings.
+    pub from: Option<WorldWeights>,
     /// In place of the configuration's `budget_minutes`.
     pub budget: Option<Duration>,
     /// Whether to go on where an earlier run stopped.
@@ -96,6 +101,9 @@ pub fn train(
 ) -> Result<TrainOutcome> {
     let folder = run_folder(&options.out);
     check_place(options, &folder)?;
+    if let Some(world) = &options.from {
+        beginning::check_size(&world.manifest, dataset.frame_size())?;
+    }
     let Chosen { config, changes } = resume::configuration(options, &folder, dataset.frame_size())?;
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
         let path = folder.display();
@@ -111,6 +119,9 @@ pub fn train(
     }
     files::make_folder(&folder)?;
     resume::store(&config, &folder)?;
+    if options.from.is_some() || !options.resume {
+        beginning::store(&folder, options.from.as_ref())?;
+    }
     let run = Run {
         dataset,
         folder,
@@ -189,7 +200,13 @@ impl Run<'_> {
             "training frames",
             self.dataset.frame_count(Split::Train).to_string(),
         )];
-        if wanted(Stage::LatentActions) {
+        let kept = beginning::keeps_latent_actions(&self.folder);
+        if kept && self.only == Some(Stage::LatentActions) {
+            return Err(Error::config(
+                "a run that goes on from a world keeps its latent actions; there is no such stage",
+            ));
+        }
+        if wanted(Stage::LatentActions) && !kept {
             let settings = self.settings(Stage::LatentActions, LATENT_ACTION_SHARE, &video)?;
             let task = LatentActionTask::new(
                 &self.config.latent_actions,
@@ -248,6 +265,11 @@ impl Run<'_> {
 
     /// A finished stage's averaged weights and the seconds that it took.
     fn finished(&self, stage: Stage) -> Result<(Tensors, f64)> {
+        if stage == Stage::LatentActions
+            && let Some(weights) = beginning::weights(&self.folder, stage)?
+        {
+            return Ok((weights, 0.0));
+        }
         match trained(&self.folder, stage)? {
             Some((weights, position)) if position.finished => Ok((weights, position.seconds)),
             _ => Err(Error::StageMissing {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use dynamics::DynamicsConfig;
 use latent_actions::{BottleneckConfig, LatentActionConfig};
 use media::Fit;
-use nn::FrameSize;
 use nn::quantizer::QuantizerConfig;
+use nn::{ActionCode, FrameSize};
 use rand::Rng;
 use tokenizer::TokenizerConfig;
 use trainer::dataset::{Dataset, DatasetWriter, MAXIMUM_SHARD_BYTES, Split, WriterOptions};
@@ -19,6 +19,7 @@ use trainer::{
     Budget, DynamicsStage, EvaluateOptions, LatentActionStage, Stage, TokenizerStage, TrainConfig,
     TrainEvent, TrainOptions, TrainOutcome, evaluate, run_folder, train, write_report,
 };
+use worlds::WorldWeights;
 
 const SIDE: usize = 16;
 
@@ -153,6 +154,7 @@ fn options(folder: &Path, name: &str) -> TrainOptions {
         out: folder.join(name),
         config: Some(config()),
         stage: None,
+        from: None,
         budget: None,
         resume: false,
     }
@@ -291,6 +293,63 @@ fn an_interrupted_run_takes_the_very_steps_of_an_uninterrupted_one_and_ends_in_a
         .unwrap_err()
         .to_string();
     assert!(error.contains("--resume"), "{error}");
+}
+
+#[test]
+fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 8, 40);
+    let first = options(folder.path(), "first");
+    run(&dataset, &first, &mut Vec::new()).unwrap();
+    let source = worlds::FolderSource::new(&first.out).unwrap();
+    let mut from = WorldWeights::read(&source).unwrap();
+    from.manifest.actions[0].name = "hop".to_owned();
+    from.manifest.idle = Some(ActionCode(2));
+
+    let mut second = options(folder.path(), "second");
+    // Models have the sizes of the world, whatever is configured.
+    settings(&mut second).dynamics.model.width = 64;
+    second.from = Some(from.clone());
+    let outcome = run(&dataset, &second, &mut vec![(Stage::Tokenizer, 5)]).unwrap();
+    assert!(matches!(outcome, TrainOutcome::Interrupted { .. }));
+    // The run has all it needs to go on.
+    (second.resume, second.config, second.from) = (true, None, None);
+    run(&dataset, &second, &mut Vec::new()).unwrap();
+
+    let [old, new] = [&first.out, &second.out].map(|out| weights(out));
+    assert_eq!(old[1], new[1], "latent actions stay as they are");
+    assert!(old[0] != new[0] && old[2] != new[2]);
+    let lines = metrics(&second.out);
+    assert!(lines.iter().all(|line| line.0 != Stage::LatentActions));
+    let loss = |out: &Path, stage: Stage| {
+        let lines = metrics(out);
+        let first = lines.iter().find(|line| line.0 == stage && line.1 == 1);
+        first.unwrap().3["loss"]
+    };
+    // The dynamics has hardly learned anything in eight steps, the tokenizer has.
+    let (before, after) = (
+        loss(&first.out, Stage::Tokenizer),
+        loss(&second.out, Stage::Tokenizer),
+    );
+    assert!(after < before, "it begins at {after}, not at {before}");
+    let manifest = worlds::World::load(&second.out).unwrap().manifest;
+    assert_eq!(manifest.actions[0].name, "hop");
+    assert_eq!(manifest.idle, Some(ActionCode(2)));
+
+    let only = TrainOptions {
+        stage: Some(Stage::LatentActions),
+        from: Some(from.clone()),
+        ..options(folder.path(), "third")
+    };
+    let error = run(&dataset, &only, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("keeps its latent actions"));
+    from.manifest.frame.width = 24;
+    let wide = TrainOptions {
+        from: Some(from),
+        ..options(folder.path(), "fourth")
+    };
+    let error = run(&dataset, &wide, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("--size"), "{error}");
 }
 
 #[test]

@@ -62,5 +62,5 @@ pub use weights::WeightFormat;
 pub use wish::Wish;
 pub use world::{
     DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, SOUNDS_FOLDER,
-    TOKENIZER_FILE, World, read_manifest,
+    TOKENIZER_FILE, World, WorldWeights, read_manifest,
 };

@@ -161,6 +161,37 @@ impl World {
     }
 }
 
+/// A bundle's manifest and the weights of its models by name, to go on training with.
+#[derive(Clone, Debug)]
+pub struct WorldWeights {
+    /// What the world says of itself.
+    pub manifest: WorldManifest,
+    /// The tokenizer's weights.
+    pub tokenizer: BTreeMap<String, Tensor>,
+    /// The latent action model's weights.
+    pub latent_actions: BTreeMap<String, Tensor>,
+    /// The dynamics' weights.
+    pub dynamics: BTreeMap<String, Tensor>,
+}
+
+impl WorldWeights {
+    /// Reads the weights of a bundle, as single precision on the CPU.
+    ///
+    /// # Errors
+    /// When anything in the bundle is refused, as [`World::from_source`] does.
+    pub fn read(source: &dyn BundleSource) -> Result<Self> {
+        // That they fit the models is for the loader to say.
+        let world = World::from_source(source, &Device::Cpu)?;
+        let read = |file| weights::read(source, file, &Device::Cpu).map(|(_, weights)| weights);
+        Ok(Self {
+            manifest: world.manifest,
+            tokenizer: read(TOKENIZER_FILE)?,
+            latent_actions: read(LATENT_ACTIONS_FILE)?,
+            dynamics: read(DYNAMICS_FILE)?,
+        })
+    }
+}
+
 /// The quantizer's vectors of all tokens, `[V, L]`.
 pub(crate) fn all_token_vectors(tokenizer: &Tokenizer, device: &Device) -> Result<Tensor> {
     let count = tokenizer.config().vocabulary();

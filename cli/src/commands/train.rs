@@ -1,11 +1,13 @@
 //! `djinn train`.
 
+use ::worlds::WorldWeights;
 use anyhow::Result;
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::dataset::Dataset;
 use trainer::{Stage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, train};
 
+use super::find_world;
 use crate::arguments::{StageArgument, TrainArguments};
 use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::output::Output;
@@ -24,6 +26,12 @@ pub fn run(arguments: TrainArguments, output: Output) -> Result<ExitCode> {
             StageArgument::LatentActions => Stage::LatentActions,
             StageArgument::Dynamics => Stage::Dynamics,
         }),
+        from: match &arguments.from {
+            Some(name) => Some(WorldWeights::read(
+                find_world(Some(name))?.source()?.as_ref(),
+            )?),
+            None => None,
+        },
         budget: arguments.budget,
         resume: arguments.resume,
     };

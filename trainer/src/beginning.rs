@@ -1,0 +1,101 @@
+//! Training that goes on from a world: its tokenizer and dynamics are where those stages begin, and its latent actions stay as they are.
+//!
+//! `RUN/STAGE.beginning.safetensors` keeps each model's weights until the stage has a checkpoint of its own, so that an interrupted run
+//! goes on without the world. Latent actions have no stage then: what is kept is what is used.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use nn::FrameSize;
+use worlds::{WorldManifest, WorldWeights};
+
+use crate::checkpoint::Tensors;
+use crate::{Error, Result, Stage, TrainConfig, files};
+
+/// What is left of the usual learning rates where much is known already.
+const GENTLE: f64 = 0.3;
+
+fn path(run: &Path, stage: Stage) -> PathBuf {
+    run.join(format!("{stage}.beginning.safetensors"))
+}
+
+/// The configuration of a run that goes on from a world: what is `given`, else the defaults with lower learning rates and the world's ways of
+/// play. Models have the world's sizes whatever is given, and actions its names and bindings unless others are.
+pub(crate) fn configuration(given: Option<TrainConfig>, world: &WorldManifest) -> TrainConfig {
+    let mut config = given.unwrap_or_else(|| {
+        let mut config = TrainConfig::default();
+        config.tokenizer.learning_rate *= GENTLE;
+        config.dynamics.learning_rate *= GENTLE;
+        config.world.sampler = world.sampler;
+        config.world.strength = world.strength;
+        config
+    });
+    config.tokenizer.model = world.tokenizer.clone();
+    config.latent_actions.model = world.latent_actions.clone();
+    config.dynamics.model = world.dynamics.clone();
+    let (details, actions) = (&mut config.world, &world.actions);
+    if details.action_names.is_empty() {
+        details.action_names = actions.iter().map(|action| action.name.clone()).collect();
+    }
+    if details.bindings.is_empty() {
+        details.bindings = actions
+            .iter()
+            .map(|action| action.bindings.clone())
+            .collect();
+    }
+    details.idle = details.idle.or(world.idle);
+    config
+}
+
+/// Refuses video of another size than the world's.
+pub(crate) fn check_size(world: &WorldManifest, video: FrameSize) -> Result<()> {
+    match world.frame == video {
+        true => Ok(()),
+        false => Err(Error::config(format!(
+            "the world that training goes on from has frames of {}, the dataset of {video}; ingest the video with --size to fit",
+            world.frame
+        ))),
+    }
+}
+
+/// Keeps the world's weights in the run folder, or sees to it that none are there.
+pub(crate) fn store(run: &Path, world: Option<&WorldWeights>) -> Result<()> {
+    for stage in Stage::ALL {
+        let path = path(run, stage);
+        let Some(world) = world else {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(&path)(error));
+                }
+                _ => continue,
+            }
+        };
+        let weights = match stage {
+            Stage::Tokenizer => &world.tokenizer,
+            Stage::LatentActions => &world.latent_actions,
+            Stage::Dynamics => &world.dynamics,
+        };
+        let bytes = safetensors::serialize(weights, None)
+            .map_err(|error| Error::damaged(&path, "tensors", error.to_string()))?;
+        files::write_atomically(&path, &bytes)?;
+    }
+    Ok(())
+}
+
+/// The weights that a stage begins with; `None` where it begins with none.
+pub(crate) fn weights(run: &Path, stage: Stage) -> Result<Option<Tensors>> {
+    let path = path(run, stage);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(&path)(error)),
+    };
+    let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+        .map_err(|error| Error::damaged(&path, "tensors", error.to_string()))?;
+    Ok(Some(read.into_iter().collect()))
+}
+
+/// Whether the run keeps a world's latent actions.
+pub(crate) fn keeps_latent_actions(run: &Path) -> bool {
+    path(run, Stage::LatentActions).exists()
+}
