@@ -124,9 +124,11 @@ fn sources(dataset: &Dataset) -> String {
 }
 
 /// Starting frames from held-out video, from different episodes as far as there are any. Not an episode's first frames: those are often
-/// a menu or all alike. Of many moments the calmest are taken, since a player wants to start with firm ground under the feet.
+/// a menu or all alike. Of many moments the calmest are taken, since a player wants to start with firm ground under the feet, and of these the ones
+/// that look least alike.
 fn prompts(dataset: &Dataset, count: usize) -> Result<Vec<Frame>> {
     const CANDIDATES: usize = 12;
+    const CALM: usize = 4;
     const TRIES: usize = 40;
     let sampler = ClipSampler::held_out(dataset, 2)?;
     let mut random = generator(PROMPT_SEED, 0);
@@ -148,17 +150,30 @@ fn prompts(dataset: &Dataset, count: usize) -> Result<Vec<Frame>> {
         }
     }
     moments.sort_by_key(|(change, _)| *change);
-    let frames: Vec<Frame> = moments
-        .into_iter()
-        .map(|(_, frame)| frame)
-        .take(count)
-        .collect();
+    let calm = moments.into_iter().map(|(_, frame)| frame);
+    let frames = varied(calm.take(count * CALM).collect(), count);
     if frames.is_empty() {
         return Err(Error::TooLittleVideo(
             "there is no video to cut prompts from".to_owned(),
         ));
     }
     Ok(frames)
+}
+
+/// So many of these frames, the first and then always the one that differs most from those chosen.
+fn varied(mut frames: Vec<Frame>, count: usize) -> Vec<Frame> {
+    let mut chosen: Vec<Frame> = Vec::new();
+    while chosen.len() < count && !frames.is_empty() {
+        let nearest = |frame: &Frame| chosen.iter().map(|other| change(frame, other)).min();
+        let distances = frames.iter().map(nearest);
+        // Of equal ones the first.
+        let farthest = distances
+            .enumerate()
+            .rev()
+            .max_by_key(|(_, distance)| *distance);
+        chosen.push(frames.remove(farthest.map_or(0, |(index, _)| index)));
+    }
+    chosen
 }
 
 /// Sum of absolute differences between two frames' colours.
@@ -168,4 +183,26 @@ fn change(a: &Frame, b: &Frame) -> u64 {
         .zip(b.rgb())
         .map(|(a, b)| u64::from(a.abs_diff(*b)))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nn::FrameSize;
+
+    #[test]
+    fn prompts_look_as_different_as_can_be() {
+        let size = FrameSize {
+            height: 1,
+            width: 1,
+        };
+        let grey = |value: u8| Frame::new(size, vec![value; 3]).unwrap();
+        let of = |values: &[u8], count: usize| -> Vec<u8> {
+            let frames = varied(values.iter().copied().map(grey).collect(), count);
+            frames.iter().map(|frame| frame.rgb()[0]).collect()
+        };
+        assert_eq!(of(&[10, 11, 12, 200, 90], 3), [10, 200, 90]);
+        assert_eq!(of(&[7, 7], 8), [7, 7]);
+        assert!(of(&[], 8).is_empty());
+    }
 }
