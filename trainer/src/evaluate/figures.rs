@@ -126,6 +126,9 @@ pub struct RolloutTable {
     pub copy: BTreeMap<u32, f64>,
     /// The forecast alone, fed back into itself.
     pub forecast: BTreeMap<u32, f64>,
+    /// The world with the codes that the true actions alone come to, where the dataset has true actions.
+    #[serde(default)]
+    pub true_actions: Option<BTreeMap<u32, f64>>,
 }
 
 /// A [`RolloutTable`] of PSNRs, with the controllability.
@@ -139,6 +142,9 @@ pub struct RolloutFigures {
     pub copy: BTreeMap<u32, f64>,
     /// The forecast alone, fed back into itself.
     pub forecast: BTreeMap<u32, f64>,
+    /// The world with the codes that the true actions alone come to, where the dataset has true actions.
+    #[serde(default)]
+    pub true_actions: Option<BTreeMap<u32, f64>>,
     /// Inferred minus random at frame 4, in dB (Genie's controllability).
     pub gap4: Option<f64>,
 }
@@ -298,6 +304,16 @@ impl Evaluation {
             let values = figures.values().map(|value| format!("{value:.digits$}"));
             values.collect::<Vec<_>>().join(" / ")
         };
+        let true_actions = match (
+            &self.rollout.true_actions,
+            &self.rollout_mean.true_actions,
+            &self.rollout_ssim.true_actions,
+        ) {
+            (Some(psnr), Some(mean), Some(ssim)) => {
+                Some(("codes that true actions come to", psnr, mean, ssim))
+            }
+            _ => None,
+        };
         for (name, psnr, mean, ssim) in [
             (
                 "inferred codes",
@@ -323,7 +339,10 @@ impl Evaluation {
                 &self.rollout_mean.forecast,
                 &self.rollout_ssim.forecast,
             ),
-        ] {
+        ]
+        .into_iter()
+        .chain(true_actions)
+        {
             row(
                 &format!("rollout, {name}: PSNR at frames {frames}"),
                 format!(
@@ -428,6 +447,7 @@ pub(crate) mod tests {
             random: table(20.0),
             copy: table(21.0),
             forecast: table(23.0),
+            true_actions: Some(table(22.0)),
         };
         Evaluation {
             world: "x".to_owned(),
@@ -466,6 +486,7 @@ pub(crate) mod tests {
                 random: rollouts.random.clone(),
                 copy: rollouts.copy.clone(),
                 forecast: rollouts.forecast.clone(),
+                true_actions: rollouts.true_actions.clone(),
                 gap4: Some(5.0),
             },
             rollout_mean: rollouts.clone(),
@@ -517,6 +538,7 @@ pub(crate) mod tests {
             "/rollout/random/4",
             "/rollout/copy/8",
             "/rollout/forecast/16",
+            "/rollout/true_actions/8",
             "/rollout/gap4",
             "/wishes/keys/ArrowUp/obeyed/good",
             "/wishes/plausibility",

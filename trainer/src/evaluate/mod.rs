@@ -6,6 +6,7 @@ mod frechet;
 mod prior;
 pub(crate) mod rollouts;
 pub(crate) mod stored;
+mod true_actions;
 mod wishes;
 
 pub use figures::{
@@ -28,7 +29,8 @@ use crate::measure::{LATENT_ACTION_CLIP, latent_action_quality, mean, median, to
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::{Error, Result};
 use drift::Drift;
-use rollouts::{Continuation, Followed, check_size, follow};
+use rollouts::{Continuation, Followed, check_size, follow, follow_actions};
+use true_actions::CodesOfActions;
 
 /// Frames after the prompt at which rollouts are compared with what really followed.
 const AHEAD: [u32; 4] = [1, 4, 8, 16];
@@ -287,9 +289,13 @@ impl Judge<'_> {
     }
 
     fn rollouts(&mut self, clips: &[Clip], ahead: &[u32]) -> Result<Rollouts> {
-        let total = clips.len() * Continuation::ALL.len();
+        let learned = CodesOfActions::learn(self.world, self.dataset)?;
+        let kinds = Continuation::ALL.into_iter().map(Some);
+        // None: with the true actions.
+        let kinds: Vec<Option<Continuation>> = kinds.chain(learned.iter().map(|_| None)).collect();
+        let total = clips.len() * kinds.len();
         let mut tables = Vec::new();
-        for (kind, continuation) in Continuation::ALL.into_iter().enumerate() {
+        for (kind, continuation) in kinds.into_iter().enumerate() {
             let mut followed = Vec::new();
             for part in clips.chunks(ROUND) {
                 self.report(
@@ -297,14 +303,12 @@ impl Judge<'_> {
                     kind * clips.len() + followed.len(),
                     total,
                 )?;
-                let prompt = self.options.prompt;
-                followed.extend(follow(
-                    self.world,
-                    self.dataset,
-                    part,
-                    prompt,
-                    continuation,
-                )?);
+                let (world, dataset, prompt) = (self.world, self.dataset, self.options.prompt);
+                followed.extend(match (continuation, &learned) {
+                    (Some(continuation), _) => follow(world, dataset, part, prompt, continuation)?,
+                    (None, Some(learned)) => follow_actions(world, dataset, part, prompt, learned)?,
+                    (None, None) => Vec::new(),
+                });
             }
             let over = |summary: fn(&[f64]) -> f64, figure: fn(&Followed) -> &[f64]| {
                 let at = |&frame: &u32| {
@@ -326,12 +330,14 @@ impl Judge<'_> {
             random: tables[1][which].clone(),
             copy: tables[2][which].clone(),
             forecast: tables[3][which].clone(),
+            true_actions: tables.get(4).map(|table| table[which].clone()),
         };
         let RolloutTable {
             inferred,
             random,
             copy,
             forecast,
+            true_actions,
         } = table(0);
         let gap4 = inferred.get(&4).zip(random.get(&4)).map(|(a, b)| a - b);
         Ok(Rollouts {
@@ -340,6 +346,7 @@ impl Judge<'_> {
                 random,
                 copy,
                 forecast,
+                true_actions,
                 gap4,
             },
             mean: table(1),

@@ -9,7 +9,8 @@ use rand::Rng;
 use rayon::prelude::*;
 use worlds::{Frame, Rollout, RolloutSettings, World};
 
-use crate::clips::{Clip, push_unit};
+use super::true_actions::CodesOfActions;
+use crate::clips::{Clip, push_unit, true_actions};
 use crate::dataset::Dataset;
 use crate::{Error, Result};
 
@@ -37,6 +38,18 @@ pub(crate) struct Followed {
     pub ssim: Vec<f64>,
 }
 
+impl Followed {
+    fn of(guesses: &[Frame], truth: &[Frame], size: FrameSize) -> Self {
+        let pairs = || guesses.iter().zip(truth);
+        Self {
+            psnr: pairs().map(|(a, b)| psnr(&unit(a), &unit(b))).collect(),
+            ssim: pairs()
+                .map(|(a, b)| ssim(&unit(a), &unit(b), size))
+                .collect(),
+        }
+    }
+}
+
 /// Continues each clip's first `prompt` frames to its end and compares with what really followed.
 pub(crate) fn follow(
     world: &Arc<World>,
@@ -51,14 +64,11 @@ pub(crate) fn follow(
         .map(|(number, clip)| {
             let truth = true_frames(dataset, clip)?;
             let guesses = continue_clip(world, &truth, prompt, continuation, number as u64)?;
-            let pairs = || guesses.iter().zip(&truth[prompt..]);
-            let size = dataset.frame_size();
-            Ok(Followed {
-                psnr: pairs().map(|(a, b)| psnr(&unit(a), &unit(b))).collect(),
-                ssim: pairs()
-                    .map(|(a, b)| ssim(&unit(a), &unit(b), size))
-                    .collect(),
-            })
+            Ok(Followed::of(
+                &guesses,
+                &truth[prompt..],
+                dataset.frame_size(),
+            ))
         })
         .collect()
 }
@@ -77,6 +87,33 @@ pub(crate) fn true_frames(dataset: &Dataset, clip: &Clip) -> Result<Vec<Frame>> 
 pub(crate) fn inferred_codes(world: &World, frames: &[Frame]) -> Result<Transitions<ActionCode>> {
     let clip = Frame::clip(frames, &world.device)?;
     Ok(world.latent_actions.transitions(&clip)?)
+}
+
+/// As [`follow`] does, with the codes that the clips' true actions come to.
+pub(crate) fn follow_actions(
+    world: &Arc<World>,
+    dataset: &Dataset,
+    clips: &[Clip],
+    prompt: usize,
+    learned: &CodesOfActions,
+) -> Result<Vec<Followed>> {
+    let of_clip = |(number, clip): (usize, &Clip)| {
+        let truth = true_frames(dataset, clip)?;
+        let inferred = inferred_codes(world, &truth[..prompt])?;
+        let last = inferred.into_frame(prompt.saturating_sub(1));
+        let actions = true_actions(dataset, clip);
+        let actions: Vec<Option<u16>> = (prompt..truth.len())
+            .map(|frame| actions.as_ref()?.into_frame(frame)?)
+            .collect();
+        let codes = learned.codes(last.unwrap_or(ActionCode(0)), &actions);
+        let guesses = play_codes(world, &truth[..prompt], &codes, number as u64)?;
+        Ok(Followed::of(
+            &guesses,
+            &truth[prompt..],
+            dataset.frame_size(),
+        ))
+    };
+    clips.par_iter().enumerate().map(of_clip).collect()
 }
 
 /// Frames that continue the first `prompt` of `truth`, as many as follow them there.
@@ -108,14 +145,24 @@ pub(crate) fn continue_clip(
         Continuation::Copy => Ok(vec![last.clone(); ahead]),
         Continuation::Forecast => forecast_alone(world, last, &codes),
         Continuation::Inferred | Continuation::Random => {
-            let settings = RolloutSettings::of(&world.manifest, seed);
-            let mut rollout = Rollout::start(world.clone(), &truth[..prompt], settings)?;
-            codes
-                .iter()
-                .map(|&code| Ok(rollout.step_with_code(code)?.frame))
-                .collect()
+            play_codes(world, &truth[..prompt], &codes, seed)
         }
     }
+}
+
+/// The frames that a world makes of these codes.
+fn play_codes(
+    world: &Arc<World>,
+    prompt: &[Frame],
+    codes: &[ActionCode],
+    seed: u64,
+) -> Result<Vec<Frame>> {
+    let settings = RolloutSettings::of(&world.manifest, seed);
+    let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
+    codes
+        .iter()
+        .map(|&code| Ok(rollout.step_with_code(code)?.frame))
+        .collect()
 }
 
 fn forecast_alone(world: &World, last: &Frame, codes: &[ActionCode]) -> Result<Vec<Frame>> {
