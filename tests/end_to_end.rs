@@ -204,6 +204,32 @@ fn training_leaves_a_playable_bundle_and_a_report() {
 }
 
 #[test]
+fn a_world_learns_on_and_keeps_its_actions() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let next = folder.path().join("next");
+    let mut train = djinn();
+    train.arg("train").arg(&tiny.dataset).arg("--from");
+    train.arg(&tiny.world).arg("--config").arg(&tiny.config);
+    succeed(train.arg("--out").arg(&next));
+    let actions = |world: &Path| {
+        let out = succeed(djinn().args(["worlds", "--json"]).arg(world)).out;
+        json(&out)["manifest"]["actions"].clone()
+    };
+    assert_eq!(actions(&next), actions(&tiny.world));
+    let weights = |world: &Path| std::fs::read(world.join("latent_actions.safetensors")).unwrap();
+    assert_eq!(weights(&next), weights(&tiny.world));
+
+    let mut nowhere = djinn();
+    nowhere.arg("train").arg(&tiny.dataset);
+    nowhere.args(["--from", "no-such-world"]);
+    fail(
+        nowhere.arg("--out").arg(folder.path().join("none")),
+        &["no-such-world"],
+    );
+}
+
+#[test]
 fn an_interrupted_training_run_is_resumed() {
     let tiny = tiny();
     let folder = tempfile::tempdir().unwrap();

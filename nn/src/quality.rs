@@ -50,6 +50,52 @@ pub fn ssim(a: &[f32], b: &[f32], size: FrameSize) -> f64 {
     total / windows as f64
 }
 
+/// Differences of neighbouring pixels, to the right and down, summed over a picture and its copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Edges {
+    /// Their size in the picture.
+    pub real: f64,
+    /// Their size in the copy: less where it is blurred.
+    pub strength: f64,
+    /// How far those of the copy are from those of the picture: more with blur and with false detail alike.
+    pub error: f64,
+}
+
+impl Edges {
+    /// Compares a copy with a picture, both RGB with values 0..1.
+    pub fn of(picture: &[f32], copy: &[f32], size: FrameSize) -> Self {
+        let mut edges = Self::default();
+        let (right, below) = (3, size.width * 3);
+        for (step, columns, rows) in [
+            (right, size.width.saturating_sub(1), size.height),
+            (below, size.width, size.height.saturating_sub(1)),
+        ] {
+            for row in 0..rows {
+                for at in row * below..row * below + columns * 3 {
+                    let real = f64::from(picture[at + step] - picture[at]);
+                    let copied = f64::from(copy[at + step] - copy[at]);
+                    edges.real += real.abs();
+                    edges.strength += copied.abs();
+                    edges.error += (copied - real).abs();
+                }
+            }
+        }
+        edges
+    }
+}
+
+impl std::ops::Add for Edges {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            real: self.real + other.real,
+            strength: self.strength + other.strength,
+            error: self.error + other.error,
+        }
+    }
+}
+
 /// Mutual information of two labellings of the same things, divided by the mean of their entropies: 0 when one says nothing of the
 /// other, 1 when each determines the other. 0 when either labelling is constant.
 pub fn normalised_mutual_information(a: &[u32], b: &[u32]) -> f64 {
@@ -85,6 +131,32 @@ pub fn entropy_of_counts(counts: &[u64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn edges_fall_with_blur_and_their_error_rises_with_false_detail_too() {
+        let size = FrameSize {
+            height: 2,
+            width: 4,
+        };
+        let row = |values: [f32; 4]| -> Vec<f32> {
+            let row: Vec<f32> = values.iter().flat_map(|value| [*value; 3]).collect();
+            [row.clone(), row].concat()
+        };
+        let real = row([0.0, 0.0, 1.0, 1.0]);
+        let edges = |copy: &[f32]| {
+            let Edges {
+                real,
+                strength,
+                error,
+            } = Edges::of(&real, copy, size);
+            (strength / real, error / real)
+        };
+        assert_eq!(edges(&real), (1.0, 0.0));
+        let near = |(a, b): (f64, f64), (c, d): (f64, f64)| (a - c).abs() + (b - d).abs() < 1e-6;
+        assert!(near(edges(&row([0.25, 0.25, 0.75, 0.75])), (0.5, 0.5)));
+        assert!(near(edges(&row([0.0, 0.5, 1.0, 1.0])), (1.0, 1.0)));
+        assert!(near(edges(&row([0.0, 0.5, 1.5, 1.0])), (2.0, 1.0)));
+    }
 
     #[test]
     fn psnr_of_a_known_error() {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use nn::FrameSize;
+use nn::{FrameSize, Parameters};
 use worlds::{WorldManifest, WorldWeights};
 
 use crate::checkpoint::Tensors;
@@ -93,6 +93,19 @@ pub(crate) fn weights(run: &Path, stage: Stage) -> Result<Option<Tensors>> {
     let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
         .map_err(|error| Error::damaged(&path, "tensors", error.to_string()))?;
     Ok(Some(read.into_iter().collect()))
+}
+
+/// Sets a new model's weights to those that its stage begins with, if it begins with any. What is no part of a world is left as it is.
+pub(crate) fn set(run: &Path, stage: Stage, parameters: &Parameters) -> Result<()> {
+    let variables = parameters.variables();
+    for (name, tensor) in weights(run, stage)?.unwrap_or_default() {
+        let variable = variables.get(&name).ok_or_else(|| {
+            let field = format!("weights.{name}");
+            Error::damaged(&path(run, stage), field, "the model has no such weight")
+        })?;
+        variable.set(&tensor.to_device(nn::device())?)?;
+    }
+    Ok(())
 }
 
 /// Whether the run keeps a world's latent actions.

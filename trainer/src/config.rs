@@ -126,6 +126,25 @@ macro_rules! pace {
     };
 }
 
+/// An adversarial loss on the tokenizer's decoder: sharper pictures for a little PSNR.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdversarialConfig {
+    /// Share of the stage's budget after which it begins.
+    pub begins: f64,
+    /// Its pull on the decoded pixels, as a share of the squared error's.
+    pub share: f64,
+}
+
+impl Default for AdversarialConfig {
+    fn default() -> Self {
+        Self {
+            begins: 0.7,
+            share: 0.3,
+        }
+    }
+}
+
 /// The tokenizer's stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -146,6 +165,8 @@ pub struct TokenizerStage {
     pub evaluations: u64,
     /// How long it trains; a share of the whole budget if not given.
     pub budget: Option<Budget>,
+    /// An adversarial loss late in the stage; none if not given.
+    pub adversarial: Option<AdversarialConfig>,
 }
 
 impl Default for TokenizerStage {
@@ -159,6 +180,7 @@ impl Default for TokenizerStage {
             warmup_steps: 200,
             evaluations: 8,
             budget: None,
+            adversarial: None,
         }
     }
 }
@@ -269,7 +291,7 @@ impl Default for DynamicsStage {
     fn default() -> Self {
         Self {
             model: DynamicsConfig::default(),
-            batch: 6,
+            batch: 3,
             accumulate: 1,
             clip_frames: 8,
             learning_rate: 1e-3,
@@ -422,6 +444,10 @@ impl TrainConfig {
             if let Some(Budget::Minutes(minutes)) = pace.budget {
                 within(&field("budget"), minutes, 0.0, 1e6)?;
             }
+        }
+        if let Some(AdversarialConfig { begins, share }) = self.tokenizer.adversarial {
+            within("tokenizer.adversarial.begins", begins, 0.0, 1.0)?;
+            within("tokenizer.adversarial.share", share, 0.0, 10.0)?;
         }
         let latent_actions = &self.latent_actions;
         within(

@@ -52,8 +52,8 @@ mod tensorboard;
 mod train;
 
 pub use config::{
-    Budget, DynamicsStage, LatentActionStage, OptimizerConfig, PreparationConfig, TokenizerStage,
-    TrainConfig, WorldDetails,
+    AdversarialConfig, Budget, DynamicsStage, LatentActionStage, OptimizerConfig,
+    PreparationConfig, TokenizerStage, TrainConfig, WorldDetails,
 };
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};

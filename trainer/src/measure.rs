@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use latent_actions::LatentActionModel;
-use nn::quality::{normalised_mutual_information, psnr, ssim};
+use nn::quality::{Edges, normalised_mutual_information, psnr, ssim};
 use nn::{FrameSize, generator};
 use rand::Rng;
 use rand::seq::SliceRandom;
@@ -47,6 +47,10 @@ pub(crate) struct TokenizerQuality {
     pub psnr: f64,
     pub ssim: f64,
     pub codes_used: usize,
+    /// Edge strength of decoded frames as a share of the real ones'.
+    pub edges: f64,
+    /// Mean error of edges, as a share of the real ones' strength.
+    pub edge_error: f64,
 }
 
 /// Measures a tokenizer on equally long clips.
@@ -57,6 +61,7 @@ pub(crate) fn tokenizer_quality(
 ) -> Result<TokenizerQuality> {
     let size = dataset.frame_size();
     let (mut psnrs, mut ssims) = (Vec::new(), Vec::new());
+    let mut edges = Edges::default();
     let mut used = vec![false; tokenizer.config().vocabulary()];
     let length = clips.first().map_or(1, |clip| clip.length);
     for clips in clips.chunks((CHUNK / length).max(1)) {
@@ -74,9 +79,14 @@ pub(crate) fn tokenizer_quality(
         let pairs = originals
             .chunks_exact(size.bytes())
             .zip(decoded.chunks_exact(size.bytes()));
-        ssims.extend(pairs.map(|(a, b)| ssim(a, b, size)));
+        for (a, b) in pairs {
+            ssims.push(ssim(a, b, size));
+            edges = edges + Edges::of(a, b, size);
+        }
     }
     Ok(TokenizerQuality {
+        edges: edges.strength / edges.real.max(1e-12),
+        edge_error: edges.error / edges.real.max(1e-12),
         psnr: mean(&psnrs),
         ssim: mean(&ssims),
         codes_used: used.iter().filter(|&&used| used).count(),

@@ -63,7 +63,9 @@ fn decides(stage: Stage, field: &str) -> bool {
     match own.and_then(|rest| rest.strip_prefix('.')) {
         Some(rest) => {
             let sizes = ["batch", "accumulate", "clip_frames", "codes_fraction"];
-            sizes.contains(&rest) || rest.starts_with("model.")
+            // Whether there is a critic decides which weights there are.
+            let parts = ["model.", "adversarial"];
+            sizes.contains(&rest) || parts.iter().any(|part| rest.starts_with(part))
         }
         // Prepared frames are the dynamics' data.
         None => field == "seed" || stage == Stage::Dynamics && field.starts_with("preparation."),

@@ -552,15 +552,15 @@ impl<M> State<M> {
     ) -> Result<Self> {
         let parameters = match checkpoint {
             Some(checkpoint) => Parameters::trainable(&checkpoint.weights, nn::device())?,
-            None => match beginning::weights(settings.run, T::STAGE)? {
-                Some(weights) => Parameters::trainable(&weights, nn::device())?,
-                None => {
-                    let seed = stage_seed(settings.seed, T::STAGE, position.attempt, 0);
-                    Parameters::seeded(seed, nn::device())
-                }
-            },
+            None => {
+                let seed = stage_seed(settings.seed, T::STAGE, position.attempt, 0);
+                Parameters::seeded(seed, nn::device())
+            }
         };
         let model = task.build(&parameters)?;
+        if checkpoint.is_none() {
+            beginning::set(settings.run, T::STAGE, &parameters)?;
+        }
         let mut optimizer = AdamW::new(parameters.variables(), settings.optimizer.adamw);
         let decay = settings.optimizer.average_decay;
         let average = match checkpoint {

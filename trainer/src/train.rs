@@ -21,6 +21,7 @@ use crate::prepare::{Preparation, SHARD_FRAMES};
 use crate::prepared::{PreparedSet, Sizes};
 use crate::resume::Chosen;
 use crate::session::{Ending, Settings, checkpoint_path, thoroughness, train_stage, trained};
+use crate::stages::critic;
 use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::LatentActionTask;
 use crate::stages::tokenizer::TokenizerTask;
@@ -271,7 +272,10 @@ impl Run<'_> {
             return Ok((weights, 0.0));
         }
         match trained(&self.folder, stage)? {
-            Some((weights, position)) if position.finished => Ok((weights, position.seconds)),
+            Some((mut weights, position)) if position.finished => {
+                weights.retain(|name, _| !critic::is_part(name));
+                Ok((weights, position.seconds))
+            }
             _ => Err(Error::StageMissing {
                 needs: Stage::Dynamics,
                 missing: stage,

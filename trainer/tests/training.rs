@@ -16,8 +16,9 @@ use rand::Rng;
 use tokenizer::TokenizerConfig;
 use trainer::dataset::{Dataset, DatasetWriter, MAXIMUM_SHARD_BYTES, Split, WriterOptions};
 use trainer::{
-    Budget, DynamicsStage, EvaluateOptions, LatentActionStage, Stage, TokenizerStage, TrainConfig,
-    TrainEvent, TrainOptions, TrainOutcome, evaluate, run_folder, train, write_report,
+    AdversarialConfig, Budget, DynamicsStage, EvaluateOptions, LatentActionStage, Stage,
+    TokenizerStage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, evaluate, run_folder,
+    train, write_report,
 };
 use worlds::WorldWeights;
 
@@ -350,6 +351,26 @@ fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
     };
     let error = run(&dataset, &wide, &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("--size"), "{error}");
+}
+
+#[test]
+fn a_critic_learns_beside_the_tokenizer_and_is_no_part_of_the_world() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let mut options = options(folder.path(), "world");
+    settings(&mut options).tokenizer.adversarial = Some(AdversarialConfig {
+        begins: 0.3,
+        share: 0.5,
+    });
+    run(&dataset, &options, &mut vec![(Stage::Tokenizer, 5)]).unwrap();
+    options.resume = true;
+    run(&dataset, &options, &mut Vec::new()).unwrap();
+    let checkpoint = run_folder(&options.out).join("tokenizer.checkpoint.safetensors");
+    let text = fs::read(checkpoint).unwrap();
+    let has = |name: &[u8]| text.windows(name.len()).any(|part| part == name);
+    assert!(has(b"average.critic.hidden.weight"));
+    // A loader refuses weights that no model asks for.
+    worlds::World::load(&options.out).unwrap();
 }
 
 #[test]

@@ -65,6 +65,12 @@ pub struct TokenizerFigures {
     pub psnr: f64,
     /// Mean SSIM.
     pub ssim: f64,
+    /// Edge strength (differences of neighbouring pixels) of decoded frames, as a share of the real ones': falls when pictures blur.
+    #[serde(default)]
+    pub edges: f64,
+    /// Mean error of those differences, as a share of their strength in real frames: rises with blur and with false detail alike.
+    #[serde(default)]
+    pub edge_error: f64,
     /// Codes that occur.
     pub codes_used: usize,
     /// Codes that there are.
@@ -251,10 +257,16 @@ impl Evaluation {
         let TokenizerFigures {
             psnr,
             ssim,
+            edges,
+            edge_error,
             codes_used,
             vocabulary,
         } = &self.tokenizer;
         row("tokenizer: PSNR, SSIM", format!("{psnr:.2} dB, {ssim:.3}"));
+        row(
+            "tokenizer: edge strength (1: as real), edge error",
+            format!("{edges:.3}, {edge_error:.3}"),
+        );
         row(
             "tokenizer: codes used",
             format!("{codes_used} of {vocabulary}"),
@@ -458,6 +470,8 @@ pub(crate) mod tests {
             tokenizer: TokenizerFigures {
                 psnr: 28.5,
                 ssim: 0.9,
+                edges: 0.95,
+                edge_error: 0.2,
                 codes_used: 600,
                 vocabulary: 1000,
             },

@@ -247,6 +247,8 @@ impl Judge<'_> {
         Ok(TokenizerFigures {
             psnr: quality.psnr,
             ssim: quality.ssim,
+            edges: quality.edges,
+            edge_error: quality.edge_error,
             codes_used: quality.codes_used,
             vocabulary: self.world.manifest.tokenizer.vocabulary(),
         })

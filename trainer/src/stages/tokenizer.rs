@@ -15,6 +15,8 @@ use crate::session::part_of;
 use crate::task::{Evaluated, Loss, Standing, Task};
 use crate::{Result, Stage, report};
 
+use super::critic::Critic;
+
 /// Held-out frames that evaluations while training look at.
 const EVALUATION_FRAMES: usize = 256;
 const FEWEST_EVALUATION_FRAMES: usize = 32;
@@ -48,15 +50,33 @@ impl<'a> TokenizerTask<'a> {
     }
 }
 
+/// What the stage trains.
+pub(crate) struct TokenizerModel {
+    pub tokenizer: Tokenizer,
+    critic: Option<Critic>,
+}
+
 impl Task for TokenizerTask<'_> {
     const STAGE: Stage = Stage::Tokenizer;
     const FIGURE: &'static str = "PSNR";
-    type Model = Tokenizer;
+    type Model = TokenizerModel;
     /// Frames `[B, T, H, W, 3]`.
     type Batch = candle_core::Tensor;
 
-    fn build(&self, parameters: &Parameters) -> Result<Tokenizer> {
-        Ok(Tokenizer::new(&self.config.model, parameters.builder())?)
+    fn build(&self, parameters: &Parameters) -> Result<TokenizerModel> {
+        Ok(TokenizerModel {
+            tokenizer: Tokenizer::new(&self.config.model, parameters.builder())?,
+            critic: match self.config.adversarial {
+                Some(_) => Some(Critic::new(parameters.builder())?),
+                None => None,
+            },
+        })
+    }
+
+    /// The critic comes in once there is something to judge.
+    fn phases(&self) -> Vec<f64> {
+        let adversarial = self.config.adversarial.iter();
+        adversarial.map(|adversarial| adversarial.begins).collect()
     }
 
     fn batch(&self, random: &mut ChaCha8Rng) -> Result<Self::Batch> {
@@ -65,12 +85,15 @@ impl Task for TokenizerTask<'_> {
 
     fn loss(
         &self,
-        model: &Tokenizer,
-        _phase: usize,
+        model: &TokenizerModel,
+        phase: usize,
         batch: &Self::Batch,
         _random: &mut ChaCha8Rng,
     ) -> Result<Loss> {
-        let (total, reconstruction) = model.loss(batch)?;
+        let (mut total, reconstruction) = model.tokenizer.loss(batch)?;
+        if let (Some(critic), Some(config), 1..) = (&model.critic, self.config.adversarial, phase) {
+            total = (total + critic.terms(&reconstruction.frames, batch, config.share)?)?;
+        }
         let difference = (reconstruction.frames.detach() - batch)?;
         let error = difference.sqr()?.mean_all()?.to_scalar::<f32>()?;
         Ok(Loss {
@@ -82,7 +105,7 @@ impl Task for TokenizerTask<'_> {
 
     fn evaluate(
         &self,
-        model: &Tokenizer,
+        model: &TokenizerModel,
         _parameters: &Parameters,
         _standing: &Standing,
     ) -> Result<Evaluated> {
@@ -90,12 +113,16 @@ impl Task for TokenizerTask<'_> {
             psnr,
             ssim,
             codes_used,
-        } = tokenizer_quality(model, self.dataset, &self.held_out)?;
+            edges,
+            edge_error,
+        } = tokenizer_quality(&model.tokenizer, self.dataset, &self.held_out)?;
         let vocabulary = self.config.model.vocabulary();
         let figures = [
             ("psnr".to_owned(), psnr),
             ("ssim".to_owned(), ssim),
             ("codes_used".to_owned(), codes_used as f64),
+            ("edges".to_owned(), edges),
+            ("edge_error".to_owned(), edge_error),
         ];
         let mut warnings = Vec::new();
         if codes_used * 50 < vocabulary {
@@ -106,14 +133,14 @@ impl Task for TokenizerTask<'_> {
         Ok(Evaluated {
             figures: figures.into(),
             text: format!(
-                "held-out PSNR {psnr:.2} dB, SSIM {ssim:.3}, {codes_used} of {vocabulary} codes used"
+                "held-out PSNR {psnr:.2} dB, SSIM {ssim:.3}, edges {edges:.2} with an error of {edge_error:.2}, {codes_used} of {vocabulary} codes used"
             ),
             warnings,
-            pictures: Some(report::reconstructions(model, self.dataset)?),
+            pictures: Some(report::reconstructions(&model.tokenizer, self.dataset)?),
         })
     }
 
-    fn maintain(&self, model: &Tokenizer, step: u64, random: &mut ChaCha8Rng) -> Result<()> {
+    fn maintain(&self, model: &TokenizerModel, step: u64, random: &mut ChaCha8Rng) -> Result<()> {
         let learned = matches!(self.config.model.quantizer, QuantizerConfig::Vq { .. });
         if !learned || step == 0 || !step.is_multiple_of(REVIVAL_STEPS) {
             return Ok(());
@@ -121,7 +148,7 @@ impl Task for TokenizerTask<'_> {
         let mut counts = vec![0; self.config.model.vocabulary()];
         let mut latents = None;
         for _ in 0..REVIVAL_BATCHES {
-            let reconstruction = model.forward(&self.batch(random)?)?;
+            let reconstruction = model.tokenizer.forward(&self.batch(random)?)?;
             let used = usage(&reconstruction.tokens, counts.len())?;
             counts
                 .iter_mut()
@@ -130,7 +157,8 @@ impl Task for TokenizerTask<'_> {
             latents = Some(reconstruction.latents.detach());
         }
         if let Some(latents) = latents {
-            model.revive_dead_codes(&counts, &latents, random.random())?;
+            let tokenizer = &model.tokenizer;
+            tokenizer.revive_dead_codes(&counts, &latents, random.random())?;
         }
         Ok(())
     }
