@@ -29,19 +29,26 @@ What is written:
   after frame i was seen, whose effect is in frame i+1. The last frame of an episode
   has `"action": null`, because the game never shows the frame its last action led to
   (it goes straight to the next episode).
-* An episode ends when the game ends it (death or coin) or after `--max-episode`
-  frames. An episode of fewer than 16 frames is dropped and played again.
+* Most episodes begin where the wall at the start of their level is out of sight; the
+  player walks there first. Levels differ most in their middles.
+* An episode ends before the end of its level comes in sight: the coin, and the wall
+  behind it that nobody passes. What is learned from it then is a level without an end.
+  It also ends when the player dies, and after `--max-episode` frames. An episode of
+  fewer than 40 frames is dropped and another level taken in its place.
 
-The player presses a random action for 1 to 9 frames, mostly to the right. It tries
-most of its ideas on a saved copy of the game first and drops those that die, and it
-jumps when running does not get it anywhere; so it often reaches the coin, and
-sometimes dies. Every choice follows from `--seed`, the level and the episode's
-number, so a run can be repeated exactly.
+The player changes its mood every few seconds: it presses on to the right, goes back,
+wanders, hops about or stands around, and in each mood presses random keys for as long
+as a person would. It tries most of its ideas on a saved copy of the game first and
+drops those that die, and sooner or later it jumps when walking does not get it
+anywhere. Every choice follows from `--seed`, the level and the episode's number, so a
+run can be repeated exactly.
 """
 
 import argparse
 import collections
+import itertools
 import json
+import multiprocessing
 import pathlib
 import subprocess
 import sys
@@ -55,32 +62,45 @@ FPS = 15
 SIZE = 64
 SCALE = 4
 CRF = 11
-SHORTEST_EPISODE = 16
+SHORTEST_EPISODE = 40
 LONGEST_EPISODE = 1000  # the game stops here by itself
+AT_A_TIME = 16  # episodes
 CLIP_FRAMES = 300
 CLIP_SHORTEST_EPISODE = 75
 
-# name: (the game's number for it, how often the player thinks of it)
+# The game's numbers for what is pressed.
 ACTIONS = {
-    "right": (7, 0.35),
-    "right+jump": (8, 0.25),
-    "left": (1, 0.12),
-    "left+jump": (2, 0.06),
-    "jump": (5, 0.10),
-    "idle": (4, 0.12),
+    "right": 7,
+    "right+jump": 8,
+    "left": 1,
+    "left+jump": 2,
+    "jump": 5,
+    "idle": 4,
 }
-NAMES = list(ACTIONS)
-NUMBERS = {name: number for name, (number, _) in ACTIONS.items()}
-WEIGHTS = np.array([weight for _, weight in ACTIONS.values()])
-WEIGHTS = WEIGHTS / WEIGHTS.sum()
+# How often the player is in a mood, and how often it thinks of each action in it.
+MOODS = {
+    "onward": (0.55, {"right": 0.50, "right+jump": 0.40, "jump": 0.04, "idle": 0.06}),
+    "back": (0.12, {"left": 0.55, "left+jump": 0.35, "jump": 0.04, "idle": 0.06}),
+    "wander": (0.15, {action: 1 / len(ACTIONS) for action in ACTIONS}),
+    "hop": (0.10, {"jump": 0.50, "right+jump": 0.20, "left+jump": 0.15, "idle": 0.15}),
+    "rest": (0.08, {"idle": 0.80, "right": 0.10, "left": 0.10}),
+}
 
-LONGEST_HOLD = 9
-CAREFUL = 0.85  # chance that an idea is tried on a copy of the game first
+MOOD_FRAMES = (15, 75)
+TAPS = 0.6  # share of actions that are held only briefly
+TAP_FRAMES = (1, 8)
+HOLD_FRAMES = (6, 30)
+CAREFUL = 0.95  # chance that an idea is tried on a copy of the game first
 IDEAS = 6  # how many ideas a careful player has before it takes its chances
 LOOK_PAST_HOLD = 6  # frames a careful player looks past the end of an idea
-STUCK_FRAMES = 3  # frames without progress after which the player jumps
+PATIENCE = (3, 25)  # frames without progress after which the player jumps
 STUCK_CHANGE = 0.15  # a picture that scrolls changes more of its pixels than this
-GET_UNSTUCK = {"right+jump": 0.70, "jump": 0.15, "left": 0.08, "left+jump": 0.07}
+GET_UNSTUCK = {"right+jump": 0.75, "jump": 0.10, "left": 0.08, "left+jump": 0.07}
+WALL = 150  # no channel of the wall's pixels is darker than this; all else has one
+WALL_WIDTH = 3  # columns at the right edge that are all wall where a level ends
+COIN_PIXELS = 2
+FROM_THE_START = 0.25  # share of episodes that begin at the start of their level
+LONGEST_WALK = 300  # frames in which the player must leave the start behind
 
 
 class Game:
@@ -102,7 +122,7 @@ class Game:
 
     def step(self, action):
         """Presses an action for one frame; returns the reward and whether it ended."""
-        self.env.act(np.array([NUMBERS[action]]))
+        self.env.act(np.array([ACTIONS[action]]))
         reward, _, first = self.env.observe()
         return float(reward[0]), bool(first[0])
 
@@ -119,14 +139,28 @@ class Game:
         return alive
 
 
+def end_in_sight(picture):
+    """Whether the coin is to be seen, or a wall at the right from top to bottom."""
+    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
+    coin = (red > 200) & (green > 170) & (blue < 60)
+    return coin.sum() >= COIN_PIXELS or picture[:, -WALL_WIDTH:].min() > WALL
+
+
+def start_in_sight(picture):
+    """Whether there is a wall at the left from top to bottom."""
+    return picture[:, :WALL_WIDTH].min() > WALL
+
+
 class Player:
-    """Presses random actions, mostly to the right, and holds each for a while."""
+    """Presses random actions that suit its mood, and holds each for a while."""
 
     def __init__(self, rng):
         self.rng = rng
+        self.mood_left = 0
         self.action = "idle"
         self.left_to_hold = 0
         self.without_progress = 0
+        self.patience = 0
 
     def saw(self, before, after):
         """Takes note of whether the last action moved the picture."""
@@ -135,7 +169,10 @@ class Player:
         self.without_progress = self.without_progress + 1 if stuck else 0
 
     def choose(self, game):
-        stuck = self.without_progress >= STUCK_FRAMES
+        if self.mood_left == 0:
+            share = [share for share, _ in MOODS.values()]
+            self.feel(self.rng.choice(list(MOODS), p=share))
+        stuck = self.without_progress >= self.patience
         if stuck or self.left_to_hold == 0:
             self.action, self.left_to_hold = self.idea(stuck)
             if self.rng.random() < CAREFUL:
@@ -144,44 +181,70 @@ class Player:
                         break
                     self.action, self.left_to_hold = self.idea(stuck)
             self.without_progress = 0
+        self.mood_left -= 1
         self.left_to_hold -= 1
         return self.action
 
+    def feel(self, mood):
+        self.weights = MOODS[mood][1]
+        self.mood_left = self.between(MOOD_FRAMES)
+        self.patience = self.between(PATIENCE)
+
     def idea(self, stuck):
-        if stuck:
-            action = self.rng.choice(list(GET_UNSTUCK), p=list(GET_UNSTUCK.values()))
-        else:
-            action = self.rng.choice(NAMES, p=WEIGHTS)
-        return str(action), int(self.rng.integers(1, LONGEST_HOLD + 1))
+        weights = GET_UNSTUCK if stuck else self.weights
+        action = self.rng.choice(list(weights), p=list(weights.values()))
+        tap = self.rng.random() < TAPS
+        return str(action), self.between(TAP_FRAMES if tap else HOLD_FRAMES)
+
+    def between(self, limits):
+        return int(self.rng.integers(limits[0], limits[1] + 1))
 
 
 def play(level, seed, max_frames):
     """Plays one episode; returns its pictures, its actions and how it ended."""
     game = Game(level)
-    player = Player(np.random.default_rng(seed))
-    frames, actions, end = [game.picture()], [], "cut"
+    rng = np.random.default_rng(seed)
+    player = Player(rng)
+    picture = game.picture()
+    if rng.random() >= FROM_THE_START:
+        picture = leave_start(game, player, picture)
+    frames, actions, end = [picture], [], "cut"
     while len(frames) < max_frames:
         action = player.choose(game)
         reward, ended = game.step(action)
         if ended:
             end = "coin" if reward > 0 else "death"
             break
+        picture = game.picture()
+        if end_in_sight(picture):
+            end = "end in sight"
+            break
         actions.append(action)
-        frames.append(game.picture())
+        frames.append(picture)
         player.saw(frames[-2], frames[-1])
     actions.append(None)
     game.env.close()
     return np.stack(frames), actions, end
 
 
-def play_long_enough(level, episode, seed, max_frames):
-    """Plays an episode again and again until it is not too short to keep."""
-    attempt = 0
-    while True:
-        played = play(level, [seed, level, episode, attempt], max_frames)
-        if len(played[0]) >= SHORTEST_EPISODE:
-            return played
-        attempt += 1
+def leave_start(game, player, picture):
+    """Walks until the start of the level is out of sight; returns the last picture."""
+    for _ in range(LONGEST_WALK):
+        if not start_in_sight(picture):
+            break
+        if player.mood_left == 0:
+            player.feel("onward")
+        _, ended = game.step(player.choose(game))
+        if ended:
+            break
+        before, picture = picture, game.picture()
+        player.saw(before, picture)
+    return picture
+
+
+def play_episode(task):
+    """Plays the episode that the arguments of `play` in `task` describe."""
+    return play(*task)
 
 
 def write_video(path, frames):
@@ -233,34 +296,40 @@ def collect(folder, levels, wanted, seed, max_frames):
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         sys.exit(f"{folder} is not empty")
-    total, files, lengths = 0, 0, []
+    order = np.random.default_rng([seed, len(levels)])
+    tasks = (
+        (level, [seed, level, episode], max_frames)
+        for episode in itertools.count()
+        for level in order.permutation(levels).tolist()
+    )
+    total, lengths = 0, []
     pressed, ends = collections.Counter(), collections.Counter()
-    order, episode = np.random.default_rng([seed, len(levels)]), 0
-    while total < wanted:
-        for level in order.permutation(levels).tolist():
-            # The first round is played to its end, so that no level is missing.
-            if total >= wanted and episode > 0:
-                break
-            frames, actions, end = play_long_enough(level, episode, seed, max_frames)
-            video = folder / f"level_{level:05d}_{episode:02d}.mp4"
-            write(video, frames, actions)
-            if files == 0:
-                check_video(video, frames)
-            total, files = total + len(frames), files + 1
-            lengths.append(len(frames))
-            pressed.update(action for action in actions if action)
-            ends[end] += 1
-            if files % 10 == 0:
-                line = f"\r{folder.name}: {files} files, {total} of {wanted} frames"
-                print(line, end="", file=sys.stderr, flush=True)
-        episode += 1
+    with multiprocessing.Pool() as pool:
+        while total < wanted:
+            # A few at a time: what is played beyond what is wanted is in vain.
+            some = list(itertools.islice(tasks, AT_A_TIME))
+            for task, episode in zip(some, pool.map(play_episode, some, chunksize=1)):
+                frames, actions, end = episode
+                if total >= wanted or len(frames) < SHORTEST_EPISODE:
+                    continue
+                level, (*_, round_number), _ = task
+                video = folder / f"level_{level:05d}_{round_number:02d}.mp4"
+                write(video, frames, actions)
+                if not lengths:
+                    check_video(video, frames)
+                total += len(frames)
+                lengths.append(len(frames))
+                pressed.update(action for action in actions if action)
+                ends[end] += 1
+            line = f"\r{folder.name}: {len(lengths)} files, {total} of {wanted} frames"
+            print(line, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if files > 0:
+    if lengths:
         report(folder.name, lengths, pressed, ends)
 
 
 def report(name, lengths, pressed, ends):
-    share = {action: pressed[action] / sum(pressed.values()) for action in NAMES}
+    share = {action: pressed[action] / sum(pressed.values()) for action in ACTIONS}
     print(
         f"{name}: {len(lengths)} files, {sum(lengths)} frames, "
         f"{np.mean(lengths):.0f} frames an episode "
@@ -312,9 +381,9 @@ def main():
     parser.add_argument("--clip", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--frames", type=int, default=96_000)
     parser.add_argument("--validation-frames", type=int, default=10_000)
-    parser.add_argument("--levels", type=level_range, default="0-499")
+    parser.add_argument("--levels", type=level_range, default="1000-9999")
     parser.add_argument("--validation-levels", type=level_range, default="500-599")
-    parser.add_argument("--max-episode", type=int, default=500)
+    parser.add_argument("--max-episode", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if not args.out and not args.clip:
