@@ -160,7 +160,7 @@ fn the_window_shows_the_frames_that_are_made_and_takes_keys() {
         })
         .collect();
     // The built-in world's code for nothing pressed.
-    let idle = Value::from(vec![7]);
+    let idle = Value::from(vec![5]);
     assert_eq!(wishes[0], idle);
     for wish in &wishes[pressed - 1..before] {
         assert_eq!(*wish, right, "{wishes:?}");

@@ -37,7 +37,8 @@ pub fn prior_probabilities(logits: &[f32]) -> Vec<f32> {
     probabilities
 }
 
-/// Draws the next action code: `p(code)` is proportional to `prior(code) * exp(strength * [code is wished])`. With [`Strength::Order`] and a
+/// Draws the next action code: `p(code)` is proportional to `prior(code) * exp(strength * weights[code] * [code is wished])`; codes without a weight
+/// have 1. With [`Strength::Order`] and a
 /// wish, the prior only decides among several wished codes. No wish leaves all to the prior. One number is drawn in every case, so
 /// that a seed's sequence does not depend on the wishes.
 ///
@@ -47,6 +48,7 @@ pub fn choose_code(
     logits: &[f32],
     wish: &[ActionCode],
     strength: Strength,
+    weights: &[f32],
     random: &mut ChaCha8Rng,
 ) -> Result<ActionCode> {
     strength.validate()?;
@@ -66,7 +68,9 @@ pub fn choose_code(
     for (code, logit) in weighted.iter_mut().enumerate() {
         let wished = wish.contains(&ActionCode(code as u16));
         match strength {
-            Strength::Wish(bonus) if wished => *logit += bonus,
+            Strength::Wish(bonus) if wished => {
+                *logit += bonus * weights.get(code).copied().unwrap_or(1.0);
+            }
             Strength::Order if !wished && !wish.is_empty() => *logit = f32::NEG_INFINITY,
             _ => {}
         }
@@ -96,7 +100,7 @@ mod tests {
         let mut counts = vec![0.0; 4];
         let mut random = generator(5, 0);
         for _ in 0..20_000 {
-            let code = choose_code(&LOGITS, wish, strength, &mut random).unwrap();
+            let code = choose_code(&LOGITS, wish, strength, &[1.0, 1.0, 1.5], &mut random).unwrap();
             counts[usize::from(code.0)] += 1.0 / 20_000.0;
         }
         counts
@@ -135,15 +139,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_gets_its_bonus_and_a_chord_gives_it_to_both() {
+    fn a_wish_gets_its_weighted_bonus_and_a_chord_gives_it_to_both() {
         assert!(close(
             &frequencies(&[ActionCode(2)], Strength::Wish(2.0)),
-            &expected([0.0, 0.0, 2.0, 0.0])
+            &expected([0.0, 0.0, 3.0, 0.0])
         ));
         let chord = [ActionCode(0), ActionCode(2)];
         assert!(close(
             &frequencies(&chord, Strength::Wish(2.0)),
-            &expected([2.0, 0.0, 2.0, 0.0])
+            &expected([2.0, 0.0, 3.0, 0.0])
         ));
     }
 
@@ -163,7 +167,7 @@ mod tests {
         let run = |seed| {
             let mut random = generator(seed, 0);
             (0..50)
-                .map(|_| choose_code(&LOGITS, &[], Strength::Wish(1.0), &mut random).unwrap())
+                .map(|_| choose_code(&LOGITS, &[], Strength::Wish(1.0), &[], &mut random).unwrap())
                 .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
@@ -173,8 +177,8 @@ mod tests {
     #[test]
     fn impossible_wishes_are_refused() {
         let mut random = generator(1, 0);
-        assert!(choose_code(&LOGITS, &[ActionCode(4)], Strength::Order, &mut random).is_err());
-        assert!(choose_code(&LOGITS, &[], Strength::Wish(f32::NAN), &mut random).is_err());
-        assert!(choose_code(&[], &[], Strength::Order, &mut random).is_err());
+        assert!(choose_code(&LOGITS, &[ActionCode(4)], Strength::Order, &[], &mut random).is_err());
+        assert!(choose_code(&LOGITS, &[], Strength::Wish(f32::NAN), &[], &mut random).is_err());
+        assert!(choose_code(&[], &[], Strength::Order, &[], &mut random).is_err());
     }
 }

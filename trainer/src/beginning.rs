@@ -28,6 +28,7 @@ pub(crate) fn configuration(given: Option<TrainConfig>, world: &WorldManifest) -
         config.dynamics.learning_rate *= GENTLE;
         config.world.sampler = world.sampler;
         config.world.strength = world.strength;
+        config.world.weights = world.weights.clone();
         config
     });
     config.tokenizer.model = world.tokenizer.clone();

@@ -61,6 +61,7 @@ impl Blueprint {
             actions,
             idle,
             strength: details.strength,
+            weights: details.weights.clone(),
             sampler: details.sampler,
             maskgit_steps: StepRange {
                 least: steps.least.min(details.sampler.steps),

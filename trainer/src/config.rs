@@ -325,6 +325,8 @@ pub struct WorldDetails {
     pub sampler: SamplerConfig,
     /// How much a wish weighs against the action prior.
     pub strength: Strength,
+    /// How much a wish for each code weighs, as multiples of the strength; 1 for codes without an entry.
+    pub weights: Vec<f32>,
     /// Starting frames, cut from held-out video.
     pub prompts: usize,
     /// Names of the action codes; from their measured motion if empty.
@@ -345,6 +347,7 @@ impl Default for WorldDetails {
             source_licence: "unknown".to_owned(),
             sampler: SamplerConfig::default(),
             strength: Strength::Wish(4.0),
+            weights: Vec::new(),
             prompts: 8,
             action_names: Vec::new(),
             bindings: Vec::new(),

@@ -46,6 +46,10 @@ pub struct WorldManifest {
     pub idle: Option<ActionCode>,
     /// How much a wish weighs against the action prior unless the player says otherwise.
     pub strength: Strength,
+    /// How much a wish for each code weighs, as multiples of the strength; 1 for codes without an entry. A code that the video seldom shows must weigh
+    /// more to be heard.
+    #[serde(default)]
+    pub weights: Vec<f32>,
     /// How frames are sampled unless the player says otherwise.
     pub sampler: SamplerConfig,
     /// The MaskGIT steps that the player may choose from.
@@ -307,6 +311,16 @@ impl WorldManifest {
 
     fn validate_play(&self) -> Result<(), Flaw> {
         within("strength", self.strength.validate())?;
+        if self.weights.len() > self.actions.len() {
+            return flaw("weights", "more weights than actions");
+        }
+        if !self
+            .weights
+            .iter()
+            .all(|weight| (0.0..=10.0).contains(weight))
+        {
+            return flaw("weights", "must lie in 0..=10");
+        }
         within("sampler", self.sampler.validate())?;
         let StepRange { least, most } = self.maskgit_steps;
         if least < 1 || most > 64 || least > most {
@@ -474,6 +488,8 @@ mod tests {
         let many = refusal(|m| m.actions[1].bindings = vec!["Space".into(); 33]);
         assert_eq!(many.field, "actions[1].bindings");
         assert_eq!(refusal(|m| m.idle = Some(ActionCode(99))).field, "idle");
+        assert_eq!(refusal(|m| m.weights = vec![1.0; 99]).field, "weights");
+        assert_eq!(refusal(|m| m.weights = vec![f32::NAN]).field, "weights");
         assert_eq!(
             refusal(|m| m.strength = Strength::Wish(f32::NAN)).field,
             "strength"

@@ -173,6 +173,7 @@ impl Rollout {
             logits,
             wish.codes(),
             self.settings.strength,
+            &self.world.manifest.weights,
             &mut random,
         )?)
     }

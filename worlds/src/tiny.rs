@@ -81,6 +81,7 @@ pub fn tiny_contents(seed: u64) -> Result<BundleContents> {
         actions: names.map(action).to_vec(),
         idle: Some(ActionCode(3)),
         strength: Strength::Wish(4.0),
+        weights: Vec::new(),
         sampler: SamplerConfig::default(),
         maskgit_steps: StepRange::default(),
         prompts: Vec::new(),

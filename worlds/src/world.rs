@@ -47,8 +47,8 @@ pub struct World {
     pub prompts: Vec<Frame>,
     /// What it sounds like.
     pub soundscape: Arc<Soundscape>,
-    /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size and model
-    /// configurations. Names, bindings, sounds and default settings may change without it.
+    /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size, model
+    /// configurations and the weights of wishes. Names, bindings, sounds and default settings may change without it.
     pub hash: String,
     /// Where the models live.
     pub device: Device,
@@ -236,7 +236,14 @@ fn essence(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<String
         &manifest.latent_actions,
         &manifest.dynamics,
     );
-    ron::to_string(&essential).map_err(|error| refused(source, MANIFEST_FILE, "manifest", error))
+    let text = ron::to_string(&essential).and_then(|text| {
+        // Which code comes of a wish depends on them, too; worlds without any keep the hash that they had.
+        Ok(match manifest.weights.as_slice() {
+            [] => text,
+            weights => text + &ron::to_string(weights)?,
+        })
+    });
+    text.map_err(|error| refused(source, MANIFEST_FILE, "manifest", error))
 }
 
 fn read_prompt(source: &dyn BundleSource, manifest: &WorldManifest, name: &str) -> Result<Frame> {
