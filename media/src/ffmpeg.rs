@@ -16,6 +16,10 @@ const HIGHEST_RATE: f64 = 120.0;
 /// What ffmpeg is asked for then.
 const USUAL_RATE: f64 = 60.0;
 
+/// How long one picture may stay, in seconds. ffmpeg repeats a picture until the next one is due, so that the rate is even: a recording of
+/// a still screen needs that, but a damaged time would make it write for hours.
+const LONGEST_STAY: f64 = 1.0;
+
 /// Why ffmpeg cannot serve where there is none.
 pub(crate) const NOT_ON_PATH: &str = "not on PATH";
 
@@ -127,10 +131,13 @@ impl Process {
         // With "file:" before it, no name can be taken for an option or a network address.
         let mut input = std::ffi::OsString::from("file:");
         input.push(path);
-        let mut filter = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv444p".to_owned();
-        if let Some(rate) = rate {
-            filter = format!("fps={rate},{filter}");
-        }
+        let stay = format!(
+            "setpts=if(isnan(PREV_OUTPTS)\\,0\\,PREV_OUTPTS+clip(PTS-PREV_INPTS\\,0\\,{LONGEST_STAY}/TB))"
+        );
+        let rate = rate.map_or_else(String::new, |rate| format!("fps={rate},"));
+        let filter = format!(
+            "{stay},{rate}scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv444p"
+        );
         let mut child = Command::new(program)
             .args([
                 "-v",

@@ -156,6 +156,50 @@ fn av1_of_10_bits_in_matroska() {
     check("av1_10_bit.mkv", "AV1", 8);
 }
 
+/// VP9 is not built in: these two go through ffmpeg, where there is one.
+fn with_ffmpeg(path: &Path) -> Option<Vec<TimedPicture>> {
+    match read(path) {
+        Ok((_, pictures)) => Some(pictures),
+        Err(error)
+            if std::process::Command::new("ffmpeg")
+                .arg("-version")
+                .output()
+                .is_err() =>
+        {
+            eprintln!("skipped: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn what_is_not_built_in_goes_through_ffmpeg() {
+    if let Some(pictures) = with_ffmpeg(&data("vp9.webm")) {
+        assert_eq!(pictures.len(), 16);
+        assert!((pictures[15].seconds - 1.5).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_damaged_time_does_not_make_a_picture_stay_for_long() {
+    let mut bytes = std::fs::read(data("vp9.webm")).unwrap();
+    // The last block of the file: 1,500 ms (0x05dc) after its cluster becomes 32,732.
+    let block = b"\xa3\x9a\x81\x05\xdc";
+    let at = bytes
+        .windows(block.len())
+        .position(|window| window == block)
+        .unwrap();
+    bytes[at + 3] = 0x7f;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late.webm");
+    std::fs::write(&path, bytes).unwrap();
+    if let Some(pictures) = with_ffmpeg(&path) {
+        // Its last picture comes a second after the one before it, not half a minute.
+        assert!((20..30).contains(&pictures.len()), "{}", pictures.len());
+    }
+}
+
 #[test]
 fn apng_keeps_its_times() {
     check("animation.apng", "APNG", 0);
