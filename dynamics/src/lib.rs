@@ -19,5 +19,5 @@ mod sampler;
 pub use config::DynamicsConfig;
 pub use frame::{FrameDynamics, FrameDynamicsBuffers, FrameForecast};
 pub use model::{Dynamics, Forecast, TrainingClip, TrainingPass};
-pub use prior::{Strength, choose_code, prior_probabilities};
+pub use prior::{Strength, choose_code, prior_probabilities, validate_weights};
 pub use sampler::{SamplerConfig, mask_counts};

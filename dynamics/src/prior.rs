@@ -30,6 +30,21 @@ impl Strength {
     }
 }
 
+/// Checks the weights of wishes for `codes` action codes, as [`choose_code`] takes them.
+///
+/// # Errors
+/// When there are more than codes, or one does not lie in 0..=10.
+pub fn validate_weights(weights: &[f32], codes: usize) -> Result<()> {
+    Error::check_range("weights", weights.len(), 0..=codes)?;
+    match weights
+        .iter()
+        .find(|weight| !(0.0..=10.0).contains(*weight))
+    {
+        Some(weight) => Err(Error::config("weights", weight, "must lie in 0..=10")),
+        None => Ok(()),
+    }
+}
+
 /// Probabilities of the next action code, from the prior's logits `[K]`.
 pub fn prior_probabilities(logits: &[f32]) -> Vec<f32> {
     let mut probabilities = logits.to_vec();

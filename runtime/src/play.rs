@@ -171,7 +171,7 @@ impl Play {
         Ok(play)
     }
 
-    /// Plays on from where a rollout stands, as from a frame of a recorded session ([`crate::Replayer::at`]). `prompt` is what a restart
+    /// Plays on from where a rollout stands, as from a frame of a recorded session ([`crate::Playback::rollout`]). `prompt` is what a restart
     /// starts from.
     ///
     /// # Errors

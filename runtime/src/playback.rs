@@ -248,12 +248,6 @@ fn places(session: &Session, first: u64) -> Result<Vec<Place>> {
 
 /// A rollout at what the session starts from, or a later start of it.
 fn begin(session: &Session, world: &Arc<World>, origin: Origin) -> Result<Rollout> {
-    let from_state = |name: &str, settings| -> Result<Rollout> {
-        let mut rollout = session.read_state(name)?.resume(world.clone())?;
-        rollout.change(settings)?;
-        Ok(rollout)
-    };
-    let manifest = &session.manifest;
     let event = match origin {
         Origin::Event(event) => session.events.get(event).map(|(_, event)| event),
         Origin::Opening | Origin::Line(_) => None,
@@ -264,11 +258,8 @@ fn begin(session: &Session, world: &Arc<World>, origin: Origin) -> Result<Rollou
         }) => Rollout::start(world.clone(), &session.read_prompt(prompt)?, *settings)?,
         Some(Event::Load {
             state, settings, ..
-        }) => from_state(state, *settings)?,
-        _ => match &manifest.state {
-            Some(state) => from_state(state, manifest.settings)?,
-            None => Rollout::start(world.clone(), &session.prompt, manifest.settings)?,
-        },
+        }) => session.resume(state, *settings, world.clone())?,
+        _ => session.start(world.clone())?,
     };
     match event.and_then(Event::jump) {
         Some((frame, _)) if frame + 1 != rollout.frames() => Err(Error::Forgotten { frame }),

@@ -61,15 +61,7 @@ impl<'a> Replayer<'a> {
     /// When the session is of another world or cannot be run in it.
     pub fn start(session: &'a Session, world: Arc<World>) -> Result<Self> {
         session.check_world(&world, &world.manifest.name)?;
-        let settings = session.manifest.settings;
-        let rollout = match &session.manifest.state {
-            Some(state) => {
-                let mut rollout = session.read_state(state)?.resume(world.clone())?;
-                rollout.change(settings)?;
-                rollout
-            }
-            None => Rollout::start(world.clone(), &session.prompt, settings)?,
-        };
+        let rollout = session.start(world.clone())?;
         Ok(Self {
             session,
             timeline: Timeline::whole(world, rollout.snapshot(), REPLAY_MEMORY),
@@ -78,7 +70,7 @@ impl<'a> Replayer<'a> {
         })
     }
 
-    /// Stands where line `line` (from 0) of the session was the newest, to look at it or to play on from there.
+    /// Stands where line `line` (from 0) of the session was the newest: all the way from its start, where [`crate::Playback`] takes short cuts.
     ///
     /// # Errors
     /// As [`Self::start`], and when there is no such line.
@@ -96,11 +88,6 @@ impl<'a> Replayer<'a> {
     /// What makes the frames, where the replay stands.
     pub fn rollout(&self) -> &Rollout {
         &self.rollout
-    }
-
-    /// Index of the next line.
-    pub fn next_line(&self) -> usize {
-        self.next.0
     }
 
     /// The pictures that the session starts with.
@@ -161,8 +148,7 @@ impl<'a> Replayer<'a> {
                 settings,
                 ..
             } => {
-                self.rollout = self.session.read_state(state)?.resume(world)?;
-                self.rollout.change(*settings)?;
+                self.rollout = self.session.resume(state, *settings, world)?;
                 if *frame + 1 != self.rollout.frames() {
                     return Err(Error::Forgotten { frame: *frame });
                 }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use nn::{FrameSize, Parameters};
+use nn::Parameters;
 use worlds::{WorldManifest, WorldWeights};
 
 use crate::checkpoint::Tensors;
@@ -46,17 +46,6 @@ pub(crate) fn configuration(given: Option<TrainConfig>, world: &WorldManifest) -
     }
     details.idle = details.idle.or(world.idle);
     config
-}
-
-/// Refuses video of another size than the world's.
-pub(crate) fn check_size(world: &WorldManifest, video: FrameSize) -> Result<()> {
-    match world.frame == video {
-        true => Ok(()),
-        false => Err(Error::config(format!(
-            "the world that training goes on from has frames of {}, the dataset of {video}; ingest the video with --size to fit",
-            world.frame
-        ))),
-    }
 }
 
 /// Keeps the world's weights in the run folder, or sees to it that none are there.

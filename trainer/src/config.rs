@@ -487,6 +487,8 @@ impl TrainConfig {
         within("world.prompts", self.world.prompts as f64, 1.0, 256.0)?;
         let in_world = |error: nn::Error| format!("world: {error}");
         self.world.sampler.validate().map_err(in_world)?;
+        let codes = self.latent_actions.model.codes;
+        dynamics::validate_weights(&self.world.weights, codes).map_err(in_world)?;
         self.world.strength.validate().map_err(in_world)
     }
 
@@ -568,6 +570,11 @@ mod tests {
                 "dynamics.learning_rate = NaN",
             ),
             ("(world: (sampler: (steps: 0)))", "world: steps = 0"),
+            ("(world: (weights: [1.0, 11.0]))", "world: weights = 11"),
+            (
+                "(latent_actions: (model: (codes: 2)), world: (weights: [1, 1, 1]))",
+                "world: weights = 3",
+            ),
         ] {
             let error = TrainConfig::parse(text).unwrap().check().unwrap_err();
             assert!(error.contains(field), "{error}");

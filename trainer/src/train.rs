@@ -15,6 +15,7 @@ use worlds::WorldWeights;
 use crate::bundle::Blueprint;
 use crate::checkpoint::Tensors;
 use crate::dataset::{Dataset, Split};
+use crate::evaluate::rollouts::check_size;
 use crate::finish::{self, Finished, Milestone};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::prepare::{Preparation, SHARD_FRAMES};
@@ -103,7 +104,7 @@ pub fn train(
     let folder = run_folder(&options.out);
     check_place(options, &folder)?;
     if let Some(world) = &options.from {
-        beginning::check_size(&world.manifest, dataset.frame_size())?;
+        check_size(&world.manifest, dataset.frame_size())?;
     }
     let Chosen { config, changes } = resume::configuration(options, &folder, dataset.frame_size())?;
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {

@@ -7,8 +7,6 @@ use dynamics::Strength;
 use nn::ActionCode;
 use std::sync::Arc;
 
-/// Less motion than this, in pixels a frame of 64, counts as none.
-const STILL: f32 = 0.4;
 /// A direction counts when it has at least this share of the larger one.
 const DIAGONAL: f32 = 0.5;
 /// So large a share of the starting frames must agree on a direction.
@@ -58,10 +56,7 @@ impl CodeEffect {
     /// The motions from those starting frames from which the code moves at all, if they are half of all or more: a wall or the ground may stop
     /// it from the others. Else all motions.
     fn typical(&self, still: f32) -> Vec<Motion> {
-        let moves = |motion: &&Motion| {
-            let (x, y) = motion.total();
-            x.abs().max(y.abs()) >= still || motion.approach.abs() >= still
-        };
+        let moves = |motion: &&Motion| motion.extent() >= still || motion.approach.abs() >= still;
         let moving: Vec<Motion> = self.motions.iter().filter(moves).copied().collect();
         match moving.len() * 2 >= self.motions.len() {
             true => moving,
@@ -161,7 +156,7 @@ pub fn propose(effects: &[CodeEffect], width: usize) -> Proposal {
         let total = motion.total();
         (total.0 - drift.0, total.1 - drift.1)
     };
-    let still = STILL * scale;
+    let still = Motion::STILL * scale;
     let typical: Vec<Vec<Motion>> = effects.iter().map(|effect| effect.typical(still)).collect();
     let means: Vec<Motion> = typical
         .iter()
@@ -200,7 +195,7 @@ pub fn propose(effects: &[CodeEffect], width: usize) -> Proposal {
 
 /// Names and bindings for codes that move the view by so many pixels a frame, to the right and down, in frames of this width.
 pub fn propose_for_views(views: &[(f32, f32)], width: usize) -> Proposal {
-    let still = STILL * width as f32 / 64.0;
+    let still = Motion::STILL * width as f32 / 64.0;
     let kinds: Vec<Kind> = views.iter().map(|&view| direction(view, still)).collect();
     let speeds: Vec<f32> = views.iter().map(|(x, y)| x.hypot(*y)).collect();
     of_kinds(&kinds, &speeds)

@@ -49,7 +49,9 @@ pub use effects::{
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use input::{Chord, Input};
-pub use manifest::{Action, FORMAT_VERSION, Flaw, Provenance, StepRange, WorldManifest};
+pub use manifest::{
+    Action, FORMAT_VERSION, Flaw, Provenance, StepRange, WorldManifest, codes_by_chord,
+};
 pub use motion::{Motion, motion_between};
 pub use player::RandomPlayer;
 pub use rollout::{Rollout, RolloutSettings, Step};

@@ -104,6 +104,17 @@ impl Action {
     }
 }
 
+/// The codes that each chord of these actions' bindings wishes for, in order.
+pub fn codes_by_chord(actions: &[Action]) -> BTreeMap<Chord, Vec<ActionCode>> {
+    let mut codes: BTreeMap<Chord, Vec<ActionCode>> = BTreeMap::new();
+    for (code, action) in (0u16..).map(ActionCode).zip(actions) {
+        for chord in action.chords() {
+            codes.entry(chord).or_default().push(code);
+        }
+    }
+    codes
+}
+
 /// A range of MaskGIT steps, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -311,16 +322,8 @@ impl WorldManifest {
 
     fn validate_play(&self) -> Result<(), Flaw> {
         within("strength", self.strength.validate())?;
-        if self.weights.len() > self.actions.len() {
-            return flaw("weights", "more weights than actions");
-        }
-        if !self
-            .weights
-            .iter()
-            .all(|weight| (0.0..=10.0).contains(weight))
-        {
-            return flaw("weights", "must lie in 0..=10");
-        }
+        let codes = self.actions.len();
+        within("weights", dynamics::validate_weights(&self.weights, codes))?;
         within("sampler", self.sampler.validate())?;
         let StepRange { least, most } = self.maskgit_steps;
         if least < 1 || most > 64 || least > most {

@@ -24,6 +24,15 @@ pub struct Motion {
 }
 
 impl Motion {
+    /// Less motion than this, in pixels a frame of 64, counts as none.
+    pub const STILL: f32 = 0.4;
+
+    /// How far [`Self::total`] goes along the axis that it goes farther along.
+    pub fn extent(&self) -> f32 {
+        let (x, y) = self.total();
+        x.abs().max(y.abs())
+    }
+
     /// The motion over the background of what the player steers: where the view follows it, the view's; else that of what moves within it.
     pub fn total(&self) -> (f32, f32) {
         const FOLLOWS: f32 = 0.5;

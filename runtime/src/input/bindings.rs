@@ -2,7 +2,7 @@
 
 use nn::ActionCode;
 use std::collections::{BTreeMap, BTreeSet};
-use worlds::{Action, Chord, Input};
+use worlds::{Action, Chord, Input, codes_by_chord};
 
 /// Inputs that stand for an action with one of these words in its name, where the world does not say otherwise.
 const USUAL_INPUTS: [(&str, &[&str]); 5] = [
@@ -44,13 +44,8 @@ impl Bindings {
     /// beside the keys of the same direction, and the usual ones for actions called left, right, up, down and jump. Number keys always stand for the
     /// code of their number, and with a shift key for that plus 10.
     pub fn of(actions: &[Action]) -> Self {
-        let mut codes: BTreeMap<Chord, Vec<ActionCode>> = BTreeMap::new();
+        let mut codes = codes_by_chord(actions);
         let numbered = || (0u16..).map(ActionCode).zip(actions);
-        for (code, action) in numbered() {
-            for chord in action.chords() {
-                codes.entry(chord).or_default().push(code);
-            }
-        }
         for (key, pad) in PAD_FOR_KEY {
             let Some(bound) = chord(key).and_then(|key| codes.get(&key).cloned()) else {
                 continue;

@@ -172,10 +172,8 @@ impl ControlTable {
                 return Err("something must be left to leave with".into());
             }
         }
-        if let Some(control) = own.keys().find(|control| {
-            let known = table.entries.iter().any(|(known, _)| known == *control);
-            !known
-        }) {
+        let fixed = |control: &&Control| table.entries.iter().all(|(known, _)| known != *control);
+        if let Some(control) = own.keys().find(fixed) {
             let what = control.description();
             return Err(format!("the inputs of this command are fixed: {what}"));
         }

@@ -10,7 +10,8 @@ use nn::{ActionCode, Transitions};
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
-use worlds::{BundleSource, FolderSource, Frame, World};
+use std::sync::Arc;
+use worlds::{BundleSource, FolderSource, Frame, Rollout, RolloutSettings, World};
 
 const LARGEST_MANIFEST: u64 = 1 << 20;
 const LARGEST_FILE: u64 = 1 << 30;
@@ -200,6 +201,33 @@ impl Session {
         let files = self.files()?;
         SavedState::from_bytes(files.read(name, LARGEST_STATE)?)
             .map_err(|error| files.refuse(name, "state", error))
+    }
+
+    /// A rollout at what the session starts from.
+    ///
+    /// # Errors
+    /// When the state that it starts from cannot be read, or the world refuses what it starts with.
+    pub(crate) fn start(&self, world: Arc<World>) -> Result<Rollout> {
+        let settings = self.manifest.settings;
+        match &self.manifest.state {
+            Some(state) => self.resume(state, settings, world),
+            None => Ok(Rollout::start(world, &self.prompt, settings)?),
+        }
+    }
+
+    /// A rollout at a state that the manifest or an event names.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the world refuses it or the settings.
+    pub(crate) fn resume(
+        &self,
+        state: &str,
+        settings: RolloutSettings,
+        world: Arc<World>,
+    ) -> Result<Rollout> {
+        let mut rollout = self.read_state(state)?.resume(world)?;
+        rollout.change(settings)?;
+        Ok(rollout)
     }
 
     fn files(&self) -> Result<Files<'_>> {

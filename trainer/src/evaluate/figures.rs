@@ -367,9 +367,10 @@ impl Evaluation {
         }
         row("rollout: gap at frame 4", gap_text(self.rollout.gap4));
         if let Some(wishes) = &self.wishes {
-            rows.extend(wish_rows(wishes, &self.prior));
+            for (name, value) in wish_rows(wishes, &self.prior) {
+                row(&name, value);
+            }
         }
-        let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
         if !self.drift.is_empty() {
             let frames: Vec<String> = self.drift.keys().map(u32::to_string).collect();
             row(

@@ -29,7 +29,7 @@ use crate::measure::{LATENT_ACTION_CLIP, latent_action_quality, mean, median, to
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::{Error, Result};
 use drift::Drift;
-use rollouts::{Continuation, Followed, check_size, follow, follow_actions};
+use rollouts::{Continuation, Followed, check_size, follow};
 use true_actions::CodesOfActions;
 
 /// Frames after the prompt at which rollouts are compared with what really followed.
@@ -109,7 +109,7 @@ pub fn evaluate(
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<Evaluation> {
-    check_size(world, dataset.frame_size())?;
+    check_size(&world.manifest, dataset.frame_size())?;
     if options.prompt == 0 || options.clips == 0 || options.frames == 0 || options.changes == 0 {
         return Err(Error::config(
             "an evaluation needs at least one frame, change, clip and prompt frame",
@@ -292,9 +292,13 @@ impl Judge<'_> {
 
     fn rollouts(&mut self, clips: &[Clip], ahead: &[u32]) -> Result<Rollouts> {
         let learned = CodesOfActions::learn(self.world, self.dataset)?;
-        let kinds = Continuation::ALL.into_iter().map(Some);
-        // None: with the true actions.
-        let kinds: Vec<Option<Continuation>> = kinds.chain(learned.iter().map(|_| None)).collect();
+        let mut kinds = vec![
+            Continuation::Inferred,
+            Continuation::Random,
+            Continuation::Copy,
+            Continuation::Forecast,
+        ];
+        kinds.extend(learned.as_ref().map(Continuation::TrueActions));
         let total = clips.len() * kinds.len();
         let mut tables = Vec::new();
         for (kind, continuation) in kinds.into_iter().enumerate() {
@@ -305,12 +309,14 @@ impl Judge<'_> {
                     kind * clips.len() + followed.len(),
                     total,
                 )?;
-                let (world, dataset, prompt) = (self.world, self.dataset, self.options.prompt);
-                followed.extend(match (continuation, &learned) {
-                    (Some(continuation), _) => follow(world, dataset, part, prompt, continuation)?,
-                    (None, Some(learned)) => follow_actions(world, dataset, part, prompt, learned)?,
-                    (None, None) => Vec::new(),
-                });
+                let prompt = self.options.prompt;
+                followed.extend(follow(
+                    self.world,
+                    self.dataset,
+                    part,
+                    prompt,
+                    continuation,
+                )?);
             }
             let over = |summary: fn(&[f64]) -> f64, figure: fn(&Followed) -> &[f64]| {
                 let at = |&frame: &u32| {

@@ -33,8 +33,7 @@ pub(super) struct Judged {
 impl Judged {
     fn new(logits: &[f32], code: ActionCode) -> Self {
         let probabilities = prior_probabilities(logits);
-        let chance = probabilities.get(usize::from(code.0)).copied();
-        let chance = chance.unwrap_or(0.0).max(f32::MIN_POSITIVE);
+        let chance = chance_of(&probabilities, code);
         let best = probabilities.iter().copied().fold(0.0, f32::max);
         Self {
             code,
@@ -42,6 +41,12 @@ impl Judged {
             foreseen: chance >= best,
         }
     }
+}
+
+/// A code's probability among those of all codes; more than nothing, so that it has a logarithm.
+pub(super) fn chance_of(probabilities: &[f32], code: ActionCode) -> f32 {
+    let chance = probabilities.get(usize::from(code.0)).copied();
+    chance.unwrap_or(0.0).max(f32::MIN_POSITIVE)
 }
 
 /// The first change that is judged in clips whose first `prompt` frames start a rollout.

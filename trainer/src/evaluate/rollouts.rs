@@ -7,7 +7,7 @@ use nn::quality::{psnr, ssim};
 use nn::{ActionCode, FrameSize, Transitions, generator};
 use rand::Rng;
 use rayon::prelude::*;
-use worlds::{Frame, Rollout, RolloutSettings, World};
+use worlds::{Frame, Rollout, RolloutSettings, World, WorldManifest};
 
 use super::true_actions::CodesOfActions;
 use crate::clips::{Clip, push_unit, true_actions};
@@ -15,8 +15,8 @@ use crate::dataset::Dataset;
 use crate::{Error, Result};
 
 /// What decides the frames after the prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Continuation {
+#[derive(Clone, Copy)]
+pub(crate) enum Continuation<'a> {
     /// The world, with the codes that the latent action model finds in the true continuation.
     Inferred,
     /// The world, with codes drawn evenly at random.
@@ -25,10 +25,8 @@ pub(crate) enum Continuation {
     Copy,
     /// The forecast alone, fed back into itself, with the inferred codes.
     Forecast,
-}
-
-impl Continuation {
-    pub const ALL: [Self; 4] = [Self::Inferred, Self::Random, Self::Copy, Self::Forecast];
+    /// The world, with the codes that the true actions come to.
+    TrueActions(&'a CodesOfActions),
 }
 
 /// PSNR and SSIM of each frame after the prompt, for one clip.
@@ -38,37 +36,29 @@ pub(crate) struct Followed {
     pub ssim: Vec<f64>,
 }
 
-impl Followed {
-    fn of(guesses: &[Frame], truth: &[Frame], size: FrameSize) -> Self {
-        let pairs = || guesses.iter().zip(truth);
-        Self {
-            psnr: pairs().map(|(a, b)| psnr(&unit(a), &unit(b))).collect(),
-            ssim: pairs()
-                .map(|(a, b)| ssim(&unit(a), &unit(b), size))
-                .collect(),
-        }
-    }
-}
-
 /// Continues each clip's first `prompt` frames to its end and compares with what really followed.
 pub(crate) fn follow(
     world: &Arc<World>,
     dataset: &Dataset,
     clips: &[Clip],
     prompt: usize,
-    continuation: Continuation,
+    continuation: Continuation<'_>,
 ) -> Result<Vec<Followed>> {
     clips
         .par_iter()
         .enumerate()
         .map(|(number, clip)| {
             let truth = true_frames(dataset, clip)?;
-            let guesses = continue_clip(world, &truth, prompt, continuation, number as u64)?;
-            Ok(Followed::of(
-                &guesses,
-                &truth[prompt..],
-                dataset.frame_size(),
-            ))
+            let of = (dataset, clip, truth.as_slice());
+            let guesses = continue_clip(world, of, prompt, continuation, number as u64)?;
+            let pairs = || guesses.iter().zip(&truth[prompt..]);
+            let size = dataset.frame_size();
+            Ok(Followed {
+                psnr: pairs().map(|(a, b)| psnr(&unit(a), &unit(b))).collect(),
+                ssim: pairs()
+                    .map(|(a, b)| ssim(&unit(a), &unit(b), size))
+                    .collect(),
+            })
         })
         .collect()
 }
@@ -89,76 +79,48 @@ pub(crate) fn inferred_codes(world: &World, frames: &[Frame]) -> Result<Transiti
     Ok(world.latent_actions.transitions(&clip)?)
 }
 
-/// As [`follow`] does, with the codes that the clips' true actions come to.
-pub(crate) fn follow_actions(
-    world: &Arc<World>,
-    dataset: &Dataset,
-    clips: &[Clip],
-    prompt: usize,
-    learned: &CodesOfActions,
-) -> Result<Vec<Followed>> {
-    let of_clip = |(number, clip): (usize, &Clip)| {
-        let truth = true_frames(dataset, clip)?;
-        let inferred = inferred_codes(world, &truth[..prompt])?;
-        let last = inferred.into_frame(prompt.saturating_sub(1));
-        let actions = true_actions(dataset, clip);
-        let actions: Vec<Option<u16>> = (prompt..truth.len())
-            .map(|frame| actions.as_ref()?.into_frame(frame)?)
-            .collect();
-        let codes = learned.codes(last.unwrap_or(ActionCode(0)), &actions);
-        let guesses = play_codes(world, &truth[..prompt], &codes, number as u64)?;
-        Ok(Followed::of(
-            &guesses,
-            &truth[prompt..],
-            dataset.frame_size(),
-        ))
-    };
-    clips.par_iter().enumerate().map(of_clip).collect()
-}
-
-/// Frames that continue the first `prompt` of `truth`, as many as follow them there.
+/// Frames that continue the first `prompt` of a clip's frames, `truth`, as many as follow them there.
 pub(crate) fn continue_clip(
     world: &Arc<World>,
-    truth: &[Frame],
+    (dataset, clip, truth): (&Dataset, &Clip, &[Frame]),
     prompt: usize,
-    continuation: Continuation,
+    continuation: Continuation<'_>,
     seed: u64,
 ) -> Result<Vec<Frame>> {
-    let ahead = truth.len() - prompt;
-    let codes = match continuation {
-        Continuation::Random => {
-            let mut random = generator(seed, 0x7a6d);
-            let codes = world.manifest.codes() as u16;
-            Transitions::of_frames(truth.len(), |_| ActionCode(random.random_range(0..codes)))
-        }
-        Continuation::Copy => Transitions::default(),
-        Continuation::Inferred | Continuation::Forecast => inferred_codes(world, truth)?,
-    };
-    let Some(last) = truth[..prompt].last() else {
+    let (past, future) = truth.split_at(prompt);
+    let Some(last) = past.last() else {
         return Err(Error::config("a rollout needs a prompt"));
     };
     // What leads into the frames after the prompt.
-    let codes: Vec<ActionCode> = (prompt..truth.len())
-        .filter_map(|frame| codes.into_frame(frame))
-        .collect();
-    match continuation {
-        Continuation::Copy => Ok(vec![last.clone(); ahead]),
-        Continuation::Forecast => forecast_alone(world, last, &codes),
-        Continuation::Inferred | Continuation::Random => {
-            play_codes(world, &truth[..prompt], &codes, seed)
+    let following = |codes: &Transitions<ActionCode>| -> Vec<ActionCode> {
+        let frames = prompt..truth.len();
+        frames.filter_map(|frame| codes.into_frame(frame)).collect()
+    };
+    let codes = match continuation {
+        Continuation::Copy => return Ok(vec![last.clone(); future.len()]),
+        Continuation::Forecast => {
+            let codes = following(&inferred_codes(world, truth)?);
+            return forecast_alone(world, last, &codes);
         }
-    }
-}
-
-/// The frames that a world makes of these codes.
-fn play_codes(
-    world: &Arc<World>,
-    prompt: &[Frame],
-    codes: &[ActionCode],
-    seed: u64,
-) -> Result<Vec<Frame>> {
+        Continuation::Inferred => following(&inferred_codes(world, truth)?),
+        Continuation::Random => {
+            let mut random = generator(seed, 0x7a6d);
+            let codes = world.manifest.codes() as u16;
+            following(&Transitions::of_frames(truth.len(), |_| {
+                ActionCode(random.random_range(0..codes))
+            }))
+        }
+        Continuation::TrueActions(learned) => {
+            let before = inferred_codes(world, past)?.into_frame(prompt - 1);
+            let actions = true_actions(dataset, clip);
+            let actions: Vec<Option<u16>> = (prompt..truth.len())
+                .map(|frame| actions.as_ref()?.into_frame(frame)?)
+                .collect();
+            learned.codes(before.unwrap_or(ActionCode(0)), &actions)
+        }
+    };
     let settings = RolloutSettings::of(&world.manifest, seed);
-    let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
+    let mut rollout = Rollout::start(world.clone(), past, settings)?;
     codes
         .iter()
         .map(|&code| Ok(rollout.step_with_code(code)?.frame))
@@ -189,13 +151,13 @@ pub(crate) fn unit(frame: &Frame) -> Vec<f32> {
     values
 }
 
-/// Bytes of a frame of another size cannot be compared.
-pub(crate) fn check_size(world: &World, size: FrameSize) -> Result<()> {
-    if world.manifest.frame == size {
+/// Video of another size than a world's frames is of no use to it.
+pub(crate) fn check_size(world: &WorldManifest, video: FrameSize) -> Result<()> {
+    if world.frame == video {
         return Ok(());
     }
     Err(Error::TooLittleVideo(format!(
-        "the world's frames are {}, the dataset's {size}; ingest the video with --size to fit",
-        world.manifest.frame
+        "the world's frames are {}, the dataset's {video}; ingest the video with --size to fit",
+        world.frame
     )))
 }

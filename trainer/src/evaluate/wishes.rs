@@ -14,12 +14,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dynamics::Strength;
 use nn::ActionCode;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use worlds::{Frame, Motion, Rollout, RolloutSettings, Wish, World, WorldManifest, motion_between};
+use worlds::{
+    Motion, Rollout, RolloutSettings, Snapshot, Wish, World, WorldManifest, codes_by_chord,
+    motion_between,
+};
 
+use super::prior::chance_of;
 use super::rollouts::{inferred_codes, true_frames};
 use crate::clips::{Clip, ClipSampler, longest_episode};
 use crate::dataset::{Dataset, Split};
@@ -38,8 +41,7 @@ const SETTLING: usize = 30;
 /// Still frames in a row, after the first half of a hold, that mean that something stops the view; and those at the end that mean rest.
 const STOPPED: usize = 4;
 const RESTING: usize = 10;
-/// Pixels in a frame of 64: less motion than the first is none; a view that rose by the second has left the ground.
-const STILL: f32 = 0.4;
+/// A view that rose by so many pixels in a frame of 64 has left the ground.
 const ROSE: f32 = 3.0;
 /// Real clips that say which codes follow which, and how long the view moves up and down.
 const REAL_CLIPS: usize = 64;
@@ -98,6 +100,24 @@ impl Share {
     }
 }
 
+/// Where keys are held from.
+struct Start {
+    state: Snapshot,
+    /// The code of the last change before.
+    last: Option<ActionCode>,
+}
+
+impl Start {
+    fn new(world: &Arc<World>, dataset: &Dataset, clip: &Clip) -> Result<Self> {
+        let frames = true_frames(dataset, clip)?;
+        let settings = RolloutSettings::of(&world.manifest, 0);
+        Ok(Self {
+            state: Rollout::start(world.clone(), &frames, settings)?.snapshot(),
+            last: inferred_codes(world, &frames)?.into_frame(frames.len() - 1),
+        })
+    }
+}
+
 /// Frames under one wish.
 struct Held {
     codes: Vec<ActionCode>,
@@ -119,45 +139,43 @@ pub(super) fn wishes(
     let scale = world.manifest.frame.height as f32 / 64.0;
     let real = Real::new(world, (dataset, split), scale)?;
     let clips = ClipSampler::new(dataset, split, prompt)?.fixed(starts);
-    let starts: Vec<Vec<Frame>> = clips
+    let starts: Vec<Start> = clips
         .iter()
-        .map(|clip| true_frames(dataset, clip))
+        .map(|clip| Start::new(world, dataset, clip))
         .collect::<Result<_>>()?;
     let keys = keys(&world.manifest);
     let kinds = keys.len() + 2;
     let mut done = 0;
-    let mut hold = |wish: &Wish, strength: Strength, frames: usize| -> Result<Vec<Held>> {
+    let mut hold = |wish: &Wish, frames: usize| -> Result<Vec<Held>> {
         observer.observe(&TrainEvent::Work {
             what: "evaluation: wishes",
             done,
             total: kinds as u64,
         });
         done += 1;
-        let of_start = |(number, start): (usize, &Vec<Frame>)| {
-            let mut settings = RolloutSettings::of(&world.manifest, number as u64);
-            settings.strength = strength;
-            held(world, start, settings, (wish, frames), cancel)
+        let of_start = |(number, start): (usize, &Start)| {
+            let settings = RolloutSettings::of(&world.manifest, number as u64);
+            let rollout = Rollout::resume(world.clone(), &start.state, settings)?;
+            held(rollout, (wish, frames), cancel)
         };
         starts.par_iter().enumerate().map(of_start).collect()
     };
-    let strength = world.manifest.strength;
     let mut surprise = Vec::new();
     let mut figures = BTreeMap::new();
     for (key, wish) in keys {
-        let all = hold(&wish, strength, HELD)?;
+        let all = hold(&wish, HELD)?;
         let mut of_key = KeyFigures {
             wishes: wish.to_text(&world.manifest),
             ..KeyFigures::default()
         };
         let mut waits = Vec::new();
         for (held, start) in all.iter().zip(&starts) {
-            let last = inferred_codes(world, start)?.into_frame(start.len() - 1);
             let wait = held
                 .codes
                 .iter()
                 .position(|code| wish.codes().contains(code));
             waits.extend(wait.map(|frames| (frames + 1) as f64));
-            if real.can_follow(last, &wish) {
+            if real.can_follow(start.last, &wish) {
                 of_key.obeyed.add(wait.is_some_and(|frames| frames < SOON));
             }
             judge_motion(&held.motions, scale, &mut of_key);
@@ -170,7 +188,7 @@ pub(super) fn wishes(
         Some(idle) => {
             let wish = [idle].into_iter().collect();
             let mut share = Share::default();
-            for held in hold(&wish, strength, SETTLING + HELD)? {
+            for held in hold(&wish, SETTLING + HELD)? {
                 let after = &held.motions[SETTLING..];
                 share.add(after.iter().all(|motion| is_still(motion, scale)));
             }
@@ -178,7 +196,7 @@ pub(super) fn wishes(
         }
         None => None,
     };
-    let alone = hold(&Wish::none(), strength, HELD)?;
+    let alone = hold(&Wish::none(), HELD)?;
     let motions = alone.iter().map(|held| held.motions.as_slice());
     Ok(WishFigures {
         starts: starts.len(),
@@ -194,35 +212,19 @@ pub(super) fn wishes(
 /// What the world binds, without what wishes for the same as something before it, each with its wish. What is bound to the idle code alone is
 /// left out: that is judged by itself.
 fn keys(manifest: &WorldManifest) -> Vec<(String, Wish)> {
-    let mut codes: Vec<(String, Vec<ActionCode>)> = Vec::new();
-    for (code, action) in manifest.actions.iter().enumerate() {
-        for binding in &action.bindings {
-            let code = ActionCode(code as u16);
-            match codes.iter_mut().find(|(key, _)| key == binding) {
-                Some((_, codes)) => codes.push(code),
-                None => codes.push((binding.clone(), vec![code])),
-            }
-        }
-    }
+    let codes = codes_by_chord(&manifest.actions);
+    let idle = manifest.idle.map(|code| [code].into_iter().collect());
     let mut keys: Vec<(String, Wish)> = Vec::new();
-    for (key, codes) in codes {
-        let wish: Wish = codes.into_iter().collect();
-        let idle = manifest.idle.map(|code| [code].into_iter().collect());
+    for chord in manifest.actions.iter().flat_map(|action| action.chords()) {
+        let wish: Wish = codes.get(&chord).into_iter().flatten().copied().collect();
         if idle.as_ref() != Some(&wish) && keys.iter().all(|(_, other)| *other != wish) {
-            keys.push((key, wish));
+            keys.push((chord.to_string(), wish));
         }
     }
     keys
 }
 
-fn held(
-    world: &Arc<World>,
-    start: &[Frame],
-    settings: RolloutSettings,
-    (wish, frames): (&Wish, usize),
-    cancel: &AtomicBool,
-) -> Result<Held> {
-    let mut rollout = Rollout::start(world.clone(), start, settings)?;
+fn held(mut rollout: Rollout, (wish, frames): (&Wish, usize), cancel: &AtomicBool) -> Result<Held> {
     let mut last = rollout.frame()?;
     let mut held = Held {
         codes: Vec::new(),
@@ -234,10 +236,10 @@ fn held(
             return Err(Error::Cancelled);
         }
         let code = rollout.choose(wish)?;
-        let chance = rollout.prior()[usize::from(code.0)].max(f32::MIN_POSITIVE);
+        let chance = chance_of(rollout.prior(), code);
         let frame = rollout.step_with_code(code)?.frame;
         held.codes.push(code);
-        held.surprise.push(-f64::from(chance.ln()));
+        held.surprise.push(-f64::from(chance).ln());
         held.motions.push(motion_between(&last, &frame));
         last = frame;
     }
@@ -285,8 +287,8 @@ impl Real {
 }
 
 fn is_still(motion: &Motion, scale: f32) -> bool {
-    let (x, y) = motion.total();
-    x.abs().max(y.abs()) < STILL * scale && motion.approach.abs() < 2.0 * STILL * scale
+    let still = Motion::STILL * scale;
+    motion.extent() < still && motion.approach.abs() < 2.0 * still
 }
 
 /// Whether a hold was stopped and rested, rose and landed.
@@ -310,7 +312,7 @@ fn judge_motion(motions: &[Motion], scale: f32, figures: &mut KeyFigures) {
         .position(|height| height >= ROSE * scale);
     if let Some(rose) = left_ground {
         let after = &down[rose..];
-        let falls = |down: &f32| *down > STILL * scale;
+        let falls = |down: &f32| *down > Motion::STILL * scale;
         let landed = after
             .windows(2)
             .any(|pair| falls(&pair[0]) && !falls(&pair[1]));
@@ -325,7 +327,7 @@ fn rise_and_fall<'a>(clips: impl Iterator<Item = &'a [Motion]>, scale: f32) -> O
     for motions in clips {
         let mut run = 0;
         for motion in motions {
-            if motion.total().1.abs() >= STILL * scale {
+            if motion.total().1.abs() >= Motion::STILL * scale {
                 run += 1;
                 continue;
             }

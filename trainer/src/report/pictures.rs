@@ -194,8 +194,9 @@ fn continuation(
     ));
     for clip in sampler.fixed(scale.clips) {
         let truth = true_frames(dataset, &clip)?;
-        let row = |name: &str, continuation: Continuation| {
-            let guess = continue_clip(world, &truth, PROMPT, continuation, 0)?;
+        let row = |name: &str, continuation: Continuation<'_>| {
+            let of = (dataset, &clip, truth.as_slice());
+            let guess = continue_clip(world, of, PROMPT, continuation, 0)?;
             let frames: Vec<Frame> = truth[..PROMPT].iter().cloned().chain(guess).collect();
             Ok::<_, Error>((name.to_owned(), vec![strip(&frames, 1)?]))
         };
