@@ -184,11 +184,12 @@ fn the_window_shows_the_frames_that_are_made_and_takes_keys() {
     );
 }
 
-/// Starts a recorded play on a display, once it runs; `None` where nothing can be drawn.
+/// Starts a recorded play on a display, once it runs; `None` where nothing can be drawn. The player's own settings lie beside the session.
 fn recorded(display: &Display, session: &Path) -> Option<Child> {
     let mut player = djinn()
         .args(["play", "coinrun", "--window", "--seed", "7", "--record"])
         .arg(session)
+        .env("XDG_CONFIG_HOME", session.with_file_name("configuration"))
         .env("DISPLAY", &display.name)
         .env("WINIT_X11_SCALE_FACTOR", "1")
         .stdout(Stdio::null())
@@ -257,4 +258,58 @@ fn a_session_outlives_whatever_happens_to_its_window() {
     wait_until("the end", || player.try_wait().unwrap().is_some());
     let said = verify(&lost);
     assert_eq!(said.code, Some(0), "{} {}", said.out, said.err);
+}
+
+/// The sampling temperature that a session began with.
+fn temperature(session: &Path) -> f64 {
+    let text = std::fs::read_to_string(session.join("session.ron")).unwrap();
+    let mut values = text.split("temperature: ").skip(1);
+    let value = values.next().and_then(|rest| rest.split([',', ')']).next());
+    value.unwrap_or_default().trim().parse().expect(&text)
+}
+
+#[test]
+fn what_is_set_for_a_world_in_the_window_is_kept_for_it() {
+    let Some(display) = Display::start() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let Some(mut player) = recorded(&display, &first) else {
+        return;
+    };
+    let window = display.window("^Djinn").expect("a window with its name");
+    display.run("xdotool", &["windowfocus", "--sync", &window]);
+    display.run("xdotool", &["key", "F4"]);
+    let more = || {
+        let before = action_lines(&first).len();
+        wait_until("more frames", || action_lines(&first).len() > before + 3);
+    };
+    more();
+    // Three quarters along the slider below "Temperature", pressed for as long as a person would.
+    display.run("xdotool", &["mousemove", "--window", &window, "549", "296"]);
+    more();
+    display.run("xdotool", &["mousedown", "1"]);
+    more();
+    display.run("xdotool", &["mouseup", "1"]);
+    more();
+    // The page is closed first, then the window.
+    display.run("xdotool", &["key", "Escape"]);
+    more();
+    display.run("xdotool", &["key", "Escape"]);
+    wait_until("the end", || player.try_wait().unwrap().is_some());
+    assert_eq!(player.wait().unwrap().code(), Some(0));
+    let said = verify(&first);
+    assert_eq!(said.code, Some(0), "{} {}", said.out, said.err);
+
+    let mut player = recorded(&display, &second).expect("another play");
+    let window = display.window("^Djinn").expect("a window with its name");
+    display.run(
+        "xdotool",
+        &["windowfocus", "--sync", &window, "key", "Escape"],
+    );
+    wait_until("the end", || player.try_wait().unwrap().is_some());
+    let (before, after) = (temperature(&first), temperature(&second));
+    assert!((before - 0.5).abs() < 1e-6, "{before}");
+    assert!((1.2..1.9).contains(&after), "{after}");
 }

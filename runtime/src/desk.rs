@@ -4,7 +4,7 @@ use crate::actions::ActionSource;
 use crate::error::{Error, Result};
 use crate::frame_loop::{Command, FrameLoop, LoopOptions, View};
 use crate::input::{
-    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnBindings, SharedInput,
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnWorld, SharedInput,
 };
 use crate::play::{NextSeed, Play, PlaySummary, Recording};
 use crate::playback::Playback;
@@ -31,6 +31,8 @@ pub struct PlayOptions {
     pub prompt: Vec<Frame>,
     /// Seed, sampler and strength.
     pub settings: RolloutSettings,
+    /// Times the world's own rate.
+    pub speed: f64,
     /// What wishes for which code, where a person plays.
     pub bindings: Bindings,
     /// Where the actions come from; `None` for keyboard and gamepads. Play ends when they come to their end.
@@ -73,6 +75,7 @@ impl Desk {
         let PlayOptions {
             prompt,
             settings,
+            speed,
             bindings,
             actions,
             recording,
@@ -114,7 +117,8 @@ impl Desk {
                 Player::Person(Box::new(move || input.take_wish()))
             }
         };
-        let mut frames = FrameLoop::new(play, player, LoopOptions::of(&own, Slots::of(&world)))?;
+        let how = LoopOptions::of(&own, speed, Slots::of(&world));
+        let mut frames = FrameLoop::new(play, player, how)?;
         if let Some(playback) = playback {
             frames = frames.watching(playback)?;
         }
@@ -178,7 +182,7 @@ impl Desk {
     /// When the chord cannot be bound, or the player's bindings cannot be read or written.
     pub(crate) fn bind(&self, code: ActionCode, chord: &str) -> Result<()> {
         let manifest = &self.world.manifest;
-        self.change_bindings(|own| own.bind_too(manifest, code, chord))
+        self.change_bindings(|own| own.bind_too(manifest, &self.controls_of_play, code, chord))
     }
 
     /// Forgets the player's own bindings of this world.
@@ -187,19 +191,14 @@ impl Desk {
     /// When they cannot be read or written.
     pub(crate) fn reset_bindings(&self) -> Result<()> {
         self.change_bindings(|own| {
-            *own = OwnBindings::none(&self.world.manifest);
+            own.reset_actions();
             Ok(())
         })
     }
 
-    fn change_bindings(&self, change: impl FnOnce(&mut OwnBindings) -> Result<()>) -> Result<()> {
-        let manifest = &self.world.manifest;
-        let mut own = OwnBindings::of(&self.world)?;
-        change(&mut own)?;
-        if let Some(path) = OwnBindings::path(&self.world) {
-            own.write(&path)?;
-        }
-        let bindings = Bindings::of(&own.actions(manifest));
+    fn change_bindings(&self, change: impl FnOnce(&mut OwnWorld) -> Result<()>) -> Result<()> {
+        let own = OwnWorld::change(&self.world, change)?;
+        let bindings = Bindings::of(&own.actions(&self.world.manifest));
         self.input.with_state(|state| state.set_bindings(bindings));
         Ok(())
     }

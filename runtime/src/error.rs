@@ -8,6 +8,9 @@ pub enum Error {
     /// The world refused something.
     #[error(transparent)]
     World(#[from] worlds::Error),
+    /// A speed that play cannot have.
+    #[error("a speed of {0} does not lie in {limits:?}", limits = crate::preferences::SPEEDS)]
+    Speed(f64),
     /// Video or sound could not be read or written.
     #[error(transparent)]
     Media(#[from] media::Error),

@@ -6,6 +6,7 @@ use crate::pace::{AdaptiveSteps, Rate};
 use crate::play::{NextSeed, Play, PlaySummary, Recording, USUAL_REWIND_MEMORY};
 use crate::playback::Playback;
 use crate::player::Player;
+use crate::preferences::SPEEDS;
 use crate::saved_state::Slots;
 use crate::settings::Settings;
 use crate::statistics::FrameTimeSummary;
@@ -17,8 +18,6 @@ use worlds::{Frame, RolloutSettings, Wish};
 
 /// Frames whose times a view shows.
 const GRAPH_FRAMES: usize = 120;
-/// Speeds that play can have.
-const SPEEDS: std::ops::RangeInclusive<f64> = 0.1..=10.0;
 /// Share of its rate below which play counts as slow.
 const SLOW: f64 = 0.93;
 
@@ -91,10 +90,10 @@ impl Default for LoopOptions {
 
 impl LoopOptions {
     /// As a player set them.
-    pub fn of(settings: &Settings, slots: Option<Slots>) -> Self {
+    pub fn of(settings: &Settings, speed: f64, slots: Option<Slots>) -> Self {
         Self {
             slots,
-            speed: settings.speed,
+            speed,
             adaptive_steps: settings.adaptive_steps,
             attract_seconds: settings.attract_seconds,
             rewind_memory: settings.rewind_memory_mb << 20,

@@ -19,7 +19,7 @@
 //!   token, and [`export`] writes it as video or GIF, both by way of a [`Replayer`]; a [`Playback`] shows any frame of it in a [`FrameLoop`],
 //!   and play can be taken over from there;
 //! - [`SharedInput`] makes wishes and [`Control`] commands of keys and gamepads, by [`Bindings`] that the world has and the player may change
-//!   ([`OwnBindings`]);
+//!   ([`OwnWorld`]);
 //! - [`Settings`] are the player's own.
 
 mod actions;
@@ -34,6 +34,7 @@ mod pace;
 mod play;
 mod playback;
 mod player;
+mod preferences;
 mod prompt;
 mod replay;
 mod saved_state;
@@ -60,13 +61,14 @@ pub use frame_loop::{Command, FrameLoop, LoopOptions, Message, ReplayView, Tick,
 pub use headless::{HeadlessOptions, play_headless};
 pub use hud::{HudAction, HudState, KeyLine, Notice, Notices, Page, Thumbnail, WorldCard};
 pub use input::{
-    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnAction, OwnBindings,
-    OwnControls, PadEvent, SharedInput, Source, Stick, StickAxis,
+    Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnAction, OwnControls,
+    OwnWorld, PadEvent, SharedInput, Source, Stick, StickAxis,
 };
 pub use pace::{AdaptiveSteps, Rate};
-pub use play::{NextSeed, Play, PlaySummary, Preferences, Recording, USUAL_REWIND_MEMORY};
+pub use play::{NextSeed, Play, PlaySummary, Recording, USUAL_REWIND_MEMORY};
 pub use playback::Playback;
 pub use player::{Player, WishReader};
+pub use preferences::Preferences;
 pub use prompt::{Prompt, read_prompt};
 pub use replay::{Difference, Replayer, Verification, export, verify};
 pub use saved_state::{SLOTS, SavedState, Slots};

@@ -10,44 +10,7 @@ use crate::timeline::Timeline;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
-use worlds::{Frame, Rollout, RolloutSettings, Step, Strength, Wish, World, WorldManifest};
-
-/// What a player may say about how a world is played; the world decides the rest.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Preferences {
-    /// Wishes are plain orders.
-    pub orders: bool,
-    /// How much a wish weighs against the action prior, in nats; infinite for plain orders.
-    pub strength: Option<f32>,
-    /// MaskGIT steps a frame.
-    pub steps: Option<usize>,
-    /// Sampling temperature.
-    pub temperature: Option<f32>,
-}
-
-impl Preferences {
-    /// The settings for a world.
-    ///
-    /// # Errors
-    /// When the world does not allow them.
-    pub fn settings(&self, manifest: &WorldManifest, seed: u64) -> Result<RolloutSettings> {
-        let mut settings = RolloutSettings::of(manifest, seed);
-        match self.strength {
-            _ if self.orders => settings.strength = Strength::Order,
-            Some(strength) if strength == f32::INFINITY => settings.strength = Strength::Order,
-            Some(strength) => settings.strength = Strength::Wish(strength),
-            None => {}
-        }
-        if let Some(steps) = self.steps {
-            settings.sampler.steps = steps;
-        }
-        if let Some(temperature) = self.temperature {
-            settings.sampler.temperature = temperature;
-        }
-        settings.validate(manifest)?;
-        Ok(settings)
-    }
-}
+use worlds::{Frame, Rollout, RolloutSettings, Step, Wish, World};
 
 /// Where a play is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Tests of whole sessions: played, recorded, cut short, replayed, tampered with.
 
 use crate::{
-    ActionSource, Difference, Error, HeadlessOptions, PlaySummary, Preferences, Recording, Session,
+    ActionSource, Difference, Error, HeadlessOptions, PlaySummary, Recording, Session,
     Verification, export, play_headless, verify,
 };
 use nn::ActionCode;
@@ -437,50 +437,6 @@ fn sessions_are_exported_as_video_and_gif() {
         assert!(matches!(error, Error::ExportIntoSession(_)), "{error}");
         assert_eq!(fs::read(&path).ok(), before);
     }
-}
-
-#[test]
-fn preferences_change_the_worlds_settings() {
-    let manifest = &world().manifest;
-    let settings = |preferences: Preferences| preferences.settings(manifest, 3);
-    let plain = settings(Preferences::default()).unwrap();
-    assert_eq!(plain, RolloutSettings::of(manifest, 3));
-    let orders = Preferences {
-        orders: true,
-        strength: Some(2.0),
-        ..Preferences::default()
-    };
-    assert_eq!(settings(orders).unwrap().strength, Strength::Order);
-    let strength = |strength| Preferences {
-        strength: Some(strength),
-        ..Preferences::default()
-    };
-    assert_eq!(
-        settings(strength(0.5)).unwrap().strength,
-        Strength::Wish(0.5)
-    );
-    assert_eq!(
-        settings(strength(f32::INFINITY)).unwrap().strength,
-        Strength::Order
-    );
-    assert!(settings(strength(f32::NAN)).is_err());
-    let quick = Preferences {
-        steps: Some(1),
-        temperature: Some(0.0),
-        ..Preferences::default()
-    };
-    let sampler = settings(quick).unwrap().sampler;
-    assert_eq!((sampler.steps, sampler.temperature), (1, 0.0));
-    let slow = Preferences {
-        steps: Some(60),
-        ..Preferences::default()
-    };
-    assert!(
-        settings(slow)
-            .unwrap_err()
-            .to_string()
-            .contains("60 MaskGIT steps")
-    );
 }
 
 #[test]

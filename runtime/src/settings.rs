@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::input::{ControlTable, OwnControls};
-use crate::play::Preferences;
+use crate::preferences::{Preferences, SPEEDS};
 use ron::extensions::Extensions;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -198,7 +198,7 @@ impl Settings {
         within("attract_seconds", good, "must lie in 0..=86400")?;
         let good = (16..=65_536).contains(&self.rewind_memory_mb);
         within("rewind_memory_mb", good, "must lie in 16..=65536")?;
-        let good = (0.1..=10.0).contains(&self.speed);
+        let good = SPEEDS.contains(&self.speed);
         within("speed", good, "must lie in 0.1..=10")?;
         let good = (0.0..=1.0).contains(&self.volume);
         within("volume", good, "must lie in 0..=1")?;
@@ -251,10 +251,10 @@ impl Settings {
     /// What of it says how a world is played.
     pub fn preferences(&self) -> Preferences {
         Preferences {
-            orders: false,
             strength: self.strength,
             steps: self.steps,
             temperature: self.temperature,
+            speed: Some(self.speed),
         }
     }
 }

@@ -6,7 +6,7 @@ use ::worlds::{
 };
 use anyhow::{Context, Result, bail};
 use nn::ActionCode;
-use runtime::{Bindings, OwnBindings, write_effects};
+use runtime::{Bindings, ControlTable, OwnWorld, write_effects};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{find_world, own_bindings};
+use super::find_world;
+use super::play::own_settings;
 use crate::arguments::BindArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
@@ -22,16 +23,23 @@ use crate::output::Output;
 pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     let world = Arc::new(find_world(Some(&arguments.world))?.load()?);
     let manifest = &world.manifest;
-    let path = OwnBindings::path(&world)
+    let path = OwnWorld::path(&world)
         .context("this system names no configuration folder to keep bindings in")?;
+    let kept = OwnWorld::of(&world);
     let mut own = match arguments.reset {
-        true => OwnBindings::none(manifest),
-        false => own_bindings(&world, output),
+        // What is broken is replaced when that is asked for, and only then.
+        true => kept.unwrap_or_else(|_| OwnWorld::none(manifest)),
+        false => kept?,
     };
+    if arguments.reset {
+        own.reset_actions();
+    }
+    let controls = ControlTable::of_player(&own_settings(output).commands, false);
+    let controls = controls.map_err(anyhow::Error::msg)?;
     let changes = !arguments.set.is_empty() || !arguments.name.is_empty();
     for (code, inputs) in &arguments.set {
         let inputs: Vec<String> = inputs.iter().map(|input| input.trim().to_owned()).collect();
-        own.bind(manifest, code_of(code, manifest)?, &inputs)
+        own.bind(manifest, &controls, code_of(code, manifest)?, &inputs)
             .with_context(|| format!("--set {code}"))?;
     }
     for (code, name) in &arguments.name {
@@ -61,7 +69,7 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     output.result(&report.value(&own, manifest), report.text(&own, manifest))?;
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if asked_for && at_terminal && !output.is_for_programs() {
-        ask(&mut own, manifest, &mut std::io::stdin().lock())?;
+        ask(&mut own, manifest, &controls, &mut std::io::stdin().lock())?;
         own.write(&path)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -111,7 +119,7 @@ struct Line {
 }
 
 impl Report<'_> {
-    fn lines(&self, own: &OwnBindings, manifest: &WorldManifest) -> Vec<Line> {
+    fn lines(&self, own: &OwnWorld, manifest: &WorldManifest) -> Vec<Line> {
         let actions = own.actions(manifest);
         let bindings = Bindings::of(&actions);
         let line = |(code, action): (u16, Action)| {
@@ -136,7 +144,7 @@ impl Report<'_> {
         (0u16..).zip(actions).map(line).collect()
     }
 
-    fn value(&self, own: &OwnBindings, manifest: &WorldManifest) -> Value {
+    fn value(&self, own: &OwnWorld, manifest: &WorldManifest) -> Value {
         let lines = self.lines(own, manifest);
         let actions: Vec<Value> = lines
             .iter()
@@ -150,10 +158,10 @@ impl Report<'_> {
                 })
             })
             .collect();
-        json!({ "actions": actions, "bindings": self.path, "own": !own.is_empty(), "pictures": self.pictures })
+        json!({ "actions": actions, "bindings": self.path, "own": own.has_actions(), "pictures": self.pictures })
     }
 
-    fn text(&self, own: &OwnBindings, manifest: &WorldManifest) -> String {
+    fn text(&self, own: &OwnWorld, manifest: &WorldManifest) -> String {
         let mut lines = vec![match self.measured {
             Some(_) => "code  name              looks like      right   down   inputs".to_owned(),
             None => "code  name              inputs".to_owned(),
@@ -185,7 +193,7 @@ impl Report<'_> {
         if let Some(pictures) = self.pictures {
             lines.push(format!("pictures: {}", pictures.display()));
         }
-        if !own.is_empty() {
+        if own.has_actions() {
             lines.push(format!("your own bindings: {}", self.path.display()));
         }
         lines.join("\n")
@@ -193,7 +201,12 @@ impl Report<'_> {
 }
 
 /// Asks for the inputs of each code until `input` ends.
-fn ask(own: &mut OwnBindings, manifest: &WorldManifest, input: &mut impl BufRead) -> Result<()> {
+fn ask(
+    own: &mut OwnWorld,
+    manifest: &WorldManifest,
+    controls: &ControlTable,
+    input: &mut impl BufRead,
+) -> Result<()> {
     println!(
         "Name keys, buttons or chords for each action, several with commas, as in ArrowRight,DPadRight,KeyD+Space. Enter keeps what there is, - unbinds, q ends."
     );
@@ -218,7 +231,7 @@ fn ask(own: &mut OwnBindings, manifest: &WorldManifest, input: &mut impl BufRead
                     .map(|input| input.trim().to_owned())
                     .collect(),
             };
-            match own.bind(manifest, code, &inputs) {
+            match own.bind(manifest, controls, code, &inputs) {
                 Ok(()) => break,
                 Err(error) => println!("{error}"),
             }
@@ -234,9 +247,9 @@ mod tests {
     #[test]
     fn answers_bind_and_mistakes_are_asked_again() {
         let manifest = ::worlds::tiny_contents(1).unwrap().manifest;
-        let mut own = OwnBindings::none(&manifest);
+        let mut own = OwnWorld::none(&manifest);
         let mut answers = &b"\nfoo\nKeyL, South\n-\nq\n"[..];
-        ask(&mut own, &manifest, &mut answers).unwrap();
+        ask(&mut own, &manifest, &ControlTable::default(), &mut answers).unwrap();
         let bound: Vec<Vec<String>> = own
             .actions(&manifest)
             .into_iter()

@@ -10,7 +10,7 @@ pub mod train;
 pub mod worlds;
 
 use anyhow::Result;
-use runtime::OwnBindings;
+use runtime::OwnWorld;
 use std::process::ExitCode;
 
 use crate::output::Output;
@@ -26,11 +26,13 @@ pub fn find_world(name: Option<&str>) -> Result<::worlds::FoundWorld> {
     })
 }
 
-/// The player's own bindings for a world; where they cannot be read, says so and leaves them aside.
-pub fn own_bindings(world: &::worlds::World, output: Output) -> OwnBindings {
-    OwnBindings::of(world).unwrap_or_else(|error| {
-        output.tell(format!("Your own bindings are left aside: {error}"));
-        OwnBindings::none(&world.manifest)
+/// What the player has made of a world; where that cannot be read, says so and leaves it aside.
+pub fn own_world(world: &::worlds::World, output: Output) -> OwnWorld {
+    OwnWorld::of(world).unwrap_or_else(|error| {
+        output.tell(format!(
+            "What you have set for this world is left aside: {error}"
+        ));
+        OwnWorld::none(&world.manifest)
     })
 }
 

@@ -3,8 +3,9 @@
 use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
 use runtime::{
-    ActionSource, Bindings, HeadlessOptions, PlayOptions, PlaySummary, Preferences, Recording,
-    Settings, has_terminal, play_headless, play_in_terminal, play_in_window, read_prompt,
+    ActionSource, Bindings, HeadlessOptions, OwnWorld, PlayOptions, PlaySummary, Preferences,
+    Recording, Settings, has_terminal, play_headless, play_in_terminal, play_in_window,
+    read_prompt,
 };
 use serde_json::json;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{exit_code, find_world, own_bindings};
+use super::{exit_code, find_world, own_world};
 use crate::arguments::PlayArguments;
 use crate::cancel::on_interrupt;
 use crate::log::HeldLog;
@@ -26,19 +27,22 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     let world = Arc::new(world);
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
     // Without a window, the command line alone says how to play, so that it can be repeated anywhere.
-    let own = match arguments.headless {
-        true => Settings::default(),
-        false => own_settings(output),
+    let (own, of_world) = match arguments.headless {
+        true => (Settings::default(), OwnWorld::none(&world.manifest)),
+        false => (own_settings(output), own_world(&world, output)),
     };
-    let usual = own.preferences();
-    let preferences = Preferences {
-        orders: arguments.orders,
-        strength: arguments.strength.or(usual.strength),
-        steps: arguments.steps.or(usual.steps),
-        temperature: arguments.temperature.or(usual.temperature),
+    let orders = arguments.orders.then_some(f32::INFINITY);
+    let asked = Preferences {
+        strength: orders.or(arguments.strength),
+        steps: arguments.steps,
+        temperature: arguments.temperature,
+        speed: None,
     };
+    let preferences = asked.or(of_world.preferences).or(own.preferences());
     let game = Game {
         settings: preferences.settings(&world.manifest, seed)?,
+        speed: preferences.speed(),
+        bindings: Bindings::of(&of_world.actions(&world.manifest)),
         prompt: prompt(&arguments, &world, output)?,
         name: found.lasting_name(),
         world,
@@ -73,16 +77,18 @@ struct Game {
     name: String,
     prompt: Vec<Frame>,
     settings: ::worlds::RolloutSettings,
+    speed: f64,
+    bindings: Bindings,
     /// The player's own settings.
     own: Settings,
 }
 
 impl Game {
     /// How it is played by a person.
-    fn options(&self, arguments: &PlayArguments, output: Output) -> Result<PlayOptions> {
-        let actions = own_bindings(&self.world, output).actions(&self.world.manifest);
+    fn options(&self, arguments: &PlayArguments) -> Result<PlayOptions> {
         Ok(PlayOptions {
-            bindings: Bindings::of(&actions),
+            bindings: self.bindings.clone(),
+            speed: self.speed,
             prompt: self.prompt.clone(),
             settings: self.settings,
             actions: match &arguments.actions {
@@ -142,18 +148,17 @@ fn shown(
     output: Output,
 ) -> Result<PlaySummary> {
     if arguments.terminal {
-        let options = game.options(arguments, output)?;
+        let options = game.options(arguments)?;
         let _held = HeldLog::begin();
         return Ok(play_in_terminal(game.world.clone(), options, cancel)?);
     }
-    let reason = match play_in_window(game.world.clone(), game.options(arguments, output)?, cancel)
-    {
+    let reason = match play_in_window(game.world.clone(), game.options(arguments)?, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => reason,
         other => return Ok(other?),
     };
     if has_terminal() {
         output.tell(format!("There is no display to open a window on ({reason}), so the world is played in this terminal."));
-        let options = game.options(arguments, output)?;
+        let options = game.options(arguments)?;
         let _held = HeldLog::begin();
         match play_in_terminal(game.world.clone(), options, cancel) {
             Err(runtime::Error::NoTerminal(reason)) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::play::{own_settings, report};
-use super::{exit_code, find_world, own_bindings};
+use super::{exit_code, find_world, own_world};
 use crate::arguments::ReplayArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
@@ -151,7 +151,8 @@ fn watch(
         Err(_) => return Ok(None),
         Ok(found) => found,
     };
-    let bindings = Bindings::of(&own_bindings(&world, output).actions(&world.manifest));
+    let (own, of_world) = (own_settings(output), own_world(&world, output));
+    let bindings = Bindings::of(&of_world.actions(&world.manifest));
     let settings = session.manifest.settings;
     // What starts again after a session that began in the middle of play.
     let prompt = match session.prompt.is_empty() {
@@ -161,11 +162,12 @@ fn watch(
     let options = PlayOptions {
         prompt,
         settings,
+        speed: of_world.preferences.or(own.preferences()).speed(),
         bindings,
         actions: None,
         recording: None,
         world_name,
-        player: own_settings(output),
+        player: own,
         replay: Some(Arc::new(session.clone())),
     };
     let summary = match play_in_window(world, options, cancel) {

@@ -7,7 +7,7 @@ use runtime::Bindings;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
-use super::own_bindings;
+use super::own_world;
 use crate::arguments::WorldsArguments;
 use crate::output::Output;
 
@@ -60,7 +60,7 @@ fn line(world: &FoundWorld) -> String {
 fn describe(name: &str, output: Output) -> Result<()> {
     let found = ::worlds::find(name)?;
     let world = found.load()?;
-    let own = own_bindings(&world, output).actions(&world.manifest);
+    let own = own_world(&world, output).actions(&world.manifest);
     let bindings = Bindings::of(&own);
     let in_force: Vec<Value> = (0u16..)
         .zip(&own)

@@ -55,7 +55,7 @@ fn line(ui: &mut Ui, line: &KeyLine) {
         return;
     }
     ui.horizontal_top(|ui| {
-        let half = ui.available_width() * 0.46;
+        let half = ui.available_width() * 0.38;
         ui.allocate_ui_with_layout(Vec2::new(half, 20.0), Layout::top_down(Align::Min), |ui| {
             ui.set_min_width(half);
             ui.add_space(2.0);

@@ -24,9 +24,10 @@ pub use notices::{Notice, Notices};
 pub use style::set_style;
 
 use crate::frame_loop::{Command, View};
+use crate::input::{Control, ControlTable};
 use crate::settings::{Filter, Settings};
 use std::sync::Arc;
-use worlds::{Frame, WorldManifest};
+use worlds::{Chord, Frame, WorldManifest};
 
 /// A picture in the HUD.
 pub type Thumbnail = Arc<egui::ColorImage>;
@@ -85,6 +86,8 @@ pub struct HudState<'a> {
     pub notices: &'a [Notice],
     /// How visible the hint of the first seconds is, from 0 to 1.
     pub hint: f32,
+    /// What the hint says: the most important keys first.
+    pub hints: &'a [String],
     /// Keys that command something.
     pub commands: &'a [KeyLine],
     /// What the player calls each action code.
@@ -173,7 +176,32 @@ pub fn key_name(key: &str) -> String {
         .into_iter()
         .find_map(|prefix| key.strip_prefix(prefix))
         .filter(|rest| !rest.is_empty());
-    word.unwrap_or(key).to_owned()
+    match word.unwrap_or(key) {
+        "Escape" => "Esc".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// A chord as people read it.
+pub(crate) fn chord_name(chord: &Chord) -> String {
+    let inputs = chord.inputs().iter();
+    let names: Vec<String> = inputs.map(|input| key_name(&input.to_string())).collect();
+    names.join("+")
+}
+
+/// Whether a chord is of keys alone.
+pub(crate) fn is_keyboard(chord: &Chord) -> bool {
+    chord.inputs().iter().all(|input| !input.is_pad())
+}
+
+/// The first key of each command, with a word; commands that no key gives are left out.
+pub(crate) fn hints(table: &ControlTable, commands: &[(Control, &str)]) -> Vec<String> {
+    let hint = |(control, word): &(Control, &str)| {
+        let (_, chords) = table.entries().iter().find(|(known, _)| known == control)?;
+        let key = chords.iter().find(|chord| is_keyboard(chord))?;
+        Some(format!("{} {word}", chord_name(key)))
+    };
+    commands.iter().filter_map(hint).collect()
 }
 
 /// What the player calls an action code.

@@ -122,12 +122,15 @@ pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32, bo
     let window = context.content_rect();
     let mut bottom = bottom - MARGIN;
     if state.hint > 0.0 && state.page.is_none() {
-        let text = match window.width() {
-            width if width > 380.0 => "F1 help     F4 settings     F7 worlds     Esc quit",
-            width if width > 240.0 => "F1 help     F4 settings",
-            _ => "F1 help",
+        let most = match window.width() {
+            width if width > 380.0 => 4,
+            width if width > 240.0 => 2,
+            _ => 1,
         };
-        bottom = message(context, text, None, state.hint, bottom);
+        let hints = state.hints.get(..most).unwrap_or(state.hints);
+        if !hints.is_empty() {
+            bottom = message(context, &hints.join("     "), None, state.hint, bottom);
+        }
     }
     // A small window has no room for more than the newest.
     let most = if window.height() < SMALL { 1 } else { MOST };

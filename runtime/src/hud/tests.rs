@@ -21,6 +21,7 @@ struct Scenery {
     page: Option<Page>,
     bar: bool,
     hint: f32,
+    hints: Vec<String>,
     notices: Vec<Notice>,
     commands: Vec<KeyLine>,
     action_names: Vec<String>,
@@ -53,6 +54,15 @@ impl Scenery {
             page: None,
             bar: false,
             hint: 0.0,
+            hints: hints(
+                &ControlTable::default(),
+                &[
+                    (Control::Help, "help"),
+                    (Control::Panel, "settings"),
+                    (Control::Worlds, "worlds"),
+                    (Control::Leave, "quit"),
+                ],
+            ),
             notices: Vec::new(),
             commands: ["P", "R", "F1", "F2", "F11"]
                 .map(|name| KeyLine {
@@ -83,6 +93,7 @@ impl Scenery {
             bar: self.bar,
             notices: &self.notices,
             hint: self.hint,
+            hints: &self.hints,
             commands: &self.commands,
             action_names: &self.action_names,
             action_keys: &self.action_keys,
@@ -197,7 +208,11 @@ fn nothing_is_shown_unless_there_is_something_to_say() {
     let mut scenery = Scenery::new();
     assert!(run(&scenery, USUAL, None).texts.is_empty());
     scenery.hint = 1.0;
-    assert!(run(&scenery, USUAL, None).text().contains("F1 help"));
+    assert_eq!(
+        run(&scenery, USUAL, None).text(),
+        "F1 help     F4 settings     F7 worlds     Esc quit"
+    );
+    assert_eq!(run(&scenery, vec2(200.0, 200.0), None).text(), "F1 help");
     scenery.hint = 0.0;
     scenery.view.paused = true;
     assert_eq!(run(&scenery, USUAL, None).text(), "paused");
@@ -205,6 +220,27 @@ fn nothing_is_shown_unless_there_is_something_to_say() {
     assert_eq!(run(&scenery, USUAL, None).text(), "rewind");
     scenery.view.recording = Some("s".into());
     assert_eq!(run(&scenery, USUAL, None).text(), "REC|rewind");
+}
+
+#[test]
+fn hints_name_the_players_own_keys() {
+    let own = [
+        (Control::Help, vec!["ControlLeft+KeyH".to_owned()]),
+        (Control::Worlds, vec!["Start".to_owned()]),
+        (Control::Pause, vec!["South".to_owned(), "KeyO".to_owned()]),
+    ];
+    let table = ControlTable::of_player(&own.into(), false).unwrap();
+    let words = [
+        (Control::Help, "help"),
+        (Control::Worlds, "worlds"),
+        (Control::Pause, "pause"),
+        (Control::Leave, "quit"),
+    ];
+    // No key opens the worlds now: nothing is said of them.
+    assert_eq!(
+        hints(&table, &words),
+        ["ControlLeft+H help", "O pause", "Esc quit"]
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ mod state;
 pub use bindings::Bindings;
 pub use control::{Control, ControlEvent, ControlTable, OwnControls};
 pub use gamepads::Gamepads;
-pub use own::{OwnAction, OwnBindings};
+pub use own::{OwnAction, OwnWorld};
 pub use pad::{PadEvent, Stick, StickAxis};
 pub use shared::SharedInput;
 pub use state::{InputState, Source};

@@ -1,26 +1,31 @@
-//! The player's own names and bindings for a world, kept in the user's configuration folder.
+//! What the player has made of a world, names, bindings and preferences, kept in the user's configuration folder.
 
 use super::ControlTable;
 use crate::error::{Error, Result};
+use crate::preferences::Preferences;
 use nn::ActionCode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-use worlds::{Action, Chord, World, WorldManifest};
+use worlds::{Action, Chord, Input, World, WorldManifest};
 
 /// The version of the file that this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// What a player has made of a world's action codes. It wins over what the world says.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a player has made of a world. It wins over what the world says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OwnBindings {
+pub struct OwnWorld {
     version: u32,
     /// What the world is called, for whoever reads the file.
     world: String,
+    #[serde(default)]
     actions: BTreeMap<u16, OwnAction>,
+    /// How the world is played.
+    #[serde(default, skip_serializing_if = "Preferences::is_empty")]
+    pub preferences: Preferences,
 }
 
 /// What a player has made of one action code.
@@ -33,17 +38,18 @@ pub struct OwnAction {
     pub bindings: Option<Vec<String>>,
 }
 
-impl OwnBindings {
+impl OwnWorld {
     /// Nothing of the player's own.
     pub fn none(manifest: &WorldManifest) -> Self {
         Self {
             version: VERSION,
             world: manifest.name.clone(),
             actions: BTreeMap::new(),
+            preferences: Preferences::default(),
         }
     }
 
-    /// Where they are kept for a world: in a file with its name and hash, since another training gives its codes another meaning; `None` where the
+    /// Where that is kept for a world: in a file with its name and hash, since another training gives its codes another meaning; `None` where the
     /// system names no configuration folder.
     pub fn path(world: &World) -> Option<PathBuf> {
         let user = directories::ProjectDirs::from("", "", "djinn")?;
@@ -72,6 +78,19 @@ impl OwnBindings {
             Some(path) => Self::read(&path, &world.manifest),
             None => Ok(Self::none(&world.manifest)),
         }
+    }
+
+    /// Changes what is kept for a world, and returns it.
+    ///
+    /// # Errors
+    /// When it cannot be read, changed or written. What is kept stays as it is then.
+    pub fn change(world: &World, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<Self> {
+        let mut own = Self::of(world)?;
+        change(&mut own)?;
+        if let Some(path) = Self::path(world) {
+            own.write(&path)?;
+        }
+        Ok(own)
     }
 
     /// Reads a file; nothing of the player's own where there is none.
@@ -132,9 +151,12 @@ impl OwnBindings {
                 ));
             }
             for binding in action.bindings.iter().flatten() {
-                bindable(binding).map_err(|reason| (format!("{binding:?}"), reason))?;
+                chord(binding).map_err(|reason| (format!("{binding:?}"), reason))?;
             }
         }
+        self.preferences
+            .settings(manifest, 0)
+            .map_err(|error| ("preferences".to_owned(), error.to_string()))?;
         // What the world itself would refuse as names and bindings is refused here, too.
         let mut manifest = manifest.clone();
         manifest.actions = self.actions(&manifest);
@@ -152,7 +174,7 @@ impl OwnBindings {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if self.actions.is_empty() {
+        if self.is_empty() {
             return match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(Error::io(path)(error))
@@ -173,22 +195,33 @@ impl OwnBindings {
 
     /// Whether there is nothing of the player's own.
     pub fn is_empty(&self) -> bool {
-        self.actions.is_empty()
+        self.actions.is_empty() && self.preferences.is_empty()
+    }
+
+    /// Whether names or bindings are the player's own.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// Forgets names and bindings.
+    pub fn reset_actions(&mut self) {
+        self.actions.clear();
     }
 
     /// Binds inputs to a code, instead of all that wished for it; they wish for no other code any more.
     ///
     /// # Errors
-    /// When the world has no such code, or an input is unknown, a command's, or a number key. Nothing is changed then.
+    /// When the world has no such code, or an input is unknown, a command's by `controls`, or a number key. Nothing is changed then.
     pub fn bind(
         &mut self,
         manifest: &WorldManifest,
+        controls: &ControlTable,
         code: ActionCode,
         inputs: &[String],
     ) -> Result<()> {
         let wanted = inputs
             .iter()
-            .map(|input| bindable(input))
+            .map(|input| bindable(input, controls))
             .collect::<Result<Vec<Chord>, _>>()
             .map_err(Error::Binding)?;
         self.give(manifest, code, &wanted, &[])
@@ -201,10 +234,11 @@ impl OwnBindings {
     pub fn bind_too(
         &mut self,
         manifest: &WorldManifest,
+        controls: &ControlTable,
         code: ActionCode,
         input: &str,
     ) -> Result<()> {
-        let wanted = bindable(input).map_err(Error::Binding)?;
+        let wanted = bindable(input, controls).map_err(Error::Binding)?;
         let actions = self.actions(manifest);
         let action = actions.get(usize::from(code.0));
         let kept: Vec<Chord> = action.map_or_else(Vec::new, |action| action.chords().collect());
@@ -272,23 +306,27 @@ impl OwnBindings {
 }
 
 /// The chord that a text names, if it may stand for an action.
-fn bindable(text: &str) -> Result<Chord, String> {
+fn chord(text: &str) -> Result<Chord, String> {
     let chord = Chord::parse(text)?;
-    let controls = ControlTable::default();
-    for input in chord.inputs() {
-        if let Some(control) = controls.of_input(*input) {
-            return Err(format!(
-                "{input} is taken: it stands for {:?}",
-                control.description()
-            ));
-        }
-        if input.digit().is_some() {
-            return Err(format!(
-                "{input} is taken: number keys always send the code of their number"
-            ));
-        }
+    match chord.inputs().iter().find(|input| input.digit().is_some()) {
+        Some(input) => Err(format!(
+            "{input} is taken: number keys always send the code of their number"
+        )),
+        None => Ok(chord),
     }
-    Ok(chord)
+}
+
+/// As [`chord`], where no input of it commands something.
+fn bindable(text: &str, controls: &ControlTable) -> Result<Chord, String> {
+    let chord = chord(text)?;
+    let command = |input: &Input| Some((*input, controls.of_input(*input)?));
+    match chord.inputs().iter().find_map(command) {
+        Some((input, control)) => Err(format!(
+            "{input} is taken: it stands for {:?}",
+            control.description()
+        )),
+        None => Ok(chord),
+    }
 }
 
 /// Line and column, from 1, at which something stands in a text; its beginning where it does not.
@@ -319,17 +357,18 @@ mod tests {
     fn what_is_bound_is_read_back_and_wins() {
         let (manifest, folder) = (manifest(), tempfile::tempdir().unwrap());
         let path = folder.path().join("bindings/tiny.ron");
-        let mut own = OwnBindings::read(&path, &manifest).unwrap();
+        let mut own = OwnWorld::read(&path, &manifest).unwrap();
         assert!(own.is_empty());
         own.bind(
             &manifest,
+            &ControlTable::default(),
             ActionCode(1),
             &texts(&["Space", "South", "KeyD+KeyK"]),
         )
         .unwrap();
         own.name(&manifest, ActionCode(1), "hop").unwrap();
         own.write(&path).unwrap();
-        let read = OwnBindings::read(&path, &manifest).unwrap();
+        let read = OwnWorld::read(&path, &manifest).unwrap();
         assert_eq!(read, own);
         let actions = read.actions(&manifest);
         assert_eq!(
@@ -341,25 +380,33 @@ mod tests {
         let codes = |name: &str| bindings.codes(&[worlds::Input::named(name).unwrap()].into());
         assert_eq!(codes("Space"), [ActionCode(1)]);
         assert_eq!(codes("ArrowLeft"), [ActionCode(0)]);
-        OwnBindings::none(&manifest).write(&path).unwrap();
+        OwnWorld::none(&manifest).write(&path).unwrap();
         assert!(!path.exists());
-        OwnBindings::none(&manifest).write(&path).unwrap();
+        OwnWorld::none(&manifest).write(&path).unwrap();
     }
 
     #[test]
     fn one_more_input_leaves_the_others_as_they_are() {
         let manifest = manifest();
-        let mut own = OwnBindings::none(&manifest);
+        let mut own = OwnWorld::none(&manifest);
         for code in [0, 1] {
-            own.bind(&manifest, ActionCode(code), &texts(&["KeyI"]))
-                .unwrap();
+            own.bind(
+                &manifest,
+                &ControlTable::default(),
+                ActionCode(code),
+                &texts(&["KeyI"]),
+            )
+            .unwrap();
         }
-        let bound = |own: &OwnBindings, code: usize| own.actions(&manifest)[code].bindings.clone();
+        let bound = |own: &OwnWorld, code: usize| own.actions(&manifest)[code].bindings.clone();
         let other = bound(&own, 2);
-        own.bind_too(&manifest, ActionCode(1), "KeyK").unwrap();
-        own.bind_too(&manifest, ActionCode(1), "KeyK").unwrap();
+        own.bind_too(&manifest, &ControlTable::default(), ActionCode(1), "KeyK")
+            .unwrap();
+        own.bind_too(&manifest, &ControlTable::default(), ActionCode(1), "KeyK")
+            .unwrap();
         assert_eq!(bound(&own, 1), ["KeyI", "KeyK"]);
-        own.bind_too(&manifest, ActionCode(0), "KeyK").unwrap();
+        own.bind_too(&manifest, &ControlTable::default(), ActionCode(0), "KeyK")
+            .unwrap();
         assert_eq!(
             (bound(&own, 0), bound(&own, 1)),
             (texts(&["KeyK"]), texts(&["KeyI"]))
@@ -370,7 +417,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_and_changes_nothing() {
         let manifest = manifest();
-        let mut own = OwnBindings::none(&manifest);
+        let mut own = OwnWorld::none(&manifest);
         for (inputs, part) in [
             (["Digit1"], "number keys"),
             (["F1"], "help"),
@@ -378,13 +425,23 @@ mod tests {
             (["jump"], "no key"),
         ] {
             let error = own
-                .bind(&manifest, ActionCode(0), &texts(&inputs))
+                .bind(
+                    &manifest,
+                    &ControlTable::default(),
+                    ActionCode(0),
+                    &texts(&inputs),
+                )
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(part), "{error}");
         }
         let error = own
-            .bind(&manifest, ActionCode(9), &texts(&["KeyA"]))
+            .bind(
+                &manifest,
+                &ControlTable::default(),
+                ActionCode(9),
+                &texts(&["KeyA"]),
+            )
             .unwrap_err()
             .to_string();
         assert!(error.contains("code 9 of 4"), "{error}");
@@ -398,7 +455,7 @@ mod tests {
 
     #[test]
     fn mistakes_in_the_file_are_named_by_line_and_column() {
-        let mistake = |text: &str| OwnBindings::parse(text, &manifest()).unwrap_err();
+        let mistake = |text: &str| OwnWorld::parse(text, &manifest()).unwrap_err();
         let ((line, column), reason) = mistake(
             "(\n  version: 1,\n  world: \"x\",\n  actions: {0: (bindings: Some([\"KeyQ\", \"Foo\"]))},\n)",
         );
@@ -415,20 +472,20 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "(\\PC|\n|version: 1,|actions: \\{|0: \\(|\\)|\"KeyA\"){0,30}") {
-            let _ = OwnBindings::parse(&text, &manifest());
+            let _ = OwnWorld::parse(&text, &manifest());
         }
 
         #[test]
         fn whatever_was_bound_can_be_read(binds in proptest::collection::vec((0u16..4, proptest::collection::vec(0usize..5, 0..4)), 0..6)) {
             let known = ["KeyA", "Space", "South", "ArrowRight+Space", "LeftStickUp+South"];
             let manifest = manifest();
-            let mut own = OwnBindings::none(&manifest);
+            let mut own = OwnWorld::none(&manifest);
             for (code, inputs) in binds {
                 let inputs: Vec<String> = inputs.iter().map(|input| known[*input].into()).collect();
-                own.bind(&manifest, ActionCode(code), &inputs).unwrap();
+                own.bind(&manifest, &ControlTable::default(), ActionCode(code), &inputs).unwrap();
             }
             let text = ron::to_string(&own).unwrap();
-            prop_assert_eq!(OwnBindings::parse(&text, &manifest).unwrap(), own);
+            prop_assert_eq!(OwnWorld::parse(&text, &manifest).unwrap(), own);
         }
     }
 }

@@ -11,6 +11,7 @@ mod screen;
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
 use crate::frame_loop::{Command, View};
+use crate::hud::hints;
 use crate::input::{Bindings, Control};
 use crate::play::PlaySummary;
 use canvas::{Canvas, Colours};
@@ -29,8 +30,16 @@ const PATIENCE: Duration = Duration::from_millis(4);
 /// The picture is drawn at least this often.
 const LONGEST_STILL: Duration = Duration::from_secs(1);
 /// What the line below the picture says of the keys.
-const HELP: &str =
-    "P pause  N step  Backspace back  R again  Tab prompt  F2 record  F5 save  F9 load";
+const HELP: [(Control, &str); 8] = [
+    (Control::Pause, "pause"),
+    (Control::Step, "step"),
+    (Control::Rewind, "back"),
+    (Control::Restart, "again"),
+    (Control::NextPrompt, "prompt"),
+    (Control::Record, "record"),
+    (Control::Save, "save"),
+    (Control::Load, "load"),
+];
 
 /// How long a message stays in the line below the picture.
 const MESSAGE_TIME: Duration = Duration::from_secs(4);
@@ -56,6 +65,7 @@ pub fn play_in_terminal(
     let mut desk = Desk::start(world, options, || {})?;
     let mut terminal = Terminal {
         bindings: desk.bindings(),
+        leave: hints(&desk.controls(), &[(Control::Leave, "leaves")]),
         canvas: Canvas::new(Colours::of(colour_term.as_deref(), term.as_deref())),
         keys: Keys::new(taken.releases()),
         message: (0, Instant::now()),
@@ -85,6 +95,8 @@ fn reason_against(term: Option<&str>) -> Option<String> {
 
 struct Terminal {
     bindings: Bindings,
+    /// What the line says of leaving.
+    leave: Vec<String>,
     canvas: Canvas,
     keys: Keys,
     /// The number of the newest message, and until when it is shown.
@@ -126,7 +138,9 @@ impl Terminal {
             for control in desk.obey() {
                 match control {
                     Control::Leave => return Ok(()),
-                    Control::Help => desk.command(Command::Say(HELP.into())),
+                    Control::Help => {
+                        desk.command(Command::Say(hints(&desk.controls(), &HELP).join("  ")))
+                    }
                     _ => desk.command(Command::Say("only in a window".into())),
                 }
             }
@@ -150,7 +164,9 @@ impl Terminal {
         }
         let message = (now < self.message.1).then_some(view.message.text.as_str());
         let mut text = String::new();
-        let status = status(view, manifest, &self.bindings, message);
+        let mut status = status(view, manifest, &self.bindings, message);
+        status.extend(self.leave.iter().cloned());
+        let status = status.join("  ");
         self.canvas.draw(&mut text, &view.frame, size, &status)?;
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
@@ -201,13 +217,13 @@ fn apply(desk: &Desk, change: Option<Change>) {
     }
 }
 
-/// The line below the picture: what matters most comes first, since narrow terminals cut it.
+/// The parts of the line below the picture: what matters most comes first, since narrow terminals cut it.
 fn status(
     view: &View,
     manifest: &WorldManifest,
     bindings: &Bindings,
     message: Option<&str>,
-) -> String {
+) -> Vec<String> {
     let name = |code: nn::ActionCode| bindings.name(code);
     let mut parts = Vec::new();
     for (on, sign) in [
@@ -238,6 +254,5 @@ fn status(
     };
     parts.push(speed);
     parts.push(format!("seed {}", view.settings.seed));
-    parts.push("Esc leaves".into());
-    parts.join("  ")
+    parts
 }

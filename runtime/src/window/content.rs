@@ -1,8 +1,8 @@
 //! What the HUD says of a world: its keys and its prompts.
 
 use super::scene::SceneContent;
-use crate::hud::{KeyLine, Thumbnail, WorldCard, key_name, thumbnail};
-use crate::input::{Bindings, ControlTable};
+use crate::hud::{KeyLine, Thumbnail, WorldCard, chord_name, hints, is_keyboard, thumbnail};
+use crate::input::{Bindings, Control, ControlTable};
 use nn::ActionCode;
 use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
 
@@ -13,13 +13,14 @@ pub(super) fn of(world: &World, bindings: &Bindings, table: &ControlTable) -> Sc
         let mut chords = bindings.of_code(code);
         // The keyboard first, as most look for it; the numbers, which are the same everywhere, last.
         chords.sort_by_key(|chord| (is_number(chord), !is_keyboard(chord)));
-        chords.into_iter().map(name).collect()
+        chords.into_iter().map(chord_name).collect()
     });
     let commands = table.entries().iter().map(|(control, chords)| KeyLine {
-        keys: chords.iter().map(name).collect(),
+        keys: chords.iter().map(chord_name).collect(),
         what: control.description().to_owned(),
     });
     SceneContent {
+        hints: hints(table, &HINTS),
         action_names: codes.map(|code| bindings.name(code)).collect(),
         commands: commands.collect(),
         action_keys: action_keys.collect(),
@@ -31,16 +32,13 @@ fn is_number(chord: &Chord) -> bool {
     chord.inputs().iter().any(|input| input.digit().is_some())
 }
 
-fn is_keyboard(chord: &Chord) -> bool {
-    chord.inputs().iter().all(|input| !input.is_pad())
-}
-
-/// A chord as people read it.
-fn name(chord: &Chord) -> String {
-    let inputs = chord.inputs().iter();
-    let names: Vec<String> = inputs.map(|input| key_name(&input.to_string())).collect();
-    names.join("+")
-}
+/// What the hint of the first seconds says, the most important first.
+const HINTS: [(Control, &str); 4] = [
+    (Control::Help, "help"),
+    (Control::Panel, "settings"),
+    (Control::Worlds, "worlds"),
+    (Control::Leave, "quit"),
+];
 
 /// Most bytes of a prompt that is shown as a world's picture.
 const LARGEST_PROMPT: u64 = 4 << 20;

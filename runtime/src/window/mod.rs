@@ -177,7 +177,7 @@ impl Application<'_> {
         // winit's names of keys are those that inputs have.
         let name = format!("{key:?}");
         match state {
-            ElementState::Pressed if open.scene.takes_key(&name) => {}
+            ElementState::Pressed if open.scene.takes_key(&name, &open.desk) => {}
             ElementState::Pressed
                 if key == KeyCode::Escape && open.scene.cancel_binding(&open.desk) => {}
             ElementState::Pressed => open.desk.press(&name),

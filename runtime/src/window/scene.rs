@@ -7,14 +7,15 @@ use crate::desk::Desk;
 use crate::error::Result;
 use crate::frame_loop::{Command, View};
 use crate::hud::{self, HudAction, HudState, KeyLine, Notices, Page, Thumbnail, WorldCard};
-use crate::input::Control;
+use crate::input::{Control, OwnWorld};
+use crate::preferences::Preferences;
 use crate::settings::{Filter, Settings};
 use nn::ActionCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use winit::event::WindowEvent;
 use winit::window::{Fullscreen, Window};
-use worlds::{FoundWorld, World};
+use worlds::{FoundWorld, Input, RolloutSettings, World};
 
 /// How long the hint of the first seconds is shown.
 const HINT: Duration = Duration::from_secs(7);
@@ -24,6 +25,8 @@ const HUD_INTERVAL: Duration = Duration::from_millis(16);
 /// What the HUD says of a world: its keys and prompts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SceneContent {
+    /// What the hint of the first seconds says.
+    pub(super) hints: Vec<String>,
     /// Keys that command something.
     pub(super) commands: Vec<KeyLine>,
     /// What the player calls each action code.
@@ -49,6 +52,10 @@ pub(super) struct Scene {
     settings: Settings,
     /// The settings as they were in the beginning.
     kept: Settings,
+    /// How the player wants this world to be played.
+    preferences: Preferences,
+    /// The preferences as they are kept.
+    kept_preferences: Preferences,
     notices: Notices,
     message: u64,
     page: Option<Page>,
@@ -68,8 +75,11 @@ impl Scene {
         settings: Settings,
     ) -> Self {
         let view = desk.view();
+        let preferences = kept_preferences(desk.world());
         let mut scene = Self {
             surface,
+            preferences,
+            kept_preferences: preferences,
             world: desk.world().clone(),
             message: view.message.number,
             kept: settings.clone(),
@@ -130,9 +140,14 @@ impl Scene {
     }
 
     /// Whether a key, by its physical name, is for the HUD now. Those that open and close pages never are.
-    pub(super) fn takes_key(&self, name: &str) -> bool {
+    pub(super) fn takes_key(&self, name: &str, desk: &Desk) -> bool {
         let function = name.starts_with('F') && name.len() > 1;
-        self.takes_keys() && !function && name != "Escape"
+        let control = Input::named(name).and_then(|input| desk.controls().of_input(input));
+        let of_pages = matches!(
+            control,
+            Some(Control::Help | Control::Bind | Control::Panel | Control::Worlds | Control::Leave)
+        );
+        self.takes_keys() && !function && !of_pages
     }
 
     /// Closes the open page; whether there was one.
@@ -180,13 +195,26 @@ impl Scene {
 
     /// Writes the player's settings down if they were changed.
     pub(super) fn keep_settings(&self) {
-        if self.settings == self.kept {
-            return;
-        }
-        if let Some(path) = Settings::path()
+        if self.settings != self.kept
+            && let Some(path) = Settings::path()
             && let Err(error) = self.settings.replace(&path, &self.kept)
         {
             tracing::warn!("the settings are not kept: {error}");
+        }
+        self.keep_preferences();
+    }
+
+    /// Writes down how the player wants this world to be played, if that was changed.
+    fn keep_preferences(&self) {
+        if self.preferences == self.kept_preferences {
+            return;
+        }
+        let kept = OwnWorld::change(&self.world, |own| {
+            own.preferences = self.preferences;
+            Ok(())
+        });
+        if let Err(error) = kept {
+            tracing::warn!("temperature, steps, strength and speed are not kept: {error}");
         }
     }
 
@@ -240,7 +268,10 @@ impl Scene {
 
     /// Shows what is played at another desk from now on.
     pub(super) fn change_desk(&mut self, desk: &Desk, content: SceneContent) {
+        self.keep_preferences();
         self.world = desk.world().clone();
+        self.preferences = kept_preferences(&self.world);
+        self.kept_preferences = self.preferences;
         self.view = desk.view();
         self.surface.set_frame_size(self.world.manifest.frame);
         self.surface.show(self.view.frame.clone());
@@ -326,6 +357,7 @@ impl Scene {
             bar: self.bar,
             notices: &notices,
             hint: hud::opacity(hint_left),
+            hints: &self.content.hints,
             commands: &self.content.commands,
             action_names: &self.content.action_names,
             action_keys: &self.content.action_keys,
@@ -351,6 +383,25 @@ impl Scene {
         Ok(chosen)
     }
 
+    /// Takes in what the player says about how the world is played.
+    fn take_preference(&mut self, command: &Command) {
+        let manifest = &self.world.manifest;
+        match command {
+            Command::AdaptiveSteps(on) => self.settings.adaptive_steps = *on,
+            Command::Speed(speed) => {
+                self.preferences.speed = Some(*speed).filter(|speed| *speed != self.settings.speed);
+            }
+            Command::Change(after) => {
+                let usual = self.settings.preferences().settings(manifest, after.seed);
+                let usual = usual.unwrap_or_else(|_| RolloutSettings::of(manifest, after.seed));
+                let mut before = self.view.settings;
+                before.sampler.steps = self.view.wanted_steps;
+                self.preferences.change(&before, after, &usual);
+            }
+            _ => {}
+        }
+    }
+
     /// Does what the HUD was told; returns another world where one was chosen.
     fn act(&mut self, action: HudAction, desk: &mut Desk) -> Option<FoundWorld> {
         self.surface.window().request_redraw();
@@ -362,9 +413,7 @@ impl Scene {
             HudAction::Filter(filter) => self.settings.filter = filter,
             HudAction::Fullscreen(on) => self.set_fullscreen(on),
             HudAction::World(command) => {
-                if let Command::AdaptiveSteps(on) = command {
-                    self.settings.adaptive_steps = on;
-                }
+                self.take_preference(&command);
                 desk.command(command);
             }
             HudAction::ChoosePrompt(index) => {
@@ -393,4 +442,9 @@ impl Scene {
         }
         None
     }
+}
+
+/// How the player wants a world to be played; a file that is broken was told of when the world was opened.
+fn kept_preferences(world: &World) -> Preferences {
+    OwnWorld::of(world).map_or_else(|_| Preferences::default(), |own| own.preferences)
 }

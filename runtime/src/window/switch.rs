@@ -3,7 +3,7 @@
 use super::{Application, WorldMoved, content};
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::input::{Bindings, OwnBindings};
+use crate::input::{Bindings, OwnWorld};
 use crate::play::PlaySummary;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -82,12 +82,14 @@ impl Application<'_> {
         let (manifest, own) = (&world.manifest, open.scene.settings().clone());
         let seed = open.desk.view().settings.seed;
         // What the player prefers may lie outside what this world allows.
-        let settings = own.preferences().settings(manifest, seed);
-        let bound = OwnBindings::of(&world)?;
+        let of_world = OwnWorld::of(&world)?;
+        let preferences = of_world.preferences.or(own.preferences());
+        let settings = preferences.settings(manifest, seed);
         let options = PlayOptions {
             prompt: world.prompts.iter().take(1).cloned().collect(),
             settings: settings.unwrap_or_else(|_| RolloutSettings::of(manifest, seed)),
-            bindings: Bindings::of(&bound.actions(manifest)),
+            speed: preferences.speed(),
+            bindings: Bindings::of(&of_world.actions(manifest)),
             actions: None,
             recording: None,
             world_name,
