@@ -286,7 +286,7 @@ mod tests {
         let sampler = SamplerConfig {
             steps: 3,
             temperature: 0.0,
-            choice_noise: 1.0,
+            ..SamplerConfig::default()
         };
         for forecast in [true, false] {
             let model = model(forecast);
