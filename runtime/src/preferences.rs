@@ -72,21 +72,19 @@ impl Preferences {
         after: &RolloutSettings,
         usual: &RolloutSettings,
     ) {
-        let unless_usual = |usual: bool| (!usual).then_some(());
         if after.strength != before.strength {
             let nats = match after.strength {
                 Strength::Wish(nats) => nats,
                 Strength::Order => f32::INFINITY,
             };
-            self.strength = unless_usual(after.strength == usual.strength).map(|()| nats);
+            self.strength = (after.strength != usual.strength).then_some(nats);
         }
         let (is, was, usual) = (after.sampler, before.sampler, usual.sampler);
         if is.steps != was.steps {
-            self.steps = unless_usual(is.steps == usual.steps).map(|()| is.steps);
+            self.steps = (is.steps != usual.steps).then_some(is.steps);
         }
         if is.temperature != was.temperature {
-            let same = is.temperature == usual.temperature;
-            self.temperature = unless_usual(same).map(|()| is.temperature);
+            self.temperature = (is.temperature != usual.temperature).then_some(is.temperature);
         }
     }
 }
