@@ -194,6 +194,14 @@ pub(crate) fn is_keyboard(chord: &Chord) -> bool {
     chord.inputs().iter().all(|input| !input.is_pad())
 }
 
+/// What the hint of the first seconds says, the most important first.
+pub(crate) const HINTS: [(Control, &str); 4] = [
+    (Control::Help, "help"),
+    (Control::Panel, "settings"),
+    (Control::Worlds, "worlds"),
+    (Control::Leave, "quit"),
+];
+
 /// The first key of each command, with a word; commands that no key gives are left out.
 pub(crate) fn hints(table: &ControlTable, commands: &[(Control, &str)]) -> Vec<String> {
     let hint = |(control, word): &(Control, &str)| {

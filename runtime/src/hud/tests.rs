@@ -54,15 +54,7 @@ impl Scenery {
             page: None,
             bar: false,
             hint: 0.0,
-            hints: hints(
-                &ControlTable::default(),
-                &[
-                    (Control::Help, "help"),
-                    (Control::Panel, "settings"),
-                    (Control::Worlds, "worlds"),
-                    (Control::Leave, "quit"),
-                ],
-            ),
+            hints: hints(&ControlTable::default(), &HINTS),
             notices: Vec::new(),
             commands: ["P", "R", "F1", "F2", "F11"]
                 .map(|name| KeyLine {

@@ -1,8 +1,8 @@
 //! What the HUD says of a world: its keys and its prompts.
 
 use super::scene::SceneContent;
-use crate::hud::{KeyLine, Thumbnail, WorldCard, chord_name, hints, is_keyboard, thumbnail};
-use crate::input::{Bindings, Control, ControlTable};
+use crate::hud::{HINTS, KeyLine, Thumbnail, WorldCard, chord_name, hints, is_keyboard, thumbnail};
+use crate::input::{Bindings, ControlTable};
 use nn::ActionCode;
 use worlds::{Chord, FoundWorld, Frame, World, WorldManifest};
 
@@ -31,14 +31,6 @@ pub(super) fn of(world: &World, bindings: &Bindings, table: &ControlTable) -> Sc
 fn is_number(chord: &Chord) -> bool {
     chord.inputs().iter().any(|input| input.digit().is_some())
 }
-
-/// What the hint of the first seconds says, the most important first.
-const HINTS: [(Control, &str); 4] = [
-    (Control::Help, "help"),
-    (Control::Panel, "settings"),
-    (Control::Worlds, "worlds"),
-    (Control::Leave, "quit"),
-];
 
 /// Most bytes of a prompt that is shown as a world's picture.
 const LARGEST_PROMPT: u64 = 4 << 20;

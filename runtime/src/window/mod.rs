@@ -132,7 +132,7 @@ struct Open {
 
 impl Open {
     /// Ends play, and keeps what the player has set.
-    fn finish(self) -> Result<PlaySummary> {
+    fn finish(mut self) -> Result<PlaySummary> {
         self.scene.keep_settings();
         self.desk.finish()
     }

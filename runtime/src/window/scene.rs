@@ -52,10 +52,8 @@ pub(super) struct Scene {
     settings: Settings,
     /// The settings as they were in the beginning.
     kept: Settings,
-    /// How the player wants this world to be played.
-    preferences: Preferences,
-    /// The preferences as they are kept.
-    kept_preferences: Preferences,
+    /// How the player wants this world to be played, where that was changed here and is not kept yet.
+    preferences: Option<Preferences>,
     notices: Notices,
     message: u64,
     page: Option<Page>,
@@ -75,11 +73,8 @@ impl Scene {
         settings: Settings,
     ) -> Self {
         let view = desk.view();
-        let preferences = kept_preferences(desk.world());
         let mut scene = Self {
             surface,
-            preferences,
-            kept_preferences: preferences,
             world: desk.world().clone(),
             message: view.message.number,
             kept: settings.clone(),
@@ -90,6 +85,7 @@ impl Scene {
             worlds: Vec::new(),
             cards: Vec::new(),
             settings,
+            preferences: None,
             notices: Notices::default(),
             page: None,
             bar: false,
@@ -141,13 +137,16 @@ impl Scene {
 
     /// Whether a key, by its physical name, is for the HUD now. Those that open and close pages never are.
     pub(super) fn takes_key(&self, name: &str, desk: &Desk) -> bool {
+        if !self.takes_keys() {
+            return false;
+        }
         let function = name.starts_with('F') && name.len() > 1;
         let control = Input::named(name).and_then(|input| desk.controls().of_input(input));
         let of_pages = matches!(
             control,
             Some(Control::Help | Control::Bind | Control::Panel | Control::Worlds | Control::Leave)
         );
-        self.takes_keys() && !function && !of_pages
+        !function && !of_pages
     }
 
     /// Closes the open page; whether there was one.
@@ -194,7 +193,7 @@ impl Scene {
     }
 
     /// Writes the player's settings down if they were changed.
-    pub(super) fn keep_settings(&self) {
+    pub(super) fn keep_settings(&mut self) {
         if self.settings != self.kept
             && let Some(path) = Settings::path()
             && let Err(error) = self.settings.replace(&path, &self.kept)
@@ -205,12 +204,12 @@ impl Scene {
     }
 
     /// Writes down how the player wants this world to be played, if that was changed.
-    fn keep_preferences(&self) {
-        if self.preferences == self.kept_preferences {
+    fn keep_preferences(&mut self) {
+        let Some(preferences) = self.preferences.take() else {
             return;
-        }
+        };
         let kept = OwnWorld::change(&self.world, |own| {
-            own.preferences = self.preferences;
+            own.preferences = preferences;
             Ok(())
         });
         if let Err(error) = kept {
@@ -270,8 +269,6 @@ impl Scene {
     pub(super) fn change_desk(&mut self, desk: &Desk, content: SceneContent) {
         self.keep_preferences();
         self.world = desk.world().clone();
-        self.preferences = kept_preferences(&self.world);
-        self.kept_preferences = self.preferences;
         self.view = desk.view();
         self.surface.set_frame_size(self.world.manifest.frame);
         self.surface.show(self.view.frame.clone());
@@ -383,20 +380,28 @@ impl Scene {
         Ok(chosen)
     }
 
+    /// How the player wants this world to be played, to be changed. A file that is broken was told of when the world was opened.
+    fn preferences(&mut self) -> &mut Preferences {
+        self.preferences.get_or_insert_with(|| {
+            OwnWorld::of(&self.world).map_or_else(|_| Preferences::default(), |own| own.preferences)
+        })
+    }
+
     /// Takes in what the player says about how the world is played.
     fn take_preference(&mut self, command: &Command) {
         let manifest = &self.world.manifest;
         match command {
             Command::AdaptiveSteps(on) => self.settings.adaptive_steps = *on,
             Command::Speed(speed) => {
-                self.preferences.speed = Some(*speed).filter(|speed| *speed != self.settings.speed);
+                let usual = self.settings.speed;
+                self.preferences().speed = (*speed != usual).then_some(*speed);
             }
             Command::Change(after) => {
                 let usual = self.settings.preferences().settings(manifest, after.seed);
                 let usual = usual.unwrap_or_else(|_| RolloutSettings::of(manifest, after.seed));
                 let mut before = self.view.settings;
                 before.sampler.steps = self.view.wanted_steps;
-                self.preferences.change(&before, after, &usual);
+                self.preferences().change(&before, after, &usual);
             }
             _ => {}
         }
@@ -442,9 +447,4 @@ impl Scene {
         }
         None
     }
-}
-
-/// How the player wants a world to be played; a file that is broken was told of when the world was opened.
-fn kept_preferences(world: &World) -> Preferences {
-    OwnWorld::of(world).map_or_else(|_| Preferences::default(), |own| own.preferences)
 }
