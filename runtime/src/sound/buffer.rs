@@ -27,8 +27,9 @@ pub(super) struct Buffer {
     position: f64,
     /// Pairs that are read for each that is put out.
     speed: f64,
-    /// Pairs that came for each that was put out, lately.
-    pace: f64,
+    /// Pairs that were put out for each that came, lately. Averaged this way around, since a device takes its pairs in pieces: what one frame seems to
+    /// be short of is too much for the next, while their inverses do not make up for each other, and would raise the pitch.
+    taken: f64,
     /// By how much the reserve was too large lately, in pairs.
     surplus: f64,
     last_push: usize,
@@ -51,7 +52,7 @@ impl Default for Buffer {
             pairs: VecDeque::new(),
             position: 0.0,
             speed: 1.0,
-            pace: 1.0,
+            taken: 1.0,
             surplus: 0.0,
             last_push: 0,
             pulled: 0.0,
@@ -72,8 +73,8 @@ impl Buffer {
         let count = samples.len() / 2;
         let weight = (count as f64 / f64::from(MIX_RATE)).clamp(0.001, 0.2);
         if self.pulled > 0.0 && self.pulled < PAUSE && self.last_push > 0 {
-            let pace = self.last_push as f64 / self.pulled;
-            self.pace += weight * (pace.clamp(0.25, 4.0) - self.pace);
+            let taken = self.pulled / self.last_push as f64;
+            self.taken += weight * (taken.clamp(0.25, 4.0) - self.taken);
         }
         (self.pulled, self.last_push) = (0.0, count);
         let begins = std::mem::take(&mut self.starved);
@@ -88,9 +89,10 @@ impl Buffer {
             let surplus = self.pairs.len() as f64 - RESERVE as f64;
             self.surplus += weight.max(0.05) * (surplus - self.surplus);
         }
-        let base = match (self.pace - 1.0).abs() <= SAME_PACE {
+        let pace = 1.0 / self.taken;
+        let base = match (pace - 1.0).abs() <= SAME_PACE {
             true => 1.0,
-            false => self.pace.clamp(0.5, 2.0),
+            false => pace.clamp(0.5, 2.0),
         };
         let correction = 0.2 * self.surplus / f64::from(MIX_RATE);
         self.speed = base * (1.0 + correction.clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION));
@@ -265,6 +267,23 @@ mod tests {
                 largest_step(&heard)
             );
             assert!(most <= MOST_RESERVE, "{pace}: {most}");
+        }
+    }
+
+    #[test]
+    fn however_large_the_pieces_are_that_a_device_asks_for_the_pitch_stays() {
+        for milliseconds in [5, 10, 20, 25, 30, 40] {
+            let (mut buffer, mut sent) = (Buffer::default(), 0);
+            let block = MIX_RATE as usize * milliseconds / 1000;
+            for asked in 0..60_000 / milliseconds {
+                while sent <= asked * block {
+                    buffer.push(&tone(sent, FRAME));
+                    sent += FRAME;
+                    let off = (buffer.speed - 1.0).abs();
+                    assert!(off <= LARGEST_CORRECTION, "{milliseconds} ms: {off}");
+                }
+                buffer.pull(&mut vec![0.0; 2 * block]);
+            }
         }
     }
 
