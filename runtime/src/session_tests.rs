@@ -559,6 +559,7 @@ fn sounding_world() -> Arc<World> {
         samples: vec![
             sample(worlds::Trigger::Code(codes(&[2]))),
             sample(worlds::Trigger::Wish(codes(&[0]))),
+            sample(worlds::Trigger::While(codes(&[1, 3]))),
         ],
     };
     let folder = tempfile::tempdir().unwrap();

@@ -60,20 +60,23 @@ fn full() -> f32 {
     1.0
 }
 
-/// What makes a sample sound. Both kinds can be told from a session, so that a replay sounds as the play did.
+/// What makes a sample sound. Every kind can be told from a session, so that a replay sounds as the play did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trigger {
     /// The action code becomes one of these and was none of them in the frame before: something begins to happen.
     Code(Vec<ActionCode>),
     /// The player wishes for all of these at once and did not in the frame before: a key that means them, or a chord of keys, goes down.
     Wish(Vec<ActionCode>),
+    /// The action code is one of these and the sample is not sounding: it is heard over and over as long as that lasts, each time to its end, as
+    /// footsteps are.
+    While(Vec<ActionCode>),
 }
 
 impl Trigger {
     /// The codes that it names.
     pub fn codes(&self) -> &[ActionCode] {
         match self {
-            Self::Code(codes) | Self::Wish(codes) => codes,
+            Self::Code(codes) | Self::Wish(codes) | Self::While(codes) => codes,
         }
     }
 }
@@ -385,11 +388,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_trigger_is_taken_or_refused(named in prop::collection::vec(0u16..6, 0..6), wish: bool) {
-            let when = match wish {
-                true => Trigger::Wish(codes(&named)),
-                false => Trigger::Code(codes(&named)),
-            };
+        fn any_trigger_is_taken_or_refused(named in prop::collection::vec(0u16..6, 0..6), kind in 0usize..3) {
+            let when = [Trigger::Wish, Trigger::Code, Trigger::While][kind](codes(&named));
             let sounds = Sounds { ambient: None, samples: vec![sample("a.wav", when)] };
             let different: BTreeSet<_> = named.iter().collect();
             let good = !named.is_empty() && different.len() == named.len() && named.iter().all(|&code| code < 4);

@@ -147,6 +147,7 @@ fn sounds(manifest: &WorldManifest) -> Vec<String> {
         let names: Vec<String> = names.map(|&code| manifest.action_name(code)).collect();
         let when = match &sample.when {
             Trigger::Code(_) => format!("when it comes to {}", names.join(" or ")),
+            Trigger::While(_) => format!("again and again during {}", names.join(" or ")),
             Trigger::Wish(_) => format!("when the player asks for {}", names.join(" and ")),
         };
         line(&sample.file, sample.volume, when)

@@ -110,11 +110,14 @@ impl Mixer {
         let before = self.before.replace((wish.clone(), code));
         for (index, sample) in self.soundscape.samples.iter().enumerate() {
             let happens = |wish: &Wish, code: ActionCode| match &sample.when {
-                Trigger::Code(codes) => codes.contains(&code),
+                Trigger::Code(codes) | Trigger::While(codes) => codes.contains(&code),
                 Trigger::Wish(codes) => codes.iter().all(|code| wish.codes().contains(code)),
             };
-            let happened = before.as_ref().is_some_and(|(w, c)| happens(w, *c));
-            if !happens(wish, code) || happened {
+            let goes_on = match &sample.when {
+                Trigger::While(_) => self.voices.iter().any(|voice| voice.sample == index),
+                _ => before.as_ref().is_some_and(|(w, c)| happens(w, *c)),
+            };
+            if !happens(wish, code) || goes_on {
                 continue;
             }
             let wanted = self.voices.iter_mut();
@@ -310,6 +313,21 @@ mod tests {
         assert_eq!(ends(&mut mixer, &played(&[], 1)), (0.25, 0.25));
         assert_eq!(ends(&mut mixer, &played(&[], 0)), (0.25, 0.25));
         assert_eq!(ends(&mut mixer, &played(&[], 1)), (0.5, 0.5));
+    }
+
+    #[test]
+    fn footsteps_go_on_as_long_as_the_code_does_each_to_its_end() {
+        let steps = Trigger::While(codes(&[1, 2]));
+        let mut mixer = mixer(None, vec![sample(level(0.25, 4800), steps)]);
+        assert_eq!(ends(&mut mixer, &Moment::Prompt), (0.0, 0.0));
+        for code in [1, 2, 1] {
+            // A frame and a half long: the next one begins with the third frame.
+            assert_eq!(ends(&mut mixer, &played(&[], code)), (0.25, 0.25));
+            assert_eq!(ends(&mut mixer, &played(&[], code)), (0.25, 0.0));
+        }
+        assert_eq!(ends(&mut mixer, &played(&[], 2)), (0.25, 0.25));
+        assert_eq!(ends(&mut mixer, &played(&[2], 0)), (0.25, 0.0));
+        assert_eq!(ends(&mut mixer, &played(&[2], 0)), (0.0, 0.0));
     }
 
     #[test]
