@@ -1,5 +1,6 @@
 //! Products within attention: too small to pack, computed on one core by a register tile.
 
+use super::dispatch::{InstructionSet, instruction_set};
 use super::{kernel, multiply_add};
 
 /// Width that rows of [`multiply_small`]'s right side and result are padded to.
@@ -15,44 +16,77 @@ kernel! {
     ) {
         assert!(n.is_multiple_of(SMALL_WIDTH_STEP) && out.len() >= m * n && right.len() >= k * n);
         assert!(m == 0 || k == 0 || left.len() > (m - 1) * left_rows + (k - 1) * left_columns);
+        // What a tile sums up stays in registers, of which AVX-512 has twice as many, twice as wide.
+        let widest = if instruction_set() >= InstructionSet::Avx512 { 32 } else { 16 };
+        let tallest = if FUSED || cfg!(target_arch = "aarch64") { 6 } else { 3 };
         let mut column = 0;
         while column < n {
-            let wide = n - column >= 32;
+            let columns = widest.min(n - column);
             let mut row = 0;
             while row < m {
-                let full = m - row >= 4;
-                match (wide, full) {
-                    (true, true) => tile::<4, 32, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
-                    (true, false) => tile::<1, 32, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
-                    (false, true) => tile::<4, 16, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
-                    (false, false) => tile::<1, 16, FUSED>(out, left, left_rows, left_columns, right, row, column, n, k),
+                // Tiles of nearly the same height, so that no row is left over on its own.
+                let rows = (m - row).div_ceil((m - row).div_ceil(tallest));
+                let place = Place { row, column, n, k };
+                match columns {
+                    16 => tile_of_rows::<16, FUSED>(out, left, left_rows, left_columns, right, rows, place),
+                    _ => tile_of_rows::<32, FUSED>(out, left, left_rows, left_columns, right, rows, place),
                 }
-                row += if full { 4 } else { 1 };
+                row += rows;
             }
-            column += if wide { 32 } else { 16 };
+            column += columns;
         }
+    }
+}
+
+/// Where a tile begins, and the sizes of the product.
+#[derive(Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+    n: usize,
+    k: usize,
+}
+
+#[inline(always)]
+fn tile_of_rows<const COLUMNS: usize, const FUSED: bool>(
+    out: &mut [f32],
+    left: &[f32],
+    left_rows: usize,
+    left_columns: usize,
+    right: &[f32],
+    rows: usize,
+    place: Place,
+) {
+    macro_rules! run {
+        ($rows:literal) => {
+            tile::<$rows, COLUMNS, FUSED>(out, left, left_rows, left_columns, right, place)
+        };
+    }
+    match rows {
+        1 => run!(1),
+        2 => run!(2),
+        3 => run!(3),
+        4 => run!(4),
+        5 => run!(5),
+        _ => run!(6),
     }
 }
 
 /// One tile of [`multiply_small`], kept in registers while it runs over `k`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
     out: &mut [f32],
     left: &[f32],
     left_rows: usize,
     left_columns: usize,
     right: &[f32],
-    row: usize,
-    column: usize,
-    n: usize,
-    k: usize,
+    Place { row, column, n, k }: Place,
 ) {
     let mut sums = [[0f32; COLUMNS]; ROWS];
     for l in 0..k {
         // SAFETY: `multiply_small` has checked that `right` holds `k` rows of `n` and that its loop stays within them, and that
         // the last element of `left` that a tile reads lies in it.
-        let line = unsafe { right.get_unchecked(l * n + column..l * n + column + COLUMNS) };
+        let line: &[f32; COLUMNS] = unsafe { &*right.as_ptr().add(l * n + column).cast() };
         for (i, sum) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
             let factor = unsafe { *left.get_unchecked((row + i) * left_rows + l * left_columns) };

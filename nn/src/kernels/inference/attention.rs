@@ -237,12 +237,24 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
         let value = side(1, frame);
         for head in 0..heads {
             let part = head * width..(head + 1) * width;
-            let (out, value) = (&mut out[part.clone()], &value[part]);
             let weight = scores[head * lanes + frame];
-            for i in 0..width {
-                out[i] = multiply_add::<FUSED>(weight, value[i], out[i]);
-            }
+            add_scaled::<FUSED>(&mut out[part.clone()], weight, &value[part]);
         }
+    }
+}
+
+/// `out += factor * x`, register by register: a loop over a length that the compiler knows is unrolled into single numbers instead.
+#[inline(always)]
+fn add_scaled<const FUSED: bool>(out: &mut [f32], factor: f32, x: &[f32]) {
+    let (registers, rest) = out.as_chunks_mut::<SMALL_WIDTH_STEP>();
+    let (x_registers, x_rest) = x.as_chunks::<SMALL_WIDTH_STEP>();
+    for (out, x) in registers.iter_mut().zip(x_registers) {
+        let sum: [f32; SMALL_WIDTH_STEP] =
+            std::array::from_fn(|i| multiply_add::<FUSED>(factor, x[i], out[i]));
+        *out = sum;
+    }
+    for (out, x) in rest.iter_mut().zip(x_rest) {
+        *out = multiply_add::<FUSED>(factor, *x, *out);
     }
 }
 

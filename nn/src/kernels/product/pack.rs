@@ -106,6 +106,16 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// A part of `k`.
+    fn part(&self, range: Range<usize>) -> Self {
+        let start = range.start * self.depth_stride;
+        Self {
+            data: self.data.get(start..).unwrap_or_default(),
+            depth: range.len(),
+            ..*self
+        }
+    }
+
     /// The lanes as rows, where they lie together along `k`.
     fn rows(&self) -> Rows<'a> {
         Rows {
@@ -127,6 +137,12 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Numbers along `k` that are packed for all panels of a task before the next ones are, where lanes lie side by side: the rows of memory that one panel
+/// has read a little of are then still at hand for the next.
+const BLOCK: usize = 64;
+/// Most panels of the right side in a task.
+const MOST_TASK_PANELS: usize = 4;
+
 /// Packs `rows` of `left` over `depth` into panels, one after another, each as long as if it had all the rows of a tile.
 pub fn left(
     unit: Unit,
@@ -137,12 +153,8 @@ pub fn left(
 ) {
     let panels = rows.len().div_ceil(unit.tile_rows());
     let panel_words = unit.left_panel_words(depth.len());
-    let words = buffer.words(panels * panel_words);
-    for (panel, out) in words
-        .chunks_exact_mut(panel_words.max(1))
-        .take(panels)
-        .enumerate()
-    {
+    let out = buffer.words(panels * panel_words);
+    let source = |panel: usize| {
         let part = even_part(rows.len(), panels, panel, 1);
         let start = (rows.start + part.start) * left.row_stride + depth.start * left.column_stride;
         let source = Source {
@@ -152,11 +164,19 @@ pub fn left(
             lanes: part.len(),
             depth: depth.len(),
         };
-        match unit.layout() {
-            Layout::Single => single(out, source, part.len()),
-            Layout::Pairs => pairs(out, source, part.len()),
-            Layout::PairsByRow => pairs_by_row(out, source, unit.words(depth.len())),
+        (source, part.len())
+    };
+    if unit.layout() == Layout::PairsByRow {
+        let words = unit.words(depth.len());
+        for (panel, out) in out
+            .chunks_exact_mut(panel_words.max(1))
+            .take(panels)
+            .enumerate()
+        {
+            pairs_by_row(out, source(panel).0, words);
         }
+    } else {
+        in_blocks(unit.layout(), out, panel_words, panels, source);
     }
 }
 
@@ -165,12 +185,10 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     let width = unit.tile_columns();
     let panels = right.columns.div_ceil(width);
     // Panels of pairs end where the left side's rows end, filled up with zeros.
-    let words = unit.words(depth.len());
-    let out = SharedWords::new(buffer.words(panels * width * words));
-    let pack = |panel: usize| {
+    let panel_words = width * unit.words(depth.len());
+    let out = SharedWords::new(buffer.words(panels * panel_words));
+    let source = |panel: usize| {
         let column = panel * width;
-        // SAFETY: each panel is written by one task; `buffer` is borrowed for this call.
-        let out = unsafe { out.row(column * words, width * words) };
         let start = depth.start * right.row_stride + column * right.column_stride;
         let source = Source {
             data: right.data.get(start..).unwrap_or_default(),
@@ -179,15 +197,61 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
             lanes: width.min(right.columns - column),
             depth: depth.len(),
         };
-        match unit.layout() {
-            Layout::Single => single(out, source, width),
-            Layout::Pairs | Layout::PairsByRow => pairs(out, source, width),
-        }
+        (source, width)
     };
-    if shared {
-        (0..panels).into_par_iter().for_each(pack);
+    let cores = if shared {
+        rayon::current_num_threads()
     } else {
-        (0..panels).for_each(pack);
+        1
+    };
+    let some = (panels / (2 * cores)).clamp(1, MOST_TASK_PANELS);
+    let pack = |task: usize| {
+        let first = task * some;
+        let count = some.min(panels - first);
+        // SAFETY: each panel is written by one task; `buffer` is borrowed for this call.
+        let out = unsafe { out.row(first * panel_words, count * panel_words) };
+        let source = |panel| source(first + panel);
+        in_blocks(unit.layout(), out, panel_words, count, source);
+    };
+    let tasks = panels.div_ceil(some);
+    if shared {
+        (0..tasks).into_par_iter().for_each(pack);
+    } else {
+        (0..tasks).for_each(pack);
+    }
+}
+
+/// Packs panels that lie `panel_words` apart, block by block along `k`; `source` tells what goes into each and its width.
+fn in_blocks<'a>(
+    layout: Layout,
+    out: &mut [u32],
+    panel_words: usize,
+    panels: usize,
+    source: impl Fn(usize) -> (Source<'a>, usize),
+) {
+    if panels == 0 || panel_words == 0 {
+        return;
+    }
+    let (first, _) = source(0);
+    let block = match first.depth_stride {
+        1 => first.depth.max(1),
+        _ => BLOCK,
+    };
+    for start in (0..first.depth).step_by(block) {
+        for (panel, out) in out.chunks_exact_mut(panel_words).take(panels).enumerate() {
+            let (source, width) = source(panel);
+            let part = source.part(start..source.depth.min(start + block));
+            let out = &mut out[layout.words(start) * width..];
+            // What lies beyond `k` belongs to the last block.
+            let end = match start + part.depth == source.depth {
+                true => out.len(),
+                false => layout.words(part.depth) * width,
+            };
+            match layout {
+                Layout::Single => single(&mut out[..end], part, width),
+                Layout::Pairs | Layout::PairsByRow => pairs(&mut out[..end], part, width),
+            }
+        }
     }
 }
 
@@ -252,6 +316,51 @@ kernel! {
             }
             if depth % 2 == 1 {
                 out[depth / 2] = pair(line[(depth - 1) * depth_stride], 0.0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::transpose::brain;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Every layout, whatever this CPU multiplies with.
+        #[test]
+        fn a_panel_holds_its_lanes_over_all_of_k(
+            lanes in 1usize..40, width in 1usize..18, depth in 1usize..200, side_by_side: bool, layout in 0usize..3,
+        ) {
+            let layout = [Layout::Single, Layout::Pairs, Layout::PairsByRow][layout];
+            let data: Vec<f32> = (0..lanes * depth).map(|i| (i as f32 * 0.37).sin()).collect();
+            let (lane_stride, depth_stride) = if side_by_side { (1, lanes) } else { (depth, 1) };
+            let number = |lane: usize, l: usize| match lane < lanes && l < depth {
+                true => data[lane * lane_stride + l * depth_stride],
+                false => 0.0,
+            };
+            let (panels, words) = (lanes.div_ceil(width), layout.words(depth));
+            let source = |panel: usize| {
+                let first = panel * width;
+                let source = Source {
+                    data: &data[first * lane_stride..],
+                    lane_stride,
+                    depth_stride,
+                    lanes: width.min(lanes - first),
+                    depth,
+                };
+                (source, width)
+            };
+            let mut out = vec![7u32; panels * words * width];
+            in_blocks(layout, &mut out, words * width, panels, source);
+            for (i, word) in out.iter().enumerate() {
+                let (l, lane) = (i / width % words, i / (words * width) * width + i % width);
+                let expected = match layout {
+                    Layout::Single => number(lane, l).to_bits(),
+                    _ => brain(number(lane, 2 * l)) | (brain(number(lane, 2 * l + 1)) << 16),
+                };
+                prop_assert_eq!(*word, expected);
             }
         }
     }

@@ -97,8 +97,17 @@ pub fn store<const C: usize>(
 ) {
     for (row, sums) in sums.iter().enumerate() {
         let out = &mut out[row * stride..][..columns];
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = if accumulate { *out + sum } else { *sum };
+        // A whole line is a few registers; the copy of a line of unknown length is a call.
+        match out.first_chunk_mut::<C>() {
+            Some(out) => store_line(out, sums, accumulate),
+            None => store_line(out, &sums[..columns], accumulate),
         }
+    }
+}
+
+#[inline(always)]
+fn store_line(out: &mut [f32], sums: &[f32], accumulate: bool) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = if accumulate { *out + sum } else { *sum };
     }
 }
