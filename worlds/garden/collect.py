@@ -1,37 +1,41 @@
 #!/usr/bin/env python3
-"""Make first-person gameplay video of Doom with Freedoom's assets, with the actions beside it, to learn a world from.
+"""Make first-person video of a walk in a garden (scene.py), with the actions beside it, to learn a world from.
 
-Install (tried with Python 3.11 on Linux):
+Install (tried with Python 3.11 on Debian):
 
-    pip install "vizdoom==1.3.2" "imageio-ffmpeg==0.6.0"
+    apt-get install libopenal1      # the game's sound; without it the video is silent
+    pip install "vizdoom==1.3.2" "imageio-ffmpeg==0.8.1" "pillow==13.0.0"
 
-vizdoom brings numpy, Freedoom's assets (BSD-licensed) and its scenes (MIT); imageio-ffmpeg
-carries the ffmpeg that is used here.
+vizdoom is the engine; it brings numpy, and Freedoom (BSD-licensed), of which the garden shows nothing.
+imageio-ffmpeg carries the ffmpeg that is used here.
 
 Use:
 
     python collect.py --out DIR     # train/ and validation/ under DIR
+
+`--scene health_gathering_supreme` plays that scene of ViZDoom (MIT) with Freedoom's assets instead.
 
 What is written:
 
 * One episode is one file, `train/episode_00012.mp4`, with `train/episode_00012.actions.jsonl`
   beside it. Training and validation have no episode in common.
 * The video is 17.5 frames a second, two of the game's tics each, 256x256: the middle of
-  a view of 512x384, shrunk to 64x64 by averaging, which calms the textures, then each
-  pixel drawn as a 4x4 block. It is H.264, yuv420p, limited range, with the BT.601
+  a view of 512x384, shrunk to 64x64 by averaging, then each pixel drawn as a 4x4 block. It is H.264, yuv420p, limited range, with the BT.601
   matrix, and tagged so; the game's own sound is beside it as Opus. There is no HUD and
   no weapon to be seen.
 * Line i of the sidecar is `{"frame": i, "action": "forward+left"}`: the action pressed
   after frame i was seen, whose effect is in frame i+1. The last frame of an episode has
   `"action": null`.
 
-The player changes its mood every few seconds: it explores, looking for open space, stands
-and looks around, backs off, keeps pushing against whatever is before it, or rests. Every
-choice follows from `--seed` and the episode's number, so a run can be repeated exactly.
+The player begins anywhere and changes its mood every few seconds: it explores, looking for
+open space, stands and looks around, backs off, keeps pushing against whatever is before it,
+or rests. Every choice follows from `--seed` and the episode's number, so a run can be
+repeated exactly.
 """
 
 import argparse
 import collections
+import functools
 import itertools
 import json
 import multiprocessing
@@ -44,6 +48,8 @@ import wave
 import imageio_ffmpeg
 import numpy as np
 import vizdoom
+
+from scene import Scene, random_start
 
 FPS = 17.5
 TICS = 2
@@ -74,11 +80,11 @@ ACTIONS = {
 # How often the player is in a mood, and how often it thinks of each action in it.
 # When it explores, it turns by what it sees.
 MOODS = {
-    "explore": (0.55, {"forward": 0.70, "forward+left": 0.15, "forward+right": 0.15}),
+    "explore": (0.40, {"forward": 0.70, "forward+left": 0.15, "forward+right": 0.15}),
     "look": (0.18, {"left": 0.42, "right": 0.42, "idle": 0.16}),
-    "push": (0.10, {"forward": 1.0}),
-    "back": (0.09, {"back": 0.75, "left": 0.10, "right": 0.10, "idle": 0.05}),
-    "rest": (0.08, {"idle": 0.90, "left": 0.05, "right": 0.05}),
+    "push": (0.08, {"forward": 1.0}),
+    "back": (0.22, {"back": 0.75, "left": 0.10, "right": 0.10, "idle": 0.05}),
+    "rest": (0.12, {"idle": 0.90, "left": 0.05, "right": 0.05}),
 }
 MOOD_FRAMES = {
     "explore": (20, 90),
@@ -88,16 +94,30 @@ MOOD_FRAMES = {
     "rest": (10, 40),
 }
 HOLD_FRAMES = (2, 14)
-NEAR = 14  # depth at which something is in the way
+NEAR = 10  # depth at which something is in the way
 CHANGES_ITS_MIND = 0.25  # chance that an exploring player turns the other way
 
 
-class Game:
-    """One scene of Doom, on its own seed."""
+@functools.cache
+def garden():
+    return Scene()
 
-    def __init__(self, scene, seed):
+
+class Game:
+    """One scene on its own seed: the garden, or one that comes with ViZDoom."""
+
+    def __init__(self, scene, rng):
         game = vizdoom.DoomGame()
-        game.load_config(str(pathlib.Path(vizdoom.scenarios_path) / f"{scene}.cfg"))
+        self.files = tempfile.TemporaryDirectory()
+        files = pathlib.Path(self.files.name)
+        game.set_doom_config_path(str(files / "vizdoom.ini"))
+        if scene == "garden":
+            archive = files / "garden.wad"
+            archive.write_bytes(garden().archive(random_start(rng)))
+            game.set_doom_scenario_path(str(archive))
+            game.set_doom_map("map01")
+        else:
+            game.load_config(str(pathlib.Path(vizdoom.scenarios_path) / f"{scene}.cfg"))
         game.set_screen_resolution(vizdoom.ScreenResolution.RES_512X384)
         game.set_screen_format(vizdoom.ScreenFormat.RGB24)
         game.set_depth_buffer_enabled(True)
@@ -113,12 +133,12 @@ class Game:
         game.set_available_buttons(BUTTONS)
         game.set_available_game_variables([])
         game.set_episode_timeout(10 * TICS * LONGEST_EPISODE)
-        game.set_seed(seed)
+        game.set_seed(int(rng.integers(1 << 30)))
         # OpenAL's echo, which these scenes do not have, can end the program.
-        game.add_game_args("+sv_cheats 1 +snd_efx 0")
+        game.add_game_args("+sv_cheats 1 +snd_efx 0 +movebob 0")
         game.init()
         game.new_episode()
-        # The scene's floor hurts, and nobody walks far on it.
+        # Some of ViZDoom's floors hurt, and nobody walks far on them.
         game.send_game_command("god")
         self.game = game
 
@@ -180,7 +200,8 @@ class Player:
     @staticmethod
     def thirds(depth):
         height, width = depth.shape
-        middle = depth[height * 5 // 12 : height * 7 // 12].astype(float)
+        # Right below the horizon, where even a low wall is seen.
+        middle = depth[height // 2 : height * 7 // 12].astype(float)
         return [part.mean() for part in np.array_split(middle, 3, axis=1)]
 
     def between(self, limits):
@@ -191,7 +212,7 @@ def play(task):
     """Plays one episode; returns its pictures, sound and actions."""
     scene, seed, number = task
     rng = np.random.default_rng([seed, number])
-    game, player = Game(scene, int(rng.integers(1 << 30))), Player(rng)
+    game, player = Game(scene, rng), Player(rng)
     picture, depth, _ = game.see()
     frames, sound, actions = [picture], [], []
     while len(frames) < LONGEST_EPISODE:
@@ -269,7 +290,7 @@ def collect(folder, scene, seed, numbers, wanted):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", required=True)
-    parser.add_argument("--scene", default="health_gathering_supreme")
+    parser.add_argument("--scene", default="garden")
     parser.add_argument("--frames", type=int, default=60_000)
     parser.add_argument("--validation-frames", type=int, default=7_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,0 +1,264 @@
+"""A walled garden in the format of Doom's games, made from arithmetic alone: a map, its pictures and one sound.
+
+It is made so that a small world model can tell from a picture of 64x64 pixels where it is, wherever one walks:
+
+* Walls that stop the player end a little above its eyes, and towers stand in the middle of such walls, so that no view is ever
+  filled by one surface.
+* The sky is one panorama whose mountains and sun tell the directions apart; the four outer walls and the five towers differ in colour.
+* The ground is one large painting of smooth patches, which move under the player but are not noise when they are small.
+"""
+
+import io
+import math
+import struct
+
+import numpy as np
+from PIL import Image
+
+SIDE = 1024  # map units, 32 to a metre or so
+WALL = 44  # high; the player's eyes are at 41
+OUTER = 64  # thickness of the outer wall
+SKY = 640  # height of the ceiling, which is sky
+SOUND_RATE = 22050
+
+# A tower stands in the middle of a base: where, half the base's side, and steps of half the side and height.
+TOWERS = {
+    "RED": (256, 768, 64, [(28, 220)]),
+    "BLUE": (768, 768, 64, [(36, 150)]),
+    "GOLD": (768, 256, 64, [(20, 290)]),
+    "PLUM": (256, 256, 72, [(44, 96), (22, 180)]),
+    "MARBLE": (512, 512, 56, [(12, 130)]),
+}
+# Mountains at the horizon, in pixels of the panorama: where, height, steepness, colour.
+PEAKS = [
+    (60, 52, 0.7, [0.45, 0.38, 0.50]), (180, 34, 0.4, [0.36, 0.46, 0.40]),
+    (330, 88, 1.1, [0.34, 0.44, 0.34]), (470, 46, 0.5, [0.56, 0.46, 0.34]),
+    (590, 66, 0.6, [0.64, 0.40, 0.30]), (720, 30, 0.3, [0.40, 0.44, 0.52]),
+    (840, 92, 0.9, [0.34, 0.38, 0.58]), (950, 58, 1.2, [0.80, 0.84, 0.90]),
+]  # fmt: skip
+OUTER_WALLS = ["NORTH", "EAST", "SOUTH", "WEST"]
+
+
+def picture(pixels):
+    """PNG of an array [height, width, 3] of colours from 0 to 1."""
+    file = io.BytesIO()
+    pixels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def plain(colour, height=64, width=64):
+    return np.broadcast_to(np.array(colour, float), (height, width, 3)).copy()
+
+
+def banded(first, second, band, height=512):
+    """Bands of two colours, one above the other; the columns get darker to one side, which tells left from right."""
+    pixels = plain(first, height)
+    pixels[(np.arange(height) // band) % 2 == 1] = second
+    return pixels * np.linspace(1.0, 0.8, pixels.shape[1])[None, :, None]
+
+
+def wall(colour, flowers):
+    """A hedge or wall with a row of light patches below its edge."""
+    pixels = plain(colour, 64, 128)
+    pixels[:6] *= 1.35
+    for middle in (32, 96):
+        pixels[14:30, middle - 10 : middle + 10] = flowers
+    return pixels
+
+
+def ground():
+    """The whole ground, north at the top: two greens, paths, and beds of flowers."""
+    y, x = np.mgrid[SIDE - 0.5 : 0 : -1, 0.5:SIDE]
+    checks = (np.floor(x / 128) + np.floor(y / 128)) % 2
+    pixels = np.where(checks[..., None] == 1, [0.30, 0.56, 0.20], [0.22, 0.45, 0.16])
+    from_middle = np.hypot(x - SIDE / 2, y - SIDE / 2)
+    sand = (np.abs(x - SIDE / 2) < 36) | (np.abs(y - SIDE / 2) < 36) | (from_middle < 150)
+    pixels[sand] = [0.80, 0.68, 0.44]
+    beds = [
+        (512, 830, [0.78, 0.16, 0.16]), (830, 512, [0.90, 0.80, 0.20]),
+        (512, 190, [0.55, 0.30, 0.70]), (190, 512, [0.92, 0.90, 0.86]),
+    ]  # fmt: skip
+    for bed_x, bed_y, colour in beds:
+        pixels[np.hypot(x - bed_x, y - bed_y) < 62] = colour
+    return pixels
+
+
+def sky():
+    """A panorama of the whole circle: a sun, clouds, and mountains that differ from side to side."""
+    height, width = 240, 1024
+    y, x = np.mgrid[0:height, 0:width]
+    high, low = np.array([0.26, 0.46, 0.82]), np.array([0.76, 0.87, 0.96])
+    pixels = high + (low - high) * (y / height)[..., None]
+    pixels[np.hypot(x - 225, y - 128) < 20] = [1.0, 0.92, 0.50]
+    clouds = [(90, 130, 30), (395, 118, 40), (450, 126, 28), (660, 132, 34), (905, 116, 46)]
+    for cloud_x, cloud_y, size in clouds:
+        pixels[np.hypot((x - cloud_x) / 2.2, y - cloud_y) < size / 2] = [0.95, 0.96, 0.98]
+    for peak_x, peak_height, slope, colour in PEAKS:
+        pixels[height - y < peak_height - slope * np.abs(x - peak_x)] = colour
+    return pixels
+
+
+def palette(pictures):
+    """256 colours of which everything is painted, with the darker shades that the game gives to walls."""
+    shades = [pixels.reshape(-1, 3) * shade for pixels in pictures for shade in (1.0, 0.85, 0.7)]
+    # As many points of each picture, so that large ones do not take all the colours.
+    points = np.concatenate([shade[:: max(1, len(shade) // 4096)][:4096] for shade in shades])
+    image = Image.fromarray((np.clip(points, 0, 1) * 255 + 0.5).astype(np.uint8)[None])
+    colours = image.quantize(255, Image.Quantize.MEDIANCUT).getpalette()
+    return bytes((bytes(3) + bytes(colours))[:768].ljust(768, b"\0"))
+
+
+def footstep():
+    """A dull step on grass in the game's format of sounds: a short fall of filtered noise, over in an eighth of a second."""
+    count = SOUND_RATE // 8
+    noise = np.random.default_rng(0).standard_normal(count)
+    dull = np.convolve(noise, np.hanning(24), mode="same")
+    samples = dull * np.exp(-np.arange(count) / (0.018 * SOUND_RATE))
+    samples = (samples / np.abs(samples).max() * 100 + 128).astype(np.uint8)
+    pad = bytes(16)
+    return struct.pack("<HHI", 3, SOUND_RATE, count + 32) + pad + samples.tobytes() + pad
+
+
+class Map:
+    """A map in the text format UDMF: sectors (floors) with squares of lines between them."""
+
+    def __init__(self):
+        self.blocks, self.vertices, self.sides, self.sectors, self.lines = [], 0, 0, 0, 0
+
+    def block(self, kind, **fields):
+        def value(v):
+            return f'"{v}"' if isinstance(v, str) else str(v).lower()
+
+        self.blocks.append(f"{kind}{{{''.join(f'{k}={value(v)};' for k, v in fields.items())}}}")
+
+    def sector(self, floor, flat, ceiling=SKY):
+        self.block(
+            "sector", heightfloor=floor, heightceiling=ceiling,
+            texturefloor=flat, textureceiling="F_SKY1", lightlevel=255,
+        )  # fmt: skip
+        self.sectors += 1
+        return self.sectors - 1
+
+    def side(self, sector, **textures):
+        self.block("sidedef", sector=sector, **textures)
+        self.sides += 1
+        return self.sides - 1
+
+    def square(self, x, y, half, inside, outside, textures):
+        """Lines around (x, y), north first: `outside` is None at the edge of the map; the textures are seen from the lower side."""
+        corners = [(-half, half), (half, half), (half, -half), (-half, -half)]
+        for dx, dy in corners:
+            self.block("vertex", x=float(x + dx), y=float(y + dy))
+        first = self.vertices
+        self.vertices += 4
+        for i, texture in enumerate(textures):
+            ends = {"v1": first + i, "v2": first + (i + 1) % 4}
+            if outside is None:
+                front = self.side(inside, texturemiddle=texture)
+                self.block("linedef", **ends, sidefront=front, blocking=True)
+            else:
+                front = self.side(inside, texturebottom=texture)
+                back = self.side(outside, texturebottom=texture)
+                self.block("linedef", **ends, sidefront=front, sideback=back, twosided=True)
+
+    def text(self):
+        return "\n".join(['namespace="zdoom";', *self.blocks]).encode()
+
+
+def garden(start):
+    """The map, with the player at `start`: x, y and an angle in degrees."""
+    made = Map()
+    middle = SIDE / 2
+    # The sky of the outer wall begins right above it, so that nothing hides the panorama.
+    outer = made.sector(WALL, "HEDGE", WALL + 1)
+    meadow = made.sector(0, "GROUND")
+    made.square(middle, middle, middle + OUTER, outer, None, ["WNORTH"] * 4)
+    made.square(middle, middle, middle, meadow, outer, [f"W{side}" for side in OUTER_WALLS])
+    for name, (x, y, base, steps) in TOWERS.items():
+        around = made.sector(WALL, "HEDGE")
+        made.square(x, y, base, around, meadow, ["BASE"] * 4)
+        for half, height in steps:
+            top = made.sector(WALL + height, "HEDGE")
+            made.square(x, y, half, top, around, [f"T{name}"] * 4)
+            around = top
+    x, y, angle = start
+    made.block("thing", x=float(x), y=float(y), angle=int(angle), type=1, **{
+        f"skill{i}": True for i in range(1, 6)
+    }, single=True)  # fmt: skip
+    return made.text()
+
+
+def is_free(x, y, room=40):
+    """Whether a player may stand there, with some room around it."""
+    if min(x, y, SIDE - x, SIDE - y) < room:
+        return False
+    return all(max(abs(x - a), abs(y - b)) > base + room for a, b, base, _ in TOWERS.values())
+
+
+def pictures():
+    return {
+        "GROUND": ground(),
+        "HEDGE": plain([0.20, 0.40, 0.16]),
+        "BASE": wall([0.50, 0.46, 0.42], [0.62, 0.58, 0.54]),
+        "WNORTH": wall([0.55, 0.24, 0.16], [0.80, 0.50, 0.36]),
+        "WEAST": wall([0.18, 0.40, 0.16], [0.88, 0.84, 0.40]),
+        "WSOUTH": wall([0.74, 0.72, 0.70], [0.46, 0.46, 0.50]),
+        "WWEST": wall([0.20, 0.30, 0.52], [0.60, 0.70, 0.86]),
+        "TRED": banded([0.80, 0.10, 0.10], [0.94, 0.92, 0.90], 48),
+        "TBLUE": banded([0.16, 0.26, 0.74], [0.20, 0.36, 0.86], 64),
+        "TGOLD": banded([0.92, 0.76, 0.14], [0.30, 0.24, 0.12], 72),
+        "TPLUM": banded([0.52, 0.20, 0.56], [0.62, 0.28, 0.66], 32),
+        "TMARBLE": banded([0.94, 0.94, 0.94], [0.80, 0.82, 0.86], 40),
+        "GSKY": sky(),
+    }
+
+
+WALKER = b"""
+actor Walker : DoomPlayer
+{
+  Player.ViewHeight 41
+  States
+  {
+  See:
+    PLAY A 7 A_PlaySound("walker/step", CHAN_BODY)
+    PLAY B 7
+    Loop
+  }
+}
+"""
+MAP_INFO = b"""
+gameinfo { playerclasses = "Walker" }
+map MAP01 "Garden" { sky1 = "GSKY" }
+"""
+
+
+class Scene:
+    """The garden's files; only where the player begins differs from one archive to the next."""
+
+    def __init__(self):
+        painted = pictures()
+        self.palette = palette(painted.values())
+        self.textures = {name: picture(pixels) for name, pixels in painted.items()}
+        self.step = footstep()
+
+    def archive(self, start):
+        """A WAD archive with the player at `start`."""
+        lumps = [
+            ("MAP01", b""), ("TEXTMAP", garden(start)), ("ENDMAP", b""),
+            ("PLAYPAL", self.palette), ("MAPINFO", MAP_INFO), 
+            ("DECORATE", WALKER), ("SNDINFO", b"walker/step GSTEP\n"), ("GSTEP", self.step),
+            ("TX_START", b""), *self.textures.items(), ("TX_END", b""),
+        ]  # fmt: skip
+        body, directory = bytearray(), bytearray()
+        for name, content in lumps:
+            directory += struct.pack("<ii8s", 12 + len(body), len(content), name.encode())
+            body += content
+        return struct.pack("<4sii", b"PWAD", len(lumps), 12 + len(body)) + body + directory
+
+
+def random_start(rng):
+    while True:
+        x, y = rng.uniform(0, SIDE, 2)
+        if is_free(x, y):
+            return x, y, math.floor(rng.uniform(0, 360))
