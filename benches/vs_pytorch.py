@@ -172,9 +172,12 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def describe_machine(threads):
+def describe_machine(threads, modes):
     """What the figures are from; the rates of large products in PyTorch show whether the machine was free for it."""
-    rates = {str(dtype).removeprefix("torch."): matmul_rate(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    # Only what is asked for: without instructions for bf16 its products take minutes.
+    precisions = {MODES[name].precision for name in modes}
+    types = [dtype for precision, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)) if precision in precisions]
+    rates = {str(dtype).removeprefix("torch."): matmul_rate(dtype) for dtype in types}
     capability = torch.backends.cpu.get_cpu_capability()
     known = {"cpu": processor(), "threads": threads, "torch": torch.__version__, "capability": capability}
     return known | {"torch_matmul_gflops": rates, "load": os.getloadavg()[0]}
@@ -218,7 +221,7 @@ def main():
     keep_freed_memory()
     torch.manual_seed(1)
     torch.set_num_threads(options.threads)
-    machine = describe_machine(options.threads)
+    machine = describe_machine(options.threads, options.modes)
     djinn = Djinn(options)
     sizes = djinn.models()
     if options.check:
