@@ -65,8 +65,8 @@ pub fn transpose_numbers(out: &mut [f32], out_stride: usize, rows: Rows) {
 pub unsafe fn transpose_to(out: *mut u32, out_stride: usize, rows: Rows) {
     #[cfg(target_arch = "x86_64")]
     match instruction_set() {
-        // SAFETY: the CPU has AVX-512 F; the rest by this function's contract.
         InstructionSet::Avx512 | InstructionSet::Amx => {
+            // SAFETY: the CPU has AVX-512 F; the rest by this function's contract.
             return unsafe { avx512::transpose(out, out_stride, rows) };
         }
         // SAFETY: the CPU has AVX2; the rest by this function's contract.
