@@ -123,6 +123,30 @@ pub fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     }
 }
 
+/// Most rows of a tile of sixteen columns: as many as there are registers for, beside a row of the right side. With `fused`, those of AVX2 at least.
+pub const fn most_tile_rows(fused: bool) -> usize {
+    if fused || cfg!(target_arch = "aarch64") {
+        6
+    } else {
+        3
+    }
+}
+
+/// Expands `$run!(R)` with the literal `R` that equals `$rows`, up to [`most_tile_rows`]: a height that the compiler knows keeps a tile in registers.
+macro_rules! with_tile_rows {
+    ($rows:expr, $run:ident) => {
+        match $rows {
+            1 => $run!(1),
+            2 => $run!(2),
+            3 => $run!(3),
+            4 => $run!(4),
+            5 => $run!(5),
+            _ => $run!(6),
+        }
+    };
+}
+pub(crate) use with_tile_rows;
+
 /// Defines a function that is compiled once for each instruction set and dispatched at run time.
 ///
 /// The body may name the constant `FUSED`, true where fused multiply-add is available.

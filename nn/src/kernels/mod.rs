@@ -18,4 +18,4 @@ pub mod small_product;
 pub mod transpose;
 pub mod warp;
 
-pub(crate) use dispatch::{kernel, multiply_add};
+pub(crate) use dispatch::{kernel, most_tile_rows, multiply_add, with_tile_rows};

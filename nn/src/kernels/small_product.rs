@@ -1,7 +1,7 @@
 //! Products within attention: too small to pack, computed on one core by a register tile.
 
 use super::dispatch::{InstructionSet, instruction_set};
-use super::{kernel, multiply_add};
+use super::{kernel, most_tile_rows, multiply_add, with_tile_rows};
 
 /// Width that rows of [`multiply_small`]'s right side and result are padded to.
 pub const SMALL_WIDTH_STEP: usize = 16;
@@ -18,7 +18,7 @@ kernel! {
         assert!(m == 0 || k == 0 || left.len() > (m - 1) * left_rows + (k - 1) * left_columns);
         // What a tile sums up stays in registers, of which AVX-512 has twice as many, twice as wide.
         let widest = if instruction_set() >= InstructionSet::Avx512 { 32 } else { 16 };
-        let tallest = if FUSED || cfg!(target_arch = "aarch64") { 6 } else { 3 };
+        let tallest = most_tile_rows(FUSED);
         let mut column = 0;
         while column < n {
             let columns = widest.min(n - column);
@@ -62,14 +62,7 @@ fn tile_of_rows<const COLUMNS: usize, const FUSED: bool>(
             tile::<$rows, COLUMNS, FUSED>(out, left, left_rows, left_columns, right, place)
         };
     }
-    match rows {
-        1 => run!(1),
-        2 => run!(2),
-        3 => run!(3),
-        4 => run!(4),
-        5 => run!(5),
-        _ => run!(6),
-    }
+    with_tile_rows!(rows, run)
 }
 
 /// One tile of [`multiply_small`], kept in registers while it runs over `k`.

@@ -129,6 +129,15 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
     });
 }
 
+/// Cores that share a product's work.
+fn cores(shared: bool) -> usize {
+    if shared {
+        rayon::current_num_threads()
+    } else {
+        1
+    }
+}
+
 /// The part of a product that belongs to one range of `k`, its right side packed.
 struct Task<'a> {
     unit: Unit,
@@ -143,11 +152,7 @@ impl Task<'_> {
     /// Computes all `m` rows, on several cores where that pays.
     fn rows(&self, out: &mut [f32], m: usize, shared: bool) {
         // At least two pieces a core, so that a core that was interrupted is helped out by the other.
-        let cores = if shared {
-            rayon::current_num_threads()
-        } else {
-            1
-        };
+        let cores = cores(shared);
         let wanted = m
             .div_ceil(MOST_TASK_ROWS)
             .max(if shared { 2 * cores } else { 1 });

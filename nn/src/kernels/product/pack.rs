@@ -2,7 +2,7 @@
 //!
 //! A panel holds some lanes (rows of the left side, columns of the right side) over all of `k`, in words of 32 bits: `[words, lanes]`.
 
-use super::{Matrix, Unit};
+use super::{Matrix, Unit, cores};
 use crate::kernels::kernel;
 use crate::kernels::parallel::SharedWords;
 use crate::kernels::transpose::{
@@ -102,6 +102,8 @@ struct Source<'a> {
     lane_stride: usize,
     depth_stride: usize,
     lanes: usize,
+    /// Lanes of the panel; those beyond `lanes` are zeros.
+    panel_lanes: usize,
     depth: usize,
 }
 
@@ -157,14 +159,14 @@ pub fn left(
     let source = |panel: usize| {
         let part = even_part(rows.len(), panels, panel, 1);
         let start = (rows.start + part.start) * left.row_stride + depth.start * left.column_stride;
-        let source = Source {
+        Source {
             data: left.data.get(start..).unwrap_or_default(),
             lane_stride: left.row_stride,
             depth_stride: left.column_stride,
             lanes: part.len(),
+            panel_lanes: part.len(),
             depth: depth.len(),
-        };
-        (source, part.len())
+        }
     };
     if unit.layout() == Layout::PairsByRow {
         let words = unit.words(depth.len());
@@ -173,7 +175,7 @@ pub fn left(
             .take(panels)
             .enumerate()
         {
-            pairs_by_row(out, source(panel).0, words);
+            pairs_by_row(out, source(panel), words);
         }
     } else {
         in_blocks(unit.layout(), out, panel_words, panels, source);
@@ -190,21 +192,16 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     let source = |panel: usize| {
         let column = panel * width;
         let start = depth.start * right.row_stride + column * right.column_stride;
-        let source = Source {
+        Source {
             data: right.data.get(start..).unwrap_or_default(),
             lane_stride: right.column_stride,
             depth_stride: right.row_stride,
             lanes: width.min(right.columns - column),
+            panel_lanes: width,
             depth: depth.len(),
-        };
-        (source, width)
+        }
     };
-    let cores = if shared {
-        rayon::current_num_threads()
-    } else {
-        1
-    };
-    let some = (panels / (2 * cores)).clamp(1, MOST_TASK_PANELS);
+    let some = (panels / (2 * cores(shared))).clamp(1, MOST_TASK_PANELS);
     let pack = |task: usize| {
         let first = task * some;
         let count = some.min(panels - first);
@@ -221,46 +218,47 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     }
 }
 
-/// Packs panels that lie `panel_words` apart, block by block along `k`; `source` tells what goes into each and its width.
+/// Packs panels that lie `panel_words` apart, block by block along `k`; `source` tells what goes into each.
 fn in_blocks<'a>(
     layout: Layout,
     out: &mut [u32],
     panel_words: usize,
     panels: usize,
-    source: impl Fn(usize) -> (Source<'a>, usize),
+    source: impl Fn(usize) -> Source<'a>,
 ) {
     if panels == 0 || panel_words == 0 {
         return;
     }
-    let (first, _) = source(0);
+    let first = source(0);
     let block = match first.depth_stride {
-        1 => first.depth.max(1),
+        1 => first.depth,
         _ => BLOCK,
     };
     for start in (0..first.depth).step_by(block) {
         for (panel, out) in out.chunks_exact_mut(panel_words).take(panels).enumerate() {
-            let (source, width) = source(panel);
+            let source = source(panel);
             let part = source.part(start..source.depth.min(start + block));
-            let out = &mut out[layout.words(start) * width..];
+            let out = &mut out[layout.words(start) * source.panel_lanes..];
             // What lies beyond `k` belongs to the last block.
             let end = match start + part.depth == source.depth {
                 true => out.len(),
-                false => layout.words(part.depth) * width,
+                false => layout.words(part.depth) * source.panel_lanes,
             };
             match layout {
-                Layout::Single => single(&mut out[..end], part, width),
-                Layout::Pairs | Layout::PairsByRow => pairs(&mut out[..end], part, width),
+                Layout::Single => single(&mut out[..end], part),
+                Layout::Pairs | Layout::PairsByRow => pairs(&mut out[..end], part),
             }
         }
     }
 }
 
-/// A panel `[depth, width]` of single numbers; lanes beyond the source's are zeros.
-fn single(out: &mut [u32], source: Source, width: usize) {
+/// A panel `[depth, width]` of single numbers.
+fn single(out: &mut [u32], source: Source) {
     let Source {
         lane_stride,
         depth_stride,
         lanes,
+        panel_lanes: width,
         depth,
         ..
     } = source;
@@ -275,13 +273,14 @@ fn single(out: &mut [u32], source: Source, width: usize) {
     }
 }
 
-/// A panel `[words, width]` of pairs, of as many words as `out` has room for; lanes beyond the source's and numbers beyond `depth` are zeros.
-fn pairs(out: &mut [u32], source: Source, width: usize) {
+/// A panel `[words, width]` of pairs, of as many words as `out` has room for; numbers beyond `depth` are zeros.
+fn pairs(out: &mut [u32], source: Source) {
     let Source {
         data,
         lane_stride,
         depth_stride,
         lanes,
+        panel_lanes: width,
         depth,
     } = source;
     let whole = depth / 2;
@@ -307,7 +306,7 @@ fn pairs(out: &mut [u32], source: Source, width: usize) {
 kernel! {
     /// Lanes of `words` words of pairs each, one after another; numbers and lanes beyond the source's are zeros.
     fn pairs_by_row(out: &mut [u32], source: Source, words: usize) {
-        let Source { data, lane_stride, depth_stride, lanes, depth } = source;
+        let Source { data, lane_stride, depth_stride, lanes, depth, .. } = source;
         out.fill(0);
         for (lane, out) in out.chunks_exact_mut(words.max(1)).take(lanes).enumerate() {
             let line = &data[lane * lane_stride..];
@@ -343,14 +342,14 @@ mod tests {
             let (panels, words) = (lanes.div_ceil(width), layout.words(depth));
             let source = |panel: usize| {
                 let first = panel * width;
-                let source = Source {
+                Source {
                     data: &data[first * lane_stride..],
                     lane_stride,
                     depth_stride,
                     lanes: width.min(lanes - first),
+                    panel_lanes: width,
                     depth,
-                };
-                (source, width)
+                }
             };
             let mut out = vec![7u32; panels * words * width];
             in_blocks(layout, &mut out, words * width, panels, source);

@@ -1,14 +1,9 @@
 //! Tiles in plain Rust, which the compiler vectorises for the instruction set at hand.
 
-use crate::kernels::multiply_add;
+use crate::kernels::{multiply_add, with_tile_rows};
 
 /// Columns of a tile.
 pub const COLUMNS: usize = 16;
-/// Most rows of a tile: as many as there are registers for, beside the row of the right side.
-pub const ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 3 };
-/// The same with AVX2's sixteen registers of eight numbers.
-#[cfg(target_arch = "x86_64")]
-pub const AVX2_ROWS: usize = 6;
 
 /// See [`super::Unit`]'s `tile`.
 pub fn tile(
@@ -54,14 +49,7 @@ fn by_rows<const FUSED: bool>(
             store(out, stride, columns, &sums, accumulate);
         }};
     }
-    match rows {
-        1 => run!(1),
-        2 => run!(2),
-        3 => run!(3),
-        4 => run!(4),
-        5 => run!(5),
-        _ => run!(6),
-    }
+    with_tile_rows!(rows, run)
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@ use super::portable;
 use crate::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, has_bf16, instruction_set};
+use crate::kernels::most_tile_rows;
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,9 +114,9 @@ impl Unit {
     /// Most rows of a tile.
     pub(super) fn tile_rows(self) -> usize {
         match self.0 {
-            Kind::Portable => portable::ROWS,
+            Kind::Portable => most_tile_rows(false),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => portable::AVX2_ROWS,
+            Kind::Avx2 => most_tile_rows(true),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 | Kind::Brain512 => super::avx512::ROWS,
             #[cfg(target_arch = "x86_64")]
