@@ -24,6 +24,10 @@ class Mode:
     def precision(self):
         return "bf16" if self.bf16 else "f32"
 
+    @property
+    def dtype(self):
+        return torch.bfloat16 if self.bf16 else torch.float32
+
     def autocast(self):
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bf16)
 

@@ -175,8 +175,7 @@ def processor():
 def describe_machine(threads, modes):
     """What the figures are from; the rates of large products in PyTorch show whether the machine was free for it."""
     # Only what is asked for: without instructions for bf16 its products take minutes.
-    precisions = {MODES[name].precision for name in modes}
-    types = [dtype for precision, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)) if precision in precisions]
+    types = dict.fromkeys(MODES[name].dtype for name in modes)
     rates = {str(dtype).removeprefix("torch."): matmul_rate(dtype) for dtype in types}
     capability = torch.backends.cpu.get_cpu_capability()
     known = {"cpu": processor(), "threads": threads, "torch": torch.__version__, "capability": capability}
