@@ -20,9 +20,9 @@ What is written:
 * One episode is one file, `train/episode_00012.mp4`, with `train/episode_00012.actions.jsonl`
   beside it. Training and validation have no episode in common.
 * The video is 17.5 frames a second, two of the game's tics each, 256x256: the middle of
-  a view of 512x384, shrunk to 64x64 by averaging, then each pixel drawn as a 4x4 block. It is H.264, yuv420p, limited range, with the BT.601
-  matrix, and tagged so; the game's own sound is beside it as Opus. There is no HUD and
-  no weapon to be seen.
+  a view of 512x384, shrunk to 64x64 by averaging, then each pixel drawn as a 4x4 block.
+  It is H.264, yuv420p, limited range, with the BT.601 matrix, and tagged so; the game's
+  own sound is beside it as Opus. There is no HUD and no weapon to be seen.
 * Line i of the sidecar is `{"frame": i, "action": "forward+left"}`: the action pressed
   after frame i was seen, whose effect is in frame i+1. The last frame of an episode has
   `"action": null`.

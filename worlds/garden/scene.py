@@ -124,7 +124,7 @@ class Map:
     """A map in the text format UDMF: sectors (floors) with squares of lines between them."""
 
     def __init__(self):
-        self.blocks, self.vertices, self.sides, self.sectors, self.lines = [], 0, 0, 0, 0
+        self.blocks, self.vertices, self.sides, self.sectors = [], 0, 0, 0
 
     def block(self, kind, **fields):
         def value(v):
@@ -183,7 +183,7 @@ def garden(start):
             made.square(x, y, half, top, around, [f"T{name}"] * 4)
             around = top
     x, y, angle = start
-    made.block("thing", x=float(x), y=float(y), angle=int(angle), type=1, **{
+    made.block("thing", x=float(x), y=float(y), angle=angle, type=1, **{
         f"skill{i}": True for i in range(1, 6)
     }, single=True)  # fmt: skip
     return made.text()
@@ -246,7 +246,7 @@ class Scene:
         """A WAD archive with the player at `start`."""
         lumps = [
             ("MAP01", b""), ("TEXTMAP", garden(start)), ("ENDMAP", b""),
-            ("PLAYPAL", self.palette), ("MAPINFO", MAP_INFO), 
+            ("PLAYPAL", self.palette), ("MAPINFO", MAP_INFO),
             ("DECORATE", WALKER), ("SNDINFO", b"walker/step GSTEP\n"), ("GSTEP", self.step),
             ("TX_START", b""), *self.textures.items(), ("TX_END", b""),
         ]  # fmt: skip
