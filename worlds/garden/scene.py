@@ -4,8 +4,9 @@ It is made so that a small world model can tell from a picture of 64x64 pixels w
 
 * Walls that stop the player end a little above its eyes, and towers stand in the middle of such walls, so that no view is ever
   filled by one surface.
-* The sky is one panorama whose mountains and sun tell the directions apart; the four outer walls and the five towers differ in colour.
-* The ground is one large painting of smooth patches, which move under the player but are not noise when they are small.
+* Hills stand all around, and their colour goes once round the circle of hues: every view tells its direction. The four outer walls
+  and the five towers, with what they stand on, differ in colour.
+* Everything is painted in large, soft patches, which move with the player but are not noise when they are small.
 """
 
 import io
@@ -19,6 +20,7 @@ SIDE = 1024  # map units, 32 to a metre or so
 WALL = 44  # high; the player's eyes are at 41
 OUTER = 64  # thickness of the outer wall
 SKY = 640  # height of the ceiling, which is sky
+HILLS = 60  # height in pixels of the panorama
 SOUND_RATE = 22050
 
 # A tower stands in the middle of a base: where, half the base's side, and steps of half the side and height.
@@ -29,13 +31,6 @@ TOWERS = {
     "PLUM": (256, 256, 72, [(44, 96), (22, 180)]),
     "MARBLE": (512, 512, 56, [(12, 130)]),
 }
-# Mountains at the horizon, in pixels of the panorama: where, height, steepness, colour.
-PEAKS = [
-    (60, 52, 0.7, [0.45, 0.38, 0.50]), (180, 34, 0.4, [0.36, 0.46, 0.40]),
-    (330, 88, 1.1, [0.34, 0.44, 0.34]), (470, 46, 0.5, [0.56, 0.46, 0.34]),
-    (590, 66, 0.6, [0.64, 0.40, 0.30]), (720, 30, 0.3, [0.40, 0.44, 0.52]),
-    (840, 92, 0.9, [0.34, 0.38, 0.58]), (950, 58, 1.2, [0.80, 0.84, 0.90]),
-]  # fmt: skip
 OUTER_WALLS = ["NORTH", "EAST", "SOUTH", "WEST"]
 
 
@@ -51,29 +46,28 @@ def plain(colour, height=64, width=64):
     return np.broadcast_to(np.array(colour, float), (height, width, 3)).copy()
 
 
-def banded(first, second, band, height=512):
-    """Bands of two colours, one above the other; the columns get darker to one side, which tells left from right."""
-    pixels = plain(first, height)
-    pixels[(np.arange(height) // band) % 2 == 1] = second
+def tower(upper, lower):
+    """Wide bands of two colours, one above the other; the columns get darker to one side, which tells left from right."""
+    pixels = plain(lower, 512)
+    pixels[(np.arange(512) // 96) % 2 == 0] = upper
     return pixels * np.linspace(1.0, 0.8, pixels.shape[1])[None, :, None]
 
 
-def wall(colour, flowers):
-    """A hedge or wall with a row of light patches below its edge."""
-    pixels = plain(colour, 64, 128)
-    pixels[:6] *= 1.35
-    for middle in (32, 96):
-        pixels[14:30, middle - 10 : middle + 10] = flowers
+def wall(colour):
+    """A wall with a light edge, softly lighter and darker along its way."""
+    waves = 1 + 0.12 * np.sin(np.arange(128) * (2 * math.pi / 128))
+    pixels = plain(colour, 64, 128) * waves[None, :, None]
+    pixels[:8] *= 1.3
     return pixels
 
 
 def ground():
-    """The whole ground, north at the top: two greens, paths, and beds of flowers."""
+    """The whole ground, north at the top: a meadow in soft greens, paths, and beds of flowers."""
     y, x = np.mgrid[SIDE - 0.5 : 0 : -1, 0.5:SIDE]
-    checks = (np.floor(x / 128) + np.floor(y / 128)) % 2
-    pixels = np.where(checks[..., None] == 1, [0.30, 0.56, 0.20], [0.22, 0.45, 0.16])
+    waves = np.sin(x * (2 * math.pi / 256)) * np.sin(y * (2 * math.pi / 256))
+    pixels = np.array([0.26, 0.51, 0.18]) * (1 + 0.12 * waves)[..., None]
     from_middle = np.hypot(x - SIDE / 2, y - SIDE / 2)
-    sand = (np.abs(x - SIDE / 2) < 36) | (np.abs(y - SIDE / 2) < 36) | (from_middle < 150)
+    sand = (np.abs(x - SIDE / 2) < 40) | (np.abs(y - SIDE / 2) < 40) | (from_middle < 150)
     pixels[sand] = [0.80, 0.68, 0.44]
     beds = [
         (512, 830, [0.78, 0.16, 0.16]), (830, 512, [0.90, 0.80, 0.20]),
@@ -85,27 +79,31 @@ def ground():
 
 
 def sky():
-    """A panorama of the whole circle: a sun, clouds, and mountains that differ from side to side."""
+    """A panorama of the whole circle: a sun, a few clouds, and hills whose colour tells the direction."""
     height, width = 240, 1024
     y, x = np.mgrid[0:height, 0:width]
-    high, low = np.array([0.26, 0.46, 0.82]), np.array([0.76, 0.87, 0.96])
+    high, low = np.array([0.30, 0.50, 0.84]), np.array([0.74, 0.86, 0.96])
     pixels = high + (low - high) * (y / height)[..., None]
-    pixels[np.hypot(x - 225, y - 128) < 20] = [1.0, 0.92, 0.50]
-    clouds = [(90, 130, 30), (395, 118, 40), (450, 126, 28), (660, 132, 34), (905, 116, 46)]
-    for cloud_x, cloud_y, size in clouds:
-        pixels[np.hypot((x - cloud_x) / 2.2, y - cloud_y) < size / 2] = [0.95, 0.96, 0.98]
-    for peak_x, peak_height, slope, colour in PEAKS:
-        pixels[height - y < peak_height - slope * np.abs(x - peak_x)] = colour
+    pixels[np.hypot(x - 225, y - 100) < 24] = [1.0, 0.92, 0.50]
+    for cloud_x, cloud_y, size in [(60, 84, 44), (480, 96, 56), (760, 78, 50)]:
+        cover = np.clip(1.5 - 2 * np.hypot((x - cloud_x) / 2.2, y - cloud_y) / size, 0, 1)[..., None]
+        pixels = pixels * (1 - cover) + np.array([0.96, 0.97, 0.99]) * cover
+    around = x * (2 * math.pi / width)
+    hue = np.stack([np.cos(around - third * 2 * math.pi / 3) for third in range(3)], axis=-1)
+    ridge = HILLS * (1 + 0.35 * np.sin(3 * around + 0.6) + 0.25 * np.sin(5 * around + 2.0))
+    hills = height - y < ridge
+    pixels[hills] = (np.array([0.46, 0.46, 0.46]) + 0.20 * hue)[hills]
     return pixels
 
 
 def palette(pictures):
-    """256 colours of which everything is painted, with the darker shades that the game gives to walls."""
+    """160 colours of which everything is painted, with the darker shades that the game gives to walls."""
     shades = [pixels.reshape(-1, 3) * shade for pixels in pictures for shade in (1.0, 0.85, 0.7)]
     # As many points of each picture, so that large ones do not take all the colours.
     points = np.concatenate([shade[:: max(1, len(shade) // 4096)][:4096] for shade in shades])
     image = Image.fromarray((np.clip(points, 0, 1) * 255 + 0.5).astype(np.uint8)[None])
-    colours = image.quantize(255, Image.Quantize.MEDIANCUT).getpalette()
+    # Where more of the 256 are used, the game shows some as quite another colour.
+    colours = image.quantize(160, Image.Quantize.MEDIANCUT, kmeans=8).getpalette()
     return bytes((bytes(3) + bytes(colours))[:768].ljust(768, b"\0"))
 
 
@@ -177,7 +175,7 @@ def garden(start):
     made.square(middle, middle, middle, meadow, outer, [f"W{side}" for side in OUTER_WALLS])
     for name, (x, y, base, steps) in TOWERS.items():
         around = made.sector(WALL, "HEDGE")
-        made.square(x, y, base, around, meadow, ["BASE"] * 4)
+        made.square(x, y, base, around, meadow, [f"B{name}"] * 4)
         for half, height in steps:
             top = made.sector(WALL + height, "HEDGE")
             made.square(x, y, half, top, around, [f"T{name}"] * 4)
@@ -200,16 +198,20 @@ def pictures():
     return {
         "GROUND": ground(),
         "HEDGE": plain([0.20, 0.40, 0.16]),
-        "BASE": wall([0.50, 0.46, 0.42], [0.62, 0.58, 0.54]),
-        "WNORTH": wall([0.55, 0.24, 0.16], [0.80, 0.50, 0.36]),
-        "WEAST": wall([0.18, 0.40, 0.16], [0.88, 0.84, 0.40]),
-        "WSOUTH": wall([0.74, 0.72, 0.70], [0.46, 0.46, 0.50]),
-        "WWEST": wall([0.20, 0.30, 0.52], [0.60, 0.70, 0.86]),
-        "TRED": banded([0.80, 0.10, 0.10], [0.94, 0.92, 0.90], 48),
-        "TBLUE": banded([0.16, 0.26, 0.74], [0.20, 0.36, 0.86], 64),
-        "TGOLD": banded([0.92, 0.76, 0.14], [0.30, 0.24, 0.12], 72),
-        "TPLUM": banded([0.52, 0.20, 0.56], [0.62, 0.28, 0.66], 32),
-        "TMARBLE": banded([0.94, 0.94, 0.94], [0.80, 0.82, 0.86], 40),
+        "WNORTH": wall([0.55, 0.24, 0.16]),
+        "WEAST": wall([0.18, 0.40, 0.16]),
+        "WSOUTH": wall([0.72, 0.70, 0.68]),
+        "WWEST": wall([0.20, 0.30, 0.52]),
+        "BRED": wall([0.56, 0.40, 0.38]),
+        "BBLUE": wall([0.40, 0.46, 0.58]),
+        "BGOLD": wall([0.60, 0.52, 0.34]),
+        "BPLUM": wall([0.50, 0.38, 0.52]),
+        "BMARBLE": wall([0.62, 0.62, 0.62]),
+        "TRED": tower([0.80, 0.12, 0.10], [0.94, 0.90, 0.86]),
+        "TBLUE": tower([0.14, 0.22, 0.70], [0.24, 0.42, 0.88]),
+        "TGOLD": tower([0.92, 0.76, 0.14], [0.42, 0.30, 0.12]),
+        "TPLUM": tower([0.48, 0.18, 0.56], [0.66, 0.34, 0.70]),
+        "TMARBLE": tower([0.94, 0.94, 0.94], [0.78, 0.80, 0.84]),
         "GSKY": sky(),
     }
 
