@@ -11,8 +11,8 @@ use std::sync::Arc;
 const DIAGONAL: f32 = 0.5;
 /// So large a share of the starting frames must agree on a direction.
 const AGREEMENT: f32 = 0.6;
-/// Outward motion at the picture's edge, in pixels a frame of 64, from which it counts.
-const APPROACH: f32 = 1.0;
+/// A view that moves sideways by so many pixels a frame of 64 turns, whatever it does besides.
+const TURN: f32 = 1.5;
 
 /// Every second starting frame is what a prompt has become after this many frames of the world's own play: prompts are calm moments, often beside a
 /// wall or on the ground, where not every code can do anything.
@@ -55,8 +55,11 @@ impl CodeEffect {
 
     /// The motions from those starting frames from which the code moves at all, if they are half of all or more: a wall or the ground may stop
     /// it from the others. Else all motions.
-    fn typical(&self, still: f32) -> Vec<Motion> {
-        let moves = |motion: &&Motion| motion.extent() >= still || motion.approach.abs() >= still;
+    fn typical(&self, scale: f32) -> Vec<Motion> {
+        let moves = |motion: &&Motion| {
+            motion.extent() >= Motion::STILL * scale
+                || motion.approach.abs() >= Motion::APPROACH * scale
+        };
         let moving: Vec<Motion> = self.motions.iter().filter(moves).copied().collect();
         match moving.len() * 2 >= self.motions.len() {
             true => moving,
@@ -140,6 +143,8 @@ enum Kind {
     DownRight,
     DownLeft,
     Forward,
+    ForwardLeft,
+    ForwardRight,
     Back,
     TurnLeft,
     TurnRight,
@@ -157,19 +162,28 @@ pub fn propose(effects: &[CodeEffect], width: usize) -> Proposal {
         (total.0 - drift.0, total.1 - drift.1)
     };
     let still = Motion::STILL * scale;
-    let typical: Vec<Vec<Motion>> = effects.iter().map(|effect| effect.typical(still)).collect();
+    let typical: Vec<Vec<Motion>> = effects.iter().map(|effect| effect.typical(scale)).collect();
     let means: Vec<Motion> = typical
         .iter()
         .map(|motions| Motion::mean(motions))
         .collect();
-    let forward = |motion: &Motion| motion.approach.abs() >= APPROACH * scale;
+    let walks = |mean: &Motion| {
+        mean.approach.abs() >= Motion::APPROACH * scale && over(mean).1.abs() < TURN * scale
+    };
     // Sideways motion of the whole view is a turn where other codes walk into the picture.
-    let first_person = means.iter().any(forward);
+    let first_person = means
+        .iter()
+        .any(|mean| walks(mean) && over(mean).0.abs() < TURN * scale);
     let kinds = typical.iter().zip(&means).map(|(motions, mean)| {
-        if forward(mean) {
-            return match mean.approach > 0.0 {
-                true => Kind::Forward,
-                false => Kind::Back,
+        if first_person && walks(mean) {
+            let turn = over(mean).0;
+            return match (mean.approach > 0.0, turn.abs() >= TURN * scale, turn > 0.0) {
+                (true, false, _) => Kind::Forward,
+                (true, true, true) => Kind::ForwardRight,
+                (true, true, false) => Kind::ForwardLeft,
+                (false, false, _) => Kind::Back,
+                (false, true, true) => Kind::TurnRight,
+                (false, true, false) => Kind::TurnLeft,
             };
         }
         let kind = direction(over(mean), still);
@@ -297,6 +311,8 @@ fn word(kind: Kind) -> &'static str {
         Kind::DownRight => "down-right",
         Kind::DownLeft => "down-left",
         Kind::Forward => "forward",
+        Kind::ForwardLeft => "forward left",
+        Kind::ForwardRight => "forward right",
         Kind::Back => "back",
         Kind::TurnLeft => "turn left",
         Kind::TurnRight => "turn right",
@@ -325,6 +341,18 @@ fn bindings(kind: Kind, plain_up: bool, plain_down: bool) -> Vec<&'static str> {
         Kind::Up => UP.to_vec(),
         Kind::Down => DOWN.to_vec(),
         Kind::Forward => vec!["ArrowUp", "KeyW", "DPadUp", "LeftStickUp"],
+        Kind::ForwardLeft => vec![
+            "ArrowLeft+ArrowUp",
+            "KeyA+KeyW",
+            "DPadLeft+DPadUp",
+            "LeftStickLeft+LeftStickUp",
+        ],
+        Kind::ForwardRight => vec![
+            "ArrowRight+ArrowUp",
+            "KeyD+KeyW",
+            "DPadRight+DPadUp",
+            "LeftStickRight+LeftStickUp",
+        ],
         Kind::Back => DOWN.to_vec(),
         Kind::UpRight => with(
             alone(&UP, plain_up),
@@ -437,6 +465,8 @@ mod tests {
             Kind::DownRight,
             Kind::DownLeft,
             Kind::Forward,
+            Kind::ForwardLeft,
+            Kind::ForwardRight,
             Kind::Back,
             Kind::TurnLeft,
             Kind::TurnRight,
@@ -492,19 +522,27 @@ mod tests {
 
     #[test]
     fn sideways_is_turning_where_one_walks_into_the_picture() {
-        let mut walk = effect(0, &[(0.0, 0.0); 2]);
-        walk.motions
-            .iter_mut()
-            .for_each(|motion| motion.approach = 2.0);
+        let walk = |code, sideways, approach| {
+            let mut walk = effect(code, &[(sideways, 0.0); 2]);
+            for motion in &mut walk.motions {
+                motion.approach = approach;
+            }
+            walk
+        };
         let proposal = propose(
             &[
-                walk,
+                walk(0, 0.0, 0.5),
                 effect(1, &[(3.0, 0.0); 2]),
                 effect(2, &[(-3.0, 0.0); 2]),
+                walk(3, -3.0, 0.5),
+                walk(4, 0.2, -0.4),
             ],
             64,
         );
-        assert_eq!(names(&proposal), ["forward", "turn right", "turn left"]);
+        assert_eq!(
+            names(&proposal),
+            ["forward", "turn right", "turn left", "forward left", "back"]
+        );
     }
 
     #[test]

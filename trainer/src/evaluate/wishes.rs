@@ -287,8 +287,7 @@ impl Real {
 }
 
 fn is_still(motion: &Motion, scale: f32) -> bool {
-    let still = Motion::STILL * scale;
-    motion.extent() < still && motion.approach.abs() < 2.0 * still
+    motion.extent() < Motion::STILL * scale && motion.approach.abs() < Motion::APPROACH * scale
 }
 
 /// Whether a hold was stopped and rested, rose and landed.
