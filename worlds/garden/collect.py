@@ -64,18 +64,18 @@ AT_A_TIME = 8  # episodes
 BUTTONS = [
     vizdoom.Button.MOVE_FORWARD,
     vizdoom.Button.MOVE_BACKWARD,
-    vizdoom.Button.TURN_LEFT,
-    vizdoom.Button.TURN_RIGHT,
+    vizdoom.Button.TURN_LEFT_RIGHT_DELTA,
 ]
-# Which of the buttons are held.
+TURN = 1.75  # degrees a tic, half of the game's own: less of each picture is new
+# Which of the buttons are held, and by how much the view turns.
 ACTIONS = {
-    "idle": [0, 0, 0, 0],
-    "forward": [1, 0, 0, 0],
-    "back": [0, 1, 0, 0],
-    "left": [0, 0, 1, 0],
-    "right": [0, 0, 0, 1],
-    "forward+left": [1, 0, 1, 0],
-    "forward+right": [1, 0, 0, 1],
+    "idle": [0, 0, 0],
+    "forward": [1, 0, 0],
+    "back": [0, 1, 0],
+    "left": [0, 0, -TURN],
+    "right": [0, 0, TURN],
+    "forward+left": [1, 0, -TURN],
+    "forward+right": [1, 0, TURN],
 }
 # How often the player is in a mood, and how often it thinks of each action in it.
 # When it explores, it turns by what it sees.

@@ -220,6 +220,7 @@ WALKER = b"""
 actor Walker : DoomPlayer
 {
   Player.ViewHeight 41
+  Player.ForwardMove 0.5
   States
   {
   See:
