@@ -167,23 +167,23 @@ pub fn propose(effects: &[CodeEffect], width: usize) -> Proposal {
         .iter()
         .map(|motions| Motion::mean(motions))
         .collect();
+    // Judged by the view alone: the ground that comes nearer moves over the background, as a sprite does.
     let walks = |mean: &Motion| {
-        mean.approach.abs() >= Motion::APPROACH * scale && over(mean).1.abs() < TURN * scale
+        mean.approach.abs() >= Motion::APPROACH * scale && mean.view.1.abs() < TURN * scale
     };
+    let turns = |mean: &Motion| mean.view.0.abs() >= TURN * scale;
     // Sideways motion of the whole view is a turn where other codes walk into the picture.
-    let first_person = means
-        .iter()
-        .any(|mean| walks(mean) && over(mean).0.abs() < TURN * scale);
+    let first_person = means.iter().any(|mean| walks(mean) && !turns(mean));
     let kinds = typical.iter().zip(&means).map(|(motions, mean)| {
         if first_person && walks(mean) {
-            let turn = over(mean).0;
-            return match (mean.approach > 0.0, turn.abs() >= TURN * scale, turn > 0.0) {
-                (true, false, _) => Kind::Forward,
+            let (ahead, right) = (mean.approach > 0.0, mean.view.0 > 0.0);
+            return match (turns(mean), ahead, right) {
+                (false, true, _) => Kind::Forward,
+                (false, false, _) => Kind::Back,
                 (true, true, true) => Kind::ForwardRight,
                 (true, true, false) => Kind::ForwardLeft,
-                (false, false, _) => Kind::Back,
-                (false, true, true) => Kind::TurnRight,
-                (false, true, false) => Kind::TurnLeft,
+                (true, false, true) => Kind::TurnRight,
+                (true, false, false) => Kind::TurnLeft,
             };
         }
         let kind = direction(over(mean), still);
@@ -324,6 +324,36 @@ const UP: [&str; 6] = ["ArrowUp", "KeyW", "Space", "DPadUp", "LeftStickUp", "Sou
 const DOWN: [&str; 4] = ["ArrowDown", "KeyS", "DPadDown", "LeftStickDown"];
 const LEFT: [&str; 4] = ["ArrowLeft", "KeyA", "DPadLeft", "LeftStickLeft"];
 const RIGHT: [&str; 4] = ["ArrowRight", "KeyD", "DPadRight", "LeftStickRight"];
+const UP_RIGHT: [&str; 8] = [
+    "ArrowRight+ArrowUp",
+    "KeyD+KeyW",
+    "ArrowRight+Space",
+    "KeyD+Space",
+    "DPadRight+DPadUp",
+    "DPadRight+South",
+    "LeftStickRight+LeftStickUp",
+    "LeftStickRight+South",
+];
+const UP_LEFT: [&str; 8] = [
+    "ArrowLeft+ArrowUp",
+    "KeyA+KeyW",
+    "ArrowLeft+Space",
+    "KeyA+Space",
+    "DPadLeft+DPadUp",
+    "DPadLeft+South",
+    "LeftStickLeft+LeftStickUp",
+    "LeftStickLeft+South",
+];
+
+/// Of inputs for up, those that walk: not the keys and buttons that jump.
+fn without_jump(inputs: &[&'static str]) -> Vec<&'static str> {
+    let jumps = |input: &&str| input.ends_with("Space") || input.ends_with("South");
+    inputs
+        .iter()
+        .copied()
+        .filter(|input| !jumps(input))
+        .collect()
+}
 
 /// Slanting motion is bound to chords; where no code goes straight up or down, to the vertical inputs by themselves as well: a player who holds right
 /// wants to walk, and jumps when up is pressed.
@@ -340,46 +370,12 @@ fn bindings(kind: Kind, plain_up: bool, plain_down: bool) -> Vec<&'static str> {
         Kind::Left | Kind::TurnLeft => LEFT.to_vec(),
         Kind::Up => UP.to_vec(),
         Kind::Down => DOWN.to_vec(),
-        Kind::Forward => vec!["ArrowUp", "KeyW", "DPadUp", "LeftStickUp"],
-        Kind::ForwardLeft => vec![
-            "ArrowLeft+ArrowUp",
-            "KeyA+KeyW",
-            "DPadLeft+DPadUp",
-            "LeftStickLeft+LeftStickUp",
-        ],
-        Kind::ForwardRight => vec![
-            "ArrowRight+ArrowUp",
-            "KeyD+KeyW",
-            "DPadRight+DPadUp",
-            "LeftStickRight+LeftStickUp",
-        ],
+        Kind::Forward => without_jump(&UP),
+        Kind::ForwardLeft => without_jump(&UP_LEFT),
+        Kind::ForwardRight => without_jump(&UP_RIGHT),
         Kind::Back => DOWN.to_vec(),
-        Kind::UpRight => with(
-            alone(&UP, plain_up),
-            &[
-                "ArrowRight+ArrowUp",
-                "KeyD+KeyW",
-                "ArrowRight+Space",
-                "KeyD+Space",
-                "DPadRight+DPadUp",
-                "DPadRight+South",
-                "LeftStickRight+LeftStickUp",
-                "LeftStickRight+South",
-            ],
-        ),
-        Kind::UpLeft => with(
-            alone(&UP, plain_up),
-            &[
-                "ArrowLeft+ArrowUp",
-                "KeyA+KeyW",
-                "ArrowLeft+Space",
-                "KeyA+Space",
-                "DPadLeft+DPadUp",
-                "DPadLeft+South",
-                "LeftStickLeft+LeftStickUp",
-                "LeftStickLeft+South",
-            ],
-        ),
+        Kind::UpRight => with(alone(&UP, plain_up), &UP_RIGHT),
+        Kind::UpLeft => with(alone(&UP, plain_up), &UP_LEFT),
         Kind::DownRight => with(
             alone(&DOWN, plain_down),
             &[
@@ -529,6 +525,10 @@ mod tests {
             }
             walk
         };
+        let mut ground_below = walk(5, 0.0, 0.6);
+        for motion in &mut ground_below.motions {
+            motion.sprite = (0.0, 2.0);
+        }
         let proposal = propose(
             &[
                 walk(0, 0.0, 0.5),
@@ -536,12 +536,20 @@ mod tests {
                 effect(2, &[(-3.0, 0.0); 2]),
                 walk(3, -3.0, 0.5),
                 walk(4, 0.2, -0.4),
+                ground_below,
             ],
             64,
         );
         assert_eq!(
             names(&proposal),
-            ["forward", "turn right", "turn left", "forward left", "back"]
+            [
+                "forward",
+                "turn right",
+                "turn left",
+                "forward left",
+                "back",
+                "forward 2"
+            ]
         );
     }
 

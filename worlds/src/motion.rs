@@ -114,11 +114,14 @@ pub fn motion_between(before: &Frame, after: &Frame) -> Motion {
     let Some((whole, view)) = common(&blocks, &search) else {
         return Motion::default();
     };
-    let sprite = within(&blocks, &search, whole);
+    let own: Vec<_> = blocks
+        .iter()
+        .map(|block| apart(block, &search, whole))
+        .collect();
     Motion {
         view,
-        sprite,
-        approach: approach(&blocks, &search, whole, (size.width, size.height)),
+        sprite: within(&own),
+        approach: approach(&blocks, &own, (size.width, size.height)),
     }
 }
 
@@ -210,27 +213,17 @@ fn best_match(block: &Block, search: &Search) -> Option<((isize, isize), f32)> {
     judged.min_by(|a, b| a.1.total_cmp(&b.1).then(far(a.0).cmp(&far(b.0))))
 }
 
-/// How a block moves over the background, whose displacement is `whole`, at index `common`; `None` where it moves with it.
-fn apart(
-    block: &Block,
-    search: &Search,
-    (whole, common): ((isize, isize), usize),
-) -> Option<(f32, f32)> {
-    let with_view = block.costs[common]?;
+/// How a block moves over the background, whose displacement is `whole`; `None` where it moves with it.
+fn apart(block: &Block, search: &Search, whole: (isize, isize)) -> Option<(f32, f32)> {
+    let with_view = block.costs[search.index(whole)?]?;
     let (own, cost) = best_match(block, search)?;
     (with_view > TEXTURE && cost < 0.5 * with_view)
         .then(|| ((whole.0 - own.0) as f32, (whole.1 - own.1) as f32))
 }
 
-/// How something moves that does not move with the view: the median of the blocks that match much better elsewhere, where they agree.
-fn within(blocks: &[Block], search: &Search, whole: (isize, isize)) -> (f32, f32) {
-    let Some(common) = search.index(whole) else {
-        return (0.0, 0.0);
-    };
-    let apart = blocks
-        .iter()
-        .filter_map(|block| apart(block, search, (whole, common)));
-    let apart: Vec<(f32, f32)> = apart.collect();
+/// How something moves that does not move with the view: the median of the blocks' own motions, where they agree.
+fn within(own: &[Option<(f32, f32)>]) -> (f32, f32) {
+    let apart: Vec<(f32, f32)> = own.iter().copied().flatten().collect();
     let middle = (
         median(apart.iter().map(|m| m.0)),
         median(apart.iter().map(|m| m.1)),
@@ -247,38 +240,27 @@ fn within(blocks: &[Block], search: &Search, whole: (isize, isize)) -> (f32, f32
 /// By how much the content moves away from the middle, at the picture's edge, beside what the whole view does: the slope, by least squares, of
 /// the blocks' own motions over their places. Walking moves what is near and leaves the horizon where it is, so that the slope is no zoom that
 /// explains the picture, only a mean; a turn has none.
-fn approach(
-    blocks: &[Block],
-    search: &Search,
-    whole: (isize, isize),
-    (width, height): (usize, usize),
-) -> f32 {
+fn approach(blocks: &[Block], own: &[Option<(f32, f32)>], (width, height): (usize, usize)) -> f32 {
     const FEWEST: usize = 12;
     /// A block that moves farther over the background, in pixels, has been matched wrongly.
     const FARTHEST: f32 = 5.0;
-    let Some(common) = search.index(whole) else {
-        return 0.0;
-    };
     let half = (width.min(height) / 2) as f32;
     let centre =
         |at: usize, side: usize| (at as f32 + BLOCK as f32 / 2.0 - side as f32 / 2.0) / half;
-    let outward: Vec<(f32, f32)> = blocks
-        .iter()
+    let (mut count, mut along, mut distance) = (0, 0.0, 0.0);
+    for (block, own) in blocks.iter().zip(own) {
+        let (right, down) = own.unwrap_or_default();
         // Beside the edge, what comes from outside is found nowhere.
-        .filter(|block| block.costs.iter().all(Option::is_some))
-        .map(|block| {
-            let moved = apart(block, search, (whole, common)).unwrap_or_default();
-            ((centre(block.x, width), centre(block.y, height)), moved)
-        })
-        .filter(|(_, moved)| moved.0.abs().max(moved.1.abs()) <= FARTHEST)
-        .map(|(at, moved)| {
-            let along = at.0 * moved.0 + at.1 * moved.1;
-            (along, at.0 * at.0 + at.1 * at.1)
-        })
-        .collect();
-    let distance: f32 = outward.iter().map(|(_, distance)| distance).sum();
-    match outward.len() >= FEWEST && distance > 0.0 {
-        true => outward.iter().map(|(along, _)| along).sum::<f32>() / distance,
+        if right.abs().max(down.abs()) > FARTHEST || !block.costs.iter().all(Option::is_some) {
+            continue;
+        }
+        let (x, y) = (centre(block.x, width), centre(block.y, height));
+        count += 1;
+        along += x * right + y * down;
+        distance += x * x + y * y;
+    }
+    match count >= FEWEST && distance > 0.0 {
+        true => along / distance,
         false => 0.0,
     }
 }
@@ -393,10 +375,36 @@ mod tests {
     fn walking_forward_and_back_is_told_from_walking_sideways() {
         let from = scene(0.0, 0.0, 1.0, None);
         let nearer = motion_between(&from, &scene(0.0, 0.0, 1.12, None));
-        assert!(nearer.approach > 1.0, "{nearer:?}");
+        assert!(nearer.approach > 2.0, "{nearer:?}");
         let farther = motion_between(&from, &scene(0.0, 0.0, 0.9, None));
-        assert!(farther.approach < -1.0, "{farther:?}");
-        let aside = motion_between(&from, &scene(3.0, 0.0, 1.0, None));
-        assert!(aside.approach.abs() < Motion::APPROACH, "{aside:?}");
+        assert!(farther.approach < -1.5, "{farther:?}");
+        assert_eq!(
+            motion_between(&from, &scene(3.0, 0.0, 1.0, None)).approach,
+            0.0
+        );
+    }
+
+    /// Hills at the horizon, and before them a plane with large patches, as seen after so many steps.
+    fn plane(steps: f32) -> Frame {
+        let hills = scene(0.0, 0.0, 1.0, None);
+        let mut rgb = hills.rgb().to_vec();
+        for row in SIDE / 2..SIDE {
+            let depth = 32.0 / (row as f32 - 31.0);
+            for column in 0..SIDE {
+                let aside = (column as f32 - 31.5) / 32.0 * depth;
+                let patch = (2.0 * aside).sin() * (2.0 * (depth + steps)).sin();
+                rgb[(row * SIDE + column) * 3..][..3].fill((128.0 + 100.0 * patch) as u8);
+            }
+        }
+        Frame::new(hills.size(), rgb).unwrap()
+    }
+
+    #[test]
+    fn walking_over_a_plane_is_seen_though_the_horizon_rests() {
+        let ahead = motion_between(&plane(0.0), &plane(0.12));
+        assert!(ahead.approach > Motion::APPROACH, "{ahead:?}");
+        assert!(near(ahead.view, (0.0, 0.0)), "{ahead:?}");
+        let back = motion_between(&plane(0.12), &plane(0.0));
+        assert!(back.approach < -Motion::APPROACH, "{back:?}");
     }
 }
