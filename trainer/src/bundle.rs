@@ -1,5 +1,6 @@
 //! From trained weights to a bundle.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -125,11 +126,11 @@ fn sources(dataset: &Dataset) -> String {
 }
 
 /// Starting frames from held-out video, from different episodes as far as there are any. Not an episode's first frames: those are often
-/// a menu or all alike. Of many moments the calmest are taken, since a player wants to start with firm ground under the feet, and of these the ones
-/// that look least alike.
+/// a menu or all alike. Of many moments the calmest are taken, since a player wants to start with firm ground under the feet; of these the half
+/// that shows the most, since whoever stands still may stand before a wall; and of those the ones that look least alike.
 fn prompts(dataset: &Dataset, count: usize) -> Result<Vec<Frame>> {
     const CANDIDATES: usize = 12;
-    const CALM: usize = 4;
+    const CALM: usize = 6;
     const TRIES: usize = 40;
     let sampler = ClipSampler::held_out(dataset, 2)?;
     let mut random = generator(PROMPT_SEED, 0);
@@ -151,8 +152,10 @@ fn prompts(dataset: &Dataset, count: usize) -> Result<Vec<Frame>> {
         }
     }
     moments.sort_by_key(|(change, _)| *change);
-    let calm = moments.into_iter().map(|(_, frame)| frame);
-    let frames = varied(calm.take(count * CALM).collect(), count);
+    moments.truncate(count * CALM);
+    moments.sort_by_key(|(_, frame)| Reverse(detail(frame)));
+    moments.truncate(moments.len().div_ceil(2).max(count));
+    let frames = varied(moments.into_iter().map(|(_, frame)| frame).collect(), count);
     if frames.is_empty() {
         return Err(Error::TooLittleVideo(
             "there is no video to cut prompts from".to_owned(),
@@ -179,11 +182,21 @@ fn varied(mut frames: Vec<Frame>, count: usize) -> Vec<Frame> {
 
 /// Sum of absolute differences between two frames' colours.
 fn change(a: &Frame, b: &Frame) -> u64 {
-    a.rgb()
-        .iter()
-        .zip(b.rgb())
-        .map(|(a, b)| u64::from(a.abs_diff(*b)))
-        .sum()
+    differences(a.rgb(), b.rgb())
+}
+
+/// How much there is to see: the sum of absolute differences between the colours of neighbours, to the side and below.
+fn detail(frame: &Frame) -> u64 {
+    let (pixels, across) = (frame.rgb(), 3 * frame.size().width);
+    let rows = pixels.chunks_exact(across);
+    let beside: u64 = rows.map(|row| differences(row, &row[3..])).sum();
+    beside + differences(pixels, &pixels[across..])
+}
+
+/// Sum of absolute differences between values at the same places, as far as both go.
+fn differences(a: &[u8], b: &[u8]) -> u64 {
+    let pairs = a.iter().zip(b);
+    pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
 }
 
 #[cfg(test)]
@@ -205,5 +218,20 @@ mod tests {
         assert_eq!(of(&[10, 11, 12, 200, 90], 3), [10, 200, 90]);
         assert_eq!(of(&[7, 7], 8), [7, 7]);
         assert!(of(&[], 8).is_empty());
+    }
+
+    #[test]
+    fn detail_is_what_differs_beside_and_below() {
+        let frame = |values: [u8; 6]| {
+            let size = FrameSize {
+                height: 2,
+                width: 3,
+            };
+            Frame::new(size, values.into_iter().flat_map(|v| [v; 3]).collect()).unwrap()
+        };
+        assert_eq!(detail(&frame([9; 6])), 0);
+        // A line across: three steps down. One upright: a step in each row. No step from a row's end to the next row's beginning.
+        assert_eq!(detail(&frame([0, 0, 0, 5, 5, 5])), 3 * 3 * 5);
+        assert_eq!(detail(&frame([0, 0, 5, 0, 0, 5])), 3 * 2 * 5);
     }
 }
