@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use latent_actions::LatentActionModel;
+use nn::quality::Edges;
 use nn::{Parameters, generator};
 use worlds::{BundleContents, FORMAT_VERSION, Frame, Provenance, StepRange, WorldManifest};
 
@@ -182,21 +183,19 @@ fn varied(mut frames: Vec<Frame>, count: usize) -> Vec<Frame> {
 
 /// Sum of absolute differences between two frames' colours.
 fn change(a: &Frame, b: &Frame) -> u64 {
-    differences(a.rgb(), b.rgb())
+    a.rgb()
+        .iter()
+        .zip(b.rgb())
+        .map(|(a, b)| u64::from(a.abs_diff(*b)))
+        .sum()
 }
 
-/// How much there is to see: the sum of absolute differences between the colours of neighbours, to the side and below.
+/// How much there is to see: the size of all edges, in steps of colour.
 fn detail(frame: &Frame) -> u64 {
-    let (pixels, across) = (frame.rgb(), 3 * frame.size().width);
-    let rows = pixels.chunks_exact(across);
-    let beside: u64 = rows.map(|row| differences(row, &row[3..])).sum();
-    beside + differences(pixels, &pixels[across..])
-}
-
-/// Sum of absolute differences between values at the same places, as far as both go.
-fn differences(a: &[u8], b: &[u8]) -> u64 {
-    let pairs = a.iter().zip(b);
-    pairs.map(|(a, b)| u64::from(a.abs_diff(*b))).sum()
+    let values = frame.rgb().iter().map(|&value| f32::from(value) / 255.0);
+    let picture: Vec<f32> = values.collect();
+    let edges = Edges::of(&picture, &picture, frame.size());
+    (edges.real * 255.0).round() as u64
 }
 
 #[cfg(test)]
