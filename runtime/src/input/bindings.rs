@@ -4,7 +4,7 @@ use nn::ActionCode;
 use std::collections::{BTreeMap, BTreeSet};
 use worlds::{Action, Chord, Input, codes_by_chord};
 
-/// Inputs that stand for an action with one of these words in its name, where the world does not say otherwise.
+/// Inputs that stand for an action of such a name, or else for one that has the word in its name and that the world binds to nothing.
 const USUAL_INPUTS: [(&str, &[&str]); 5] = [
     ("left", &["ArrowLeft", "KeyA", "DPadLeft", "LeftStickLeft"]),
     (
@@ -56,7 +56,10 @@ impl Bindings {
         }
         for (word, inputs) in USUAL_INPUTS {
             let exact = numbered().find(|(_, action)| action.name.eq_ignore_ascii_case(word));
-            let loose = || numbered().find(|(_, action)| has_word(&action.name, word));
+            let loose = || {
+                numbered()
+                    .find(|(_, action)| action.bindings.is_empty() && has_word(&action.name, word))
+            };
             if let Some((code, _)) = exact.or_else(loose) {
                 for chord in inputs.iter().filter_map(|name| chord(name)) {
                     codes.entry(chord).or_insert_with(|| vec![code]);
@@ -210,6 +213,14 @@ mod tests {
         );
         assert_eq!((code("Digit1"), code("Digit3")), (vec![1], vec![3]));
         assert!(code("Space").is_empty() && code("Digit4").is_empty() && code("KeyZ").is_empty());
+    }
+
+    #[test]
+    fn a_word_in_the_name_of_what_the_world_binds_binds_nothing_more() {
+        let bound = bindings(&[("right and down", &["ArrowRight"]), ("run left", &[])]);
+        assert_eq!(codes(&bound, &["ArrowRight"]), [0]);
+        assert_eq!(codes(&bound, &["ArrowLeft"]), [1]);
+        assert!(!bound.knows(Input::named("ArrowDown").unwrap()));
     }
 
     #[test]
