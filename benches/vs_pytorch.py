@@ -83,7 +83,7 @@ class Djinn:
     def bench(self, part, precision, steps, frames):
         """What `djinn bench` reports of one part."""
         command = [self.options.djinn, "bench", self.options.world, "--json", "--only", part.replace("_", "-")]
-        command += ["--precision", precision, "--steps", str(steps), "--frames", str(frames)]
+        command += ["--precision", precision, "--steps", str(steps), "--frames", str(frames), "--optimizer", "adamw"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     def models(self):

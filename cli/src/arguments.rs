@@ -305,6 +305,15 @@ pub enum BenchPart {
     Dynamics,
 }
 
+/// What updates the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerArgument {
+    /// Muon for the matrices of transformer blocks, AdamW for the rest, as `djinn train` has it
+    Muon,
+    /// AdamW for all
+    Adamw,
+}
+
 /// What the numbers are that matrix products multiply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PrecisionArgument {
@@ -369,6 +378,9 @@ pub struct BenchArguments {
     /// Precision of matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArgument::Bf16)]
     pub precision: PrecisionArgument,
+    /// Optimizer of the training steps
+    #[arg(long, value_enum, default_value_t = OptimizerArgument::Muon)]
+    pub optimizer: OptimizerArgument,
     /// Say where a training step's time goes, by kind of operation
     #[arg(long)]
     pub profile: bool,

@@ -8,7 +8,7 @@
 //! - [`transformer`]: blocks of spatial attention, causal temporal attention and feed-forward, over whole clips or frame by frame
 //!   with a [`KvCache`];
 //! - [`quantizer`]: continuous latents to discrete tokens and back;
-//! - [`Parameters`] (named weights, seeded), [`AdamW`] and [`ExponentialAverage`]: what training needs around a model;
+//! - [`Parameters`] (named weights, seeded), [`Optimizer`] and [`ExponentialAverage`]: what training needs around a model;
 //! - [`quality`]: the figures that models are judged by;
 //! - [`ActionCode`] and [`Transitions`]: the one meaning of an action everywhere, *the change from frame i to frame i + 1*.
 //!
@@ -16,6 +16,7 @@
 //! codes, `V` codebook size, `P` patch side.
 
 mod action;
+mod average;
 pub mod count;
 mod device;
 mod error;
@@ -36,13 +37,14 @@ pub mod transformer;
 mod thread_tests;
 
 pub use action::{ActionCode, Transitions, change_into};
+pub use average::ExponentialAverage;
 pub use device::{DeviceChoice, choose_device, device};
 pub use error::{Error, Result};
 pub use frame::{
     FrameSize, centred_patches_of_picture, patches_of, picture_of_patches, pictures_of,
 };
 pub use optimizer::{
-    AdamW, AdamWConfig, ExponentialAverage, Gradients, OptimizerState, StepReport, gradients,
+    AdamWConfig, Gradients, MuonConfig, Optimizer, OptimizerState, StepReport, gradients,
 };
 pub use parameters::{Parameters, linear_weight};
 pub use precision::{Precision, precision, with_precision};

@@ -1,11 +1,13 @@
-//! AdamW, gradients that can be accumulated, and the running average of weights.
+//! AdamW and Muon, and gradients that can be accumulated.
 
-use crate::kernels::adamw::{self as kernel, Update};
+use crate::kernels::{adamw, muon};
 use crate::ops::{fused, values};
-use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use crate::transformer::is_block_matrix;
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// Gradients by name of the weight.
 #[derive(Clone, Default)]
@@ -60,7 +62,7 @@ impl Gradients {
             sum += match fused(&[gradient]) {
                 true => {
                     values!(numbers = gradient);
-                    kernel::sum_of_squares(numbers)
+                    adamw::sum_of_squares(numbers)
                 }
                 false => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
             };
@@ -74,7 +76,7 @@ impl Gradients {
     }
 }
 
-/// Settings of [`AdamW`] that stay the same during training.
+/// AdamW's settings, which stay the same during training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamWConfig {
@@ -99,7 +101,21 @@ impl Default for AdamWConfig {
     }
 }
 
-/// What [`AdamW::step`] saw.
+/// Muon's settings, which stay the same during training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MuonConfig {
+    /// Decay of the momentum.
+    pub momentum: f32,
+}
+
+impl Default for MuonConfig {
+    fn default() -> Self {
+        Self { momentum: 0.95 }
+    }
+}
+
+/// What [`Optimizer::step`] saw.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport {
     /// Length of the gradient before clipping.
@@ -111,79 +127,105 @@ pub struct StepReport {
 pub struct OptimizerState {
     /// Steps taken.
     pub steps: u64,
-    /// Moments by name, `NAME.first` and `NAME.second`.
+    /// Moments by name: `NAME.first` and `NAME.second` of AdamW, `NAME.momentum` of Muon.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// AdamW (arXiv 1711.05101) over named variables.
-pub struct AdamW {
-    config: AdamWConfig,
+/// Updates named variables: the matrices of transformer blocks by Muon ([`crate::kernels::muon`]), all others by AdamW (arXiv 1711.05101).
+pub struct Optimizer {
+    adamw: AdamWConfig,
     steps: u64,
     weights: BTreeMap<String, Weight>,
 }
 
 struct Weight {
     var: Var,
+    /// The momentum of Muon, or both moments of AdamW. A lock, because operations on tensors are shared.
     moments: Mutex<Moments>,
+    rule: Rule,
+}
+
+#[derive(Clone, Copy)]
+enum Rule {
+    AdamW,
+    Muon(MuonConfig),
+}
+
+impl Rule {
+    /// What a checkpoint calls its moments.
+    fn moments(self) -> &'static [&'static str] {
+        match self {
+            Self::AdamW => &["first", "second"],
+            Self::Muon(_) => &["momentum"],
+        }
+    }
 }
 
 enum Moments {
     /// For the fused update.
-    Numbers { first: Vec<f32>, second: Vec<f32> },
-    /// For the composed one, on the weight's device; none before the first step.
-    Tensors(Option<[Tensor; 2]>),
+    Numbers(Vec<Vec<f32>>),
+    /// For the composed one, on the weight's device.
+    Tensors(Vec<Tensor>),
 }
 
 impl Moments {
-    /// Those of a weight that has taken no step.
-    fn new(var: &Var) -> Self {
-        let zeros = || vec![0.0; var.elem_count()];
+    /// From tensors shaped as the weight is.
+    fn new(var: &Var, tensors: Vec<Tensor>) -> Result<Self> {
         match fused(&[var.as_tensor()]) {
-            true => Self::Numbers {
-                first: zeros(),
-                second: zeros(),
-            },
-            false => Self::Tensors(None),
+            true => {
+                let numbers = tensors.iter().map(|moment| moment.flatten_all()?.to_vec1());
+                Ok(Self::Numbers(numbers.collect::<Result<_>>()?))
+            }
+            false => {
+                let tensors = tensors.iter().map(|moment| moment.to_device(var.device()));
+                Ok(Self::Tensors(tensors.collect::<Result<_>>()?))
+            }
         }
     }
 
-    /// Takes over moments from a checkpoint.
-    fn restore(&mut self, var: &Var, [first, second]: [&Tensor; 2]) -> Result<()> {
-        *self = match self {
-            Self::Numbers { .. } => Self::Numbers {
-                first: first.flatten_all()?.to_vec1()?,
-                second: second.flatten_all()?.to_vec1()?,
-            },
-            Self::Tensors(_) => Self::Tensors(Some([
-                first.to_device(var.device())?,
-                second.to_device(var.device())?,
-            ])),
-        };
-        Ok(())
-    }
-
-    fn tensors(&self, var: &Var) -> Result<[Tensor; 2]> {
-        let tensor = |values| Tensor::from_slice(values, var.shape(), var.device());
+    fn tensors(&self, var: &Var) -> Result<Vec<Tensor>> {
         match self {
-            Self::Numbers { first, second } => Ok([tensor(first)?, tensor(second)?]),
-            Self::Tensors(Some(moments)) => Ok(moments.clone()),
-            Self::Tensors(None) => Ok([var.zeros_like()?, var.zeros_like()?]),
+            Self::Numbers(moments) => moments
+                .iter()
+                .map(|moment| Tensor::from_slice(moment, var.shape(), var.device()))
+                .collect(),
+            Self::Tensors(moments) => Ok(moments.clone()),
         }
     }
 }
 
-impl AdamW {
-    /// An optimizer of `variables` that has taken no step yet.
-    pub fn new(variables: BTreeMap<String, Var>, config: AdamWConfig) -> Self {
+/// The numbers of one step.
+#[derive(Clone, Copy)]
+enum Update {
+    AdamW(adamw::Update),
+    Muon(muon::Update),
+}
+
+impl Optimizer {
+    /// An optimizer of `variables` that has taken no step yet. Without `muon`, AdamW updates all of them.
+    ///
+    /// # Errors
+    /// When moments cannot be made.
+    pub fn new(
+        variables: BTreeMap<String, Var>,
+        adamw: AdamWConfig,
+        muon: Option<MuonConfig>,
+    ) -> Result<Self> {
         let weights = variables.into_iter().map(|(name, var)| {
-            let moments = Mutex::new(Moments::new(&var));
-            (name, Weight { var, moments })
+            let rule = match muon {
+                Some(muon) if is_block_matrix(&name) && var.rank() == 2 => Rule::Muon(muon),
+                _ => Rule::AdamW,
+            };
+            let zeros = rule.moments().iter().map(|_| var.zeros_like());
+            let moments = Moments::new(&var, zeros.collect::<Result<_>>()?)?;
+            let moments = Mutex::new(moments);
+            Ok((name, Weight { var, moments, rule }))
         });
-        Self {
-            config,
+        Ok(Self {
+            adamw,
             steps: 0,
-            weights: weights.collect(),
-        }
+            weights: weights.collect::<Result<_>>()?,
+        })
     }
 
     /// Takes one step. Gradients longer than `clip` (all together) are shortened to it.
@@ -201,32 +243,45 @@ impl AdamW {
             bail!("the gradient is not finite");
         }
         self.steps += 1;
+        let gradient_scale = match gradient_norm > clip {
+            true => (clip / gradient_norm) as f32,
+            false => 1.0,
+        };
+        let learning_rate = learning_rate as f32;
         let bias = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(self.steps as f64))) as f32;
-        for (name, weight) in &self.weights {
+        let update = |(name, weight): (&String, &Weight)| -> Result<()> {
             let Some(gradient) = gradients.get(name) else {
-                continue;
+                return Ok(());
             };
-            let decay = if weight.var.rank() >= 2 {
-                self.config.weight_decay
-            } else {
-                0.0
+            let weight_decay = match weight.var.rank() {
+                0 | 1 => 0.0,
+                _ => self.adamw.weight_decay,
             };
-            let update = Update {
-                learning_rate: learning_rate as f32,
-                beta1: self.config.beta1,
-                beta2: self.config.beta2,
-                epsilon: self.config.epsilon,
-                weight_decay: decay,
-                gradient_scale: if gradient_norm > clip {
-                    (clip / gradient_norm) as f32
-                } else {
-                    1.0
-                },
-                correction1: bias(self.config.beta1),
-                correction2: bias(self.config.beta2),
+            let update = match weight.rule {
+                Rule::AdamW => Update::AdamW(adamw::Update {
+                    learning_rate,
+                    beta1: self.adamw.beta1,
+                    beta2: self.adamw.beta2,
+                    epsilon: self.adamw.epsilon,
+                    weight_decay,
+                    gradient_scale,
+                    correction1: bias(self.adamw.beta1),
+                    correction2: bias(self.adamw.beta2),
+                }),
+                Rule::Muon(muon) => Update::Muon(muon::Update {
+                    learning_rate,
+                    momentum: muon.momentum,
+                    weight_decay,
+                    gradient_scale,
+                }),
             };
-            weight.update(gradient, update)?;
-        }
+            weight.update(gradient, update)
+        };
+        // Muon's products are too small to be divided among the cores well, but there are many.
+        crate::profile::operation("optimizer", || match crate::device().is_cpu() {
+            true => self.weights.par_iter().try_for_each(update),
+            false => self.weights.iter().try_for_each(update),
+        })?;
         Ok(StepReport { gradient_norm })
     }
 
@@ -237,12 +292,10 @@ impl AdamW {
     pub fn state(&self) -> Result<OptimizerState> {
         let mut tensors = BTreeMap::new();
         for (name, weight) in &self.weights {
-            let Ok(moments) = weight.moments.lock() else {
-                bail!("an update of {name} was interrupted")
-            };
-            let [first, second] = moments.tensors(&weight.var)?;
-            tensors.insert(format!("{name}.first"), first);
-            tensors.insert(format!("{name}.second"), second);
+            let moments = weight.moments()?.tensors(&weight.var)?;
+            for (moment, tensor) in weight.rule.moments().iter().zip(moments) {
+                tensors.insert(format!("{name}.{moment}"), tensor);
+            }
         }
         Ok(OptimizerState {
             steps: self.steps,
@@ -256,17 +309,13 @@ impl AdamW {
     /// When a moment is missing or shaped otherwise.
     pub fn restore(&mut self, state: &OptimizerState) -> Result<()> {
         for (name, weight) in &self.weights {
-            let moment = |suffix: &str| -> Result<&Tensor> {
-                match state.tensors.get(&format!("{name}.{suffix}")) {
-                    Some(tensor) if tensor.shape() == weight.var.shape() => Ok(tensor),
-                    _ => bail!("optimizer state {name}.{suffix} is missing or misshapen"),
+            let moments = weight.rule.moments().iter().map(|moment| {
+                match state.tensors.get(&format!("{name}.{moment}")) {
+                    Some(tensor) if tensor.shape() == weight.var.shape() => Ok(tensor.clone()),
+                    _ => bail!("optimizer state {name}.{moment} is missing or misshapen"),
                 }
-            };
-            let restored = [moment("first")?, moment("second")?];
-            let Ok(mut moments) = weight.moments.lock() else {
-                bail!("an update of {name} was interrupted")
-            };
-            moments.restore(&weight.var, restored)?;
+            });
+            *weight.moments()? = Moments::new(&weight.var, moments.collect::<Result<_>>()?)?;
         }
         self.steps = state.steps;
         Ok(())
@@ -274,60 +323,106 @@ impl AdamW {
 }
 
 impl Weight {
+    fn moments(&self) -> Result<MutexGuard<'_, Moments>> {
+        match self.moments.lock() {
+            Ok(moments) => Ok(moments),
+            Err(_) => bail!("an update was interrupted"),
+        }
+    }
+
     fn update(&self, gradient: &Tensor, update: Update) -> Result<()> {
-        let Ok(mut moments) = self.moments.lock() else {
-            bail!("an update was interrupted")
-        };
-        match &mut *moments {
-            Moments::Numbers { first, second } => {
-                let moments = Mutex::new([&mut first[..], second]);
+        match &mut *self.moments()? {
+            Moments::Numbers(moments) => {
+                let moments = Mutex::new(&mut moments[..]);
                 self.var
-                    .inplace_op2(&gradient.contiguous()?, &WeightUpdate { moments, update })
+                    .inplace_op2(&gradient.contiguous()?, &FusedUpdate { moments, update })
             }
             Moments::Tensors(moments) => {
-                let [first, second] = match moments.take() {
-                    Some(moments) => moments,
-                    None => [self.var.zeros_like()?, self.var.zeros_like()?],
+                *moments = match (&moments[..], update) {
+                    ([first, second], Update::AdamW(update)) => {
+                        composed_adamw(&self.var, [first, second], gradient, update)?.to_vec()
+                    }
+                    ([momentum], Update::Muon(update)) => {
+                        vec![composed_muon(&self.var, momentum, gradient, update)?]
+                    }
+                    _ => bail!("moments of another optimizer"),
                 };
-                *moments = Some(composed_update(&self.var, first, second, gradient, update)?);
                 Ok(())
             }
         }
     }
 }
 
-/// The update of [`kernel::adamw`], composed of candle's operations. Returns the new moments.
-fn composed_update(
+/// `old * share + new * (1 - share)`.
+fn mixed(old: &Tensor, new: &Tensor, share: f32) -> Result<Tensor> {
+    let share = f64::from(share);
+    (old * share)? + (new * (1.0 - share))?
+}
+
+/// `var -= learning_rate * (step + weight_decay * var)`.
+fn take_step(var: &Var, step: Tensor, learning_rate: f32, weight_decay: f32) -> Result<()> {
+    let decayed = (var.as_tensor() * f64::from(weight_decay))?;
+    let step = ((step + decayed)? * f64::from(learning_rate))?;
+    var.set(&(var.as_tensor() - step)?.detach())
+}
+
+/// The update of [`adamw::adamw`], composed of candle's operations. Returns the new moments.
+fn composed_adamw(
     var: &Var,
-    first: Tensor,
-    second: Tensor,
+    [first, second]: [&Tensor; 2],
     gradient: &Tensor,
-    update: Update,
+    update: adamw::Update,
 ) -> Result<[Tensor; 2]> {
-    let mixed = |old: Tensor, new: Tensor, beta: f32| {
-        let beta = f64::from(beta);
-        (old * beta)? + (new * (1.0 - beta))?
-    };
     let gradient = (gradient * f64::from(update.gradient_scale))?;
-    let second = mixed(second, gradient.sqr()?, update.beta2)?;
-    let first = mixed(first, gradient, update.beta1)?;
+    let second = mixed(second, &gradient.sqr()?, update.beta2)?;
+    let first = mixed(first, &gradient, update.beta1)?;
     let size = ((&second * f64::from(update.correction2))?.sqrt()? + f64::from(update.epsilon))?;
     let step = ((&first * f64::from(update.correction1))? / size)?;
-    let decayed = (var.as_tensor() * f64::from(update.weight_decay))?;
-    let step = ((step + decayed)? * f64::from(update.learning_rate))?;
-    var.set(&(var.as_tensor() - step)?.detach())?;
+    take_step(var, step, update.learning_rate, update.weight_decay)?;
     Ok([first.detach(), second.detach()])
 }
 
-struct WeightUpdate<'a> {
-    /// The first and the second; a lock, because operations are shared.
-    moments: Mutex<[&'a mut [f32]; 2]>,
+/// The update of [`muon::muon`], composed of candle's operations. Returns the new momentum.
+fn composed_muon(
+    var: &Var,
+    momentum: &Tensor,
+    gradient: &Tensor,
+    update: muon::Update,
+) -> Result<Tensor> {
+    let gradient = (gradient * f64::from(update.gradient_scale))?;
+    let momentum = mixed(momentum, &gradient, update.momentum)?;
+    let direction = mixed(&momentum, &gradient, update.momentum)?;
+    let (rows, columns) = var.dims2()?;
+    let parts = direction.chunk(muon::parts([rows, columns]), 0)?;
+    let parts = parts.iter().map(composed_orthogonalized);
+    let step = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)?;
+    take_step(var, step, update.learning_rate, update.weight_decay)?;
+    Ok(momentum.detach())
+}
+
+/// A matrix with its singular values brought near one, sized as an update is.
+fn composed_orthogonalized(x: &Tensor) -> Result<Tensor> {
+    let (rows, columns) = x.dims2()?;
+    let length = x.sqr()?.sum_all()?.sqrt()?;
+    let mut x = x.broadcast_div(&length.clamp(f32::MIN_POSITIVE, f32::MAX)?)?;
+    let [a, b, c] = muon::COEFFICIENTS.map(f64::from);
+    for _ in 0..muon::ITERATIONS {
+        let square = x.t()?.matmul(&x)?;
+        let polynomial = ((&square * b)? + (square.matmul(&square)? * c)?)?;
+        x = ((&x * a)? + x.matmul(&polynomial)?)?;
+    }
+    x * (f64::from(muon::UPDATE_SIZE) * (rows.max(columns) as f64).sqrt())
+}
+
+struct FusedUpdate<'a> {
+    /// A lock, because operations are shared.
+    moments: Mutex<&'a mut [Vec<f32>]>,
     update: Update,
 }
 
-impl InplaceOp2 for WeightUpdate<'_> {
+impl InplaceOp2 for FusedUpdate<'_> {
     fn name(&self) -> &'static str {
-        "adamw"
+        "optimizer-step"
     }
 
     fn cpu_fwd(
@@ -342,108 +437,38 @@ impl InplaceOp2 for WeightUpdate<'_> {
         else {
             bail!("weights are contiguous f32 tensors")
         };
+        let weight = &mut weight[start..end];
         let Ok(mut moments) = self.moments.lock() else {
             bail!("an update was interrupted")
         };
-        let [first, second] = &mut *moments;
-        if end - start != first.len() || gradient.len() != first.len() {
+        if gradient.len() != weight.len() || moments.iter().any(|m| m.len() != weight.len()) {
             bail!(
                 "a gradient of {} numbers for a weight of {}",
                 gradient.len(),
-                end - start
+                weight.len()
             );
         }
-        kernel::adamw(
-            &mut weight[start..end],
-            first,
-            second,
-            gradient,
-            self.update,
-        );
-        Ok(())
-    }
-}
-
-/// Exponential moving average of weights; what is evaluated and shipped. It is kept on the CPU, wherever the weights live.
-pub struct ExponentialAverage {
-    decay: f64,
-    updates: u64,
-    values: BTreeMap<String, (Vec<f32>, candle_core::Shape)>,
-}
-
-impl ExponentialAverage {
-    /// Starts from the present weights. `decay` is the share kept at each update, reached gradually: early on it is
-    /// `(1 + updates) / (10 + updates)`, so that the average does not remember the random start.
-    ///
-    /// # Errors
-    /// When a weight cannot be read.
-    pub fn new(tensors: &BTreeMap<String, Tensor>, decay: f64) -> Result<Self> {
-        let mut values = BTreeMap::new();
-        for (name, tensor) in tensors {
-            values.insert(
-                name.clone(),
-                (tensor.flatten_all()?.to_vec1()?, tensor.shape().clone()),
-            );
-        }
-        Ok(Self {
-            decay,
-            updates: 0,
-            values,
-        })
-    }
-
-    /// Continues from a checkpoint: averages as [`Self::tensors`] gave them, after `updates`.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn restore(tensors: &BTreeMap<String, Tensor>, decay: f64, updates: u64) -> Result<Self> {
-        Ok(Self {
-            updates,
-            ..Self::new(tensors, decay)?
-        })
-    }
-
-    /// Takes in the present weights.
-    ///
-    /// # Errors
-    /// When a weight cannot be read.
-    pub fn update(&mut self, variables: &BTreeMap<String, Var>) -> Result<()> {
-        let decay =
-            self.decay
-                .min((1.0 + self.updates as f64) / (10.0 + self.updates as f64)) as f32;
-        self.updates += 1;
-        for (name, var) in variables {
-            let Some((average, _)) = self.values.get_mut(name) else {
-                continue;
-            };
-            let weights = var.as_tensor().to_device(&Device::Cpu)?;
-            values!(weights = weights);
-            kernel::average(average, weights, decay);
+        match (&mut **moments, self.update) {
+            ([first, second], Update::AdamW(update)) => {
+                adamw::adamw(weight, first, second, gradient, update)
+            }
+            ([momentum], Update::Muon(update)) => muon::muon(
+                weight,
+                momentum,
+                gradient,
+                lw.shape().dims2()?.into(),
+                update,
+            ),
+            _ => bail!("moments of another optimizer"),
         }
         Ok(())
-    }
-
-    /// Updates so far.
-    pub fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    /// The averaged weights by name.
-    ///
-    /// # Errors
-    /// When a tensor cannot be made.
-    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
-        let made = self.values.iter().map(|(name, (values, shape))| {
-            let tensor = Tensor::from_slice(values, shape, &Device::Cpu)?;
-            Ok((name.clone(), tensor))
-        });
-        made.collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     /// Runs a test on the fused operations, and on the compositions that other devices run.
     fn on_both(test: impl Fn() -> Result<()>) -> Result<()> {
@@ -478,7 +503,7 @@ mod tests {
     fn steps_follow_the_published_update_with_clipping_and_decoupled_decay() -> Result<()> {
         on_both(|| {
             let variables = variables()?;
-            let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+            let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
             let mut norms = Vec::new();
             for _ in 0..3 {
                 let gradients = gradients(&loss(&variables)?, &variables)?;
@@ -499,18 +524,19 @@ mod tests {
     #[test]
     fn restored_optimizers_continue_exactly() -> Result<()> {
         on_both(|| {
-            let train = |variables: &BTreeMap<String, Var>, optimizer: &mut AdamW| -> Result<()> {
-                optimizer
-                    .step(&gradients(&loss(variables)?, variables)?, 0.1, 1.0)
-                    .map(|_| ())
-            };
+            let train =
+                |variables: &BTreeMap<String, Var>, optimizer: &mut Optimizer| -> Result<()> {
+                    optimizer
+                        .step(&gradients(&loss(variables)?, variables)?, 0.1, 1.0)
+                        .map(|_| ())
+                };
             let (straight, resumed) = (variables()?, variables()?);
-            let mut one = AdamW::new(straight.clone(), AdamWConfig::default());
-            let mut two = AdamW::new(resumed.clone(), AdamWConfig::default());
+            let mut one = Optimizer::new(straight.clone(), AdamWConfig::default(), None)?;
+            let mut two = Optimizer::new(resumed.clone(), AdamWConfig::default(), None)?;
             train(&straight, &mut one)?;
             train(&resumed, &mut two)?;
             let state = two.state()?;
-            let mut three = AdamW::new(resumed.clone(), AdamWConfig::default());
+            let mut three = Optimizer::new(resumed.clone(), AdamWConfig::default(), None)?;
             three.restore(&state)?;
             train(&straight, &mut one)?;
             train(&resumed, &mut three)?;
@@ -525,7 +551,7 @@ mod tests {
     #[test]
     fn infinite_gradients_change_nothing() -> Result<()> {
         let variables = variables()?;
-        let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+        let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
         let gradients = gradients(&(loss(&variables)? * f64::INFINITY)?, &variables)?;
         assert!(optimizer.step(&gradients, 0.1, 1.0).is_err());
         assert_eq!(variables["b"].to_vec1::<f32>()?, [3.0]);
@@ -548,18 +574,100 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn averages_follow_the_weights() -> Result<()> {
-        let variables = variables()?;
-        let tensors: BTreeMap<_, _> = variables
-            .iter()
-            .map(|(n, v)| (n.clone(), v.as_detached_tensor()))
-            .collect();
-        let mut average = ExponentialAverage::new(&tensors, 0.5)?;
-        variables["b"].set(&Tensor::new(&[5f32], &Device::Cpu)?)?;
-        average.update(&variables)?;
-        let expected = 0.1 * 3.0 + 0.9 * 5.0;
-        assert!((average.tensors()?["b"].to_vec1::<f32>()?[0] - expected).abs() < 1e-6);
+    /// One of each kind of matrix that a block has, and what is none.
+    fn block() -> Result<BTreeMap<String, Var>> {
+        let mut random = crate::generator(1, 0);
+        let sizes = [
+            ("0.space.qkv", 24, 8),
+            ("0.time.out", 8, 8),
+            ("0.feed_forward.up", 32, 8),
+            ("0.feed_forward.down", 8, 32),
+            ("output", 5, 8),
+        ];
+        let made = sizes.into_iter().map(|(name, rows, columns)| {
+            let numbers: Vec<f32> = (0..rows * columns)
+                .map(|_| crate::normal(&mut random))
+                .collect();
+            let numbers = Tensor::from_vec(numbers, (rows, columns), &Device::Cpu)?;
+            Ok((name.to_owned(), Var::from_tensor(&numbers)?))
+        });
+        made.collect()
+    }
+
+    fn muon_step(variables: &BTreeMap<String, Var>, optimizer: &mut Optimizer) -> Result<()> {
+        // Powers above two, so that gradients are more than the weights themselves.
+        let terms = variables.values().map(|var| {
+            let fourth = var.sqr()?.sqr()?.sum_all()?;
+            fourth + var.narrow(0, 0, 2)?.sum_all()?.sqr()?
+        });
+        let loss = terms.reduce(|a, b| a? + b?).unwrap()?;
+        let report = optimizer.step(&gradients(&loss, variables)?, 0.01, 1.0)?;
+        assert!(report.gradient_norm > 1.0);
         Ok(())
+    }
+
+    fn with_muon(variables: &BTreeMap<String, Var>) -> Result<Optimizer> {
+        let muon = Some(MuonConfig::default());
+        Optimizer::new(variables.clone(), AdamWConfig::default(), muon)
+    }
+
+    #[test]
+    fn muon_is_the_same_fused_and_composed() -> Result<()> {
+        let (fused, composed) = (block()?, block()?);
+        let mut one = with_muon(&fused)?;
+        let mut two = crate::ops::with_compositions(|| with_muon(&composed))?;
+        for _ in 0..4 {
+            muon_step(&fused, &mut one)?;
+            crate::ops::with_compositions(|| muon_step(&composed, &mut two))?;
+        }
+        for (name, var) in &fused {
+            let difference = (var.as_tensor() - composed[name].as_tensor())?;
+            let largest = difference.abs()?.max_all()?.to_scalar::<f32>()?;
+            assert!(largest < 1e-4, "{name} differs by {largest}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn muon_moves_block_matrices_by_the_learning_rate_and_adamw_the_rest() -> Result<()> {
+        let (before, after) = (block()?, block()?);
+        let mut optimizer = with_muon(&after)?;
+        muon_step(&after, &mut optimizer)?;
+        for (name, var) in &after {
+            let step = (var.as_tensor() - before[name].as_tensor())?;
+            let size = step.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?;
+            // Muon's singular values are near one, and AdamW's first step is one learning rate for each number.
+            let expected = if name == "output" { 0.01 } else { 0.002 };
+            assert!(
+                (size / expected - 1.0).abs() < 0.35,
+                "{name} moved by {size}"
+            );
+        }
+        let names: Vec<_> = optimizer.state()?.tensors.into_keys().collect();
+        assert!(
+            names.contains(&"0.space.qkv.momentum".to_owned()),
+            "{names:?}"
+        );
+        assert!(names.contains(&"output.second".to_owned()), "{names:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn restored_muon_continues_exactly() -> Result<()> {
+        on_both(|| {
+            let (straight, resumed) = (block()?, block()?);
+            let (mut one, mut two) = (with_muon(&straight)?, with_muon(&resumed)?);
+            muon_step(&straight, &mut one)?;
+            muon_step(&resumed, &mut two)?;
+            let mut three = with_muon(&resumed)?;
+            three.restore(&two.state()?)?;
+            muon_step(&straight, &mut one)?;
+            muon_step(&resumed, &mut three)?;
+            for (name, var) in &straight {
+                let [left, right] = [var, &resumed[name]].map(|var| var.to_vec2::<f32>());
+                assert_eq!(left?, right?, "{name}");
+            }
+            Ok(())
+        })
     }
 }

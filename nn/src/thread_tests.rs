@@ -4,7 +4,7 @@ use crate::kernels::attention::Pattern;
 use crate::kernels::inference::{FrameBuffers, Team};
 use crate::kernels::product::Unit;
 use crate::{
-    AdamW, AdamWConfig, ExponentialAverage, Parameters, Precision, Result, SpaceTimeConfig,
+    AdamWConfig, ExponentialAverage, Optimizer, Parameters, Precision, Result, SpaceTimeConfig,
     SpaceTimeTransformer, generator, gradients, normal, numbers, ops, with_precision,
 };
 use candle_core::{Device, Tensor, Var};
@@ -111,7 +111,7 @@ fn training_steps() {
         let parameters = Parameters::seeded(1, &Device::Cpu);
         let model = SpaceTimeTransformer::new(&config(Some(8)), parameters.builder())?;
         let variables = parameters.variables();
-        let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+        let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
         let mut average = ExponentialAverage::new(&parameters.tensors(), 0.9)?;
         let (x, condition) = (noise(&[2, 5, 37, 96], 2), noise(&[2, 5, 8], 3));
         let mut results = Vec::new();

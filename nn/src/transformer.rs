@@ -224,6 +224,17 @@ impl FeedForward {
     }
 }
 
+/// Whether a weight of that name is a matrix between the layers of a block, as [`Attention`] and [`FeedForward`] name them.
+pub(crate) fn is_block_matrix(name: &str) -> bool {
+    let mut parts = name.rsplit('.');
+    let (matrix, layer) = (parts.next(), parts.next());
+    match layer {
+        Some("space" | "time") => matches!(matrix, Some("qkv" | "out")),
+        Some("feed_forward") => matches!(matrix, Some("up" | "down")),
+        _ => false,
+    }
+}
+
 /// The numbers of a tensor, wherever it lies.
 ///
 /// # Errors

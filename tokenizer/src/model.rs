@@ -279,7 +279,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
     use nn::quantizer::QuantizerConfig;
-    use nn::{AdamW, AdamWConfig, FrameSize, Parameters, generator, gradients, normal};
+    use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients, normal};
 
     fn config(temporal_window: Option<usize>) -> TokenizerConfig {
         TokenizerConfig {
@@ -397,7 +397,8 @@ mod tests {
                 .mean_keepdim(4)?
                 .broadcast_as((2, 2, 16, 24, 3))?
                 .contiguous()?;
-            let mut optimizer = AdamW::new(parameters.variables(), AdamWConfig::default());
+            let mut optimizer =
+                Optimizer::new(parameters.variables(), AdamWConfig::default(), None)?;
             let mut losses = Vec::new();
             for _ in 0..30 {
                 let (loss, _) = tokenizer.loss(&clip)?;

@@ -7,7 +7,7 @@ use candle_core::{DType, Tensor, Var};
 use dynamics::{Dynamics, DynamicsConfig};
 use latent_actions::{LatentActionConfig, LatentActionModel};
 use nn::profile::{Timed, profiled};
-use nn::{ActionCode, AdamW, FrameSize, Parameters, Transitions, count, generator, gradients};
+use nn::{ActionCode, FrameSize, Optimizer, Parameters, Transitions, count, generator, gradients};
 use rand::Rng;
 use serde::Serialize;
 use tokenizer::{Tokenizer, TokenizerConfig};
@@ -216,7 +216,7 @@ fn speed(
     peak: f64,
 ) -> Result<StepSpeed> {
     let settings = &config.optimizer;
-    let mut optimizer = AdamW::new(variables.clone(), settings.adamw);
+    let mut optimizer = Optimizer::new(variables.clone(), settings.adamw, settings.muon)?;
     let mut step = || -> Result<()> {
         let gradients = gradients(&loss()?, variables)?;
         optimizer.step(&gradients, LEARNING_RATE, settings.gradient_clip)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dynamics::{DynamicsConfig, SamplerConfig, Strength};
 use latent_actions::LatentActionConfig;
-use nn::{ActionCode, AdamWConfig, Precision};
+use nn::{ActionCode, AdamWConfig, MuonConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
 
@@ -71,12 +71,14 @@ impl Default for TrainConfig {
     }
 }
 
-/// AdamW and what stands around it.
+/// The optimizer and what stands around it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimizerConfig {
     /// The moments' decay and the weights'.
     pub adamw: AdamWConfig,
+    /// Muon for the matrices of transformer blocks; AdamW for these, too, if `None`.
+    pub muon: Option<MuonConfig>,
     /// Longest gradient; longer ones are shortened to it.
     pub gradient_clip: f64,
     /// Last share of a stage, over which the learning rate falls linearly to nearly nothing.
@@ -89,6 +91,7 @@ impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
             adamw: AdamWConfig::default(),
+            muon: Some(MuonConfig::default()),
             gradient_clip: 1.0,
             decay_fraction: 0.5,
             average_decay: 0.995,
@@ -426,6 +429,9 @@ impl TrainConfig {
             0.0,
             0.999_999,
         )?;
+        if let Some(MuonConfig { momentum }) = optimizer.muon {
+            within("optimizer.muon.momentum", momentum.into(), 0.0, 0.9999)?;
+        }
         for stage in Stage::ALL {
             let pace = self.pace(stage);
             let least_frames = match stage {

@@ -50,8 +50,8 @@ fn flatten(name: String, value: Value, into: &mut Recipe) {
     }
 }
 
-/// The fields of a configuration that a checkpoint of `stage` depends on. Learning rates, budgets, the optimizer, evaluation and what
-/// the bundle says about itself may change from one day to the next.
+/// The fields of a configuration that a checkpoint of `stage` depends on. Learning rates, budgets, evaluation and what the bundle says about itself may
+/// change from one day to the next.
 pub(crate) fn of_stage(config: &TrainConfig, stage: Stage) -> Result<Recipe> {
     let mut recipe = fields(config)?;
     recipe.retain(|field, _| decides(stage, field));
@@ -67,8 +67,12 @@ fn decides(stage: Stage, field: &str) -> bool {
             let parts = ["model.", "adversarial"];
             sizes.contains(&rest) || parts.iter().any(|part| rest.starts_with(part))
         }
-        // Prepared frames are the dynamics' data.
-        None => field == "seed" || stage == Stage::Dynamics && field.starts_with("preparation."),
+        None => {
+            // Whether there is Muon decides which moments there are; prepared frames are the dynamics' data.
+            let parts = ["seed", "optimizer.muon"];
+            parts.iter().any(|part| field.starts_with(part))
+                || stage == Stage::Dynamics && field.starts_with("preparation.")
+        }
     }
 }
 
@@ -152,8 +156,13 @@ mod tests {
             ["preparation.corruption: 0.08 -> 0.5"]
         );
         now.seed = 9;
-        let of = |config| of_stage(config, Stage::Tokenizer).unwrap();
+        let of = |config: &TrainConfig| of_stage(config, Stage::Tokenizer).unwrap();
         assert_eq!(differences(&of(&before), &of(&now)), ["seed: 1 -> 9"]);
+        now.optimizer.muon = None;
+        assert_eq!(
+            differences(&of(&before), &of(&now)),
+            ["optimizer.muon.momentum: 0.95 -> none", "seed: 1 -> 9"]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use nn::{AdamW, ExponentialAverage, Gradients, OptimizerState, Parameters, gradients};
+use nn::{ExponentialAverage, Gradients, Optimizer, OptimizerState, Parameters, gradients};
 
 use crate::checkpoint::{Checkpoint, Position, Tensors};
 use crate::config::Pace;
@@ -131,7 +131,7 @@ struct Session<'a, T: Task> {
     path: PathBuf,
     parameters: Parameters,
     model: T::Model,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     average: ExponentialAverage,
     position: Position,
     metrics: Metrics,
@@ -539,7 +539,7 @@ impl<'a, T: Task> Session<'a, T> {
 struct State<M> {
     parameters: Parameters,
     model: M,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     average: ExponentialAverage,
 }
 
@@ -561,7 +561,11 @@ impl<M> State<M> {
         if checkpoint.is_none() {
             beginning::set(settings.run, T::STAGE, &parameters)?;
         }
-        let mut optimizer = AdamW::new(parameters.variables(), settings.optimizer.adamw);
+        let mut optimizer = Optimizer::new(
+            parameters.variables(),
+            settings.optimizer.adamw,
+            settings.optimizer.muon,
+        )?;
         let decay = settings.optimizer.average_decay;
         let average = match checkpoint {
             Some(checkpoint) => {

@@ -15,7 +15,7 @@ use trainer::{Stage, TrainConfig};
 use worlds::{FoundWorld, World, WorldManifest};
 
 use super::find_world;
-use crate::arguments::{BenchArguments, BenchPart};
+use crate::arguments::{BenchArguments, BenchPart, OptimizerArgument};
 use crate::output::Output;
 
 /// Frames that are made before the clock counts, to fill the context and warm the caches.
@@ -49,7 +49,10 @@ impl Measured {
         let mut world = found.load()?;
         world.precision = precision;
         let world = Arc::new(world);
-        let config = config(&world.manifest);
+        let mut config = config(&world.manifest);
+        if arguments.optimizer == OptimizerArgument::Adamw {
+            config.optimizer.muon = None;
+        }
         let models = model_sizes(&config)?;
         let peak = Peak::measure();
         let (mut frame, mut training) = (None, Vec::new());

@@ -1,7 +1,7 @@
 //! Causality, and that training and play compute the same.
 
 use super::*;
-use nn::{AdamW, AdamWConfig, FrameSize, Parameters, generator, gradients, normal};
+use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients, normal};
 use rand::Rng;
 
 const FRAMES: usize = 7;
@@ -237,7 +237,7 @@ fn it_learns_a_rule_that_only_the_action_tells() -> Result<()> {
     };
     let (model, parameters) = build(&config);
     let variables = parameters.variables();
-    let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+    let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
     let actions: Vec<u32> = (0..4)
         .flat_map(|clip| (0..FRAMES as u32 - 1).map(move |i| (clip + i) % 4))
         .collect();

@@ -2,7 +2,7 @@
 
 use super::*;
 use candle_core::Device;
-use nn::{AdamW, AdamWConfig, FrameSize, Parameters, generator, gradients};
+use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients};
 use rand::Rng;
 
 const SIDE: usize = 16;
@@ -107,7 +107,7 @@ fn a_forecast_depends_on_its_frame_and_code_alone() -> Result<()> {
 fn codes_learned_from_known_motion_name_the_change_from_each_frame_to_the_next() -> Result<()> {
     let (model, parameters) = build();
     let variables = parameters.variables();
-    let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+    let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
     let mut random = generator(1, 0);
     // New starts and motions in every batch: nothing to learn by heart but the motion.
     let videos = |random: &mut ChaCha8Rng| {

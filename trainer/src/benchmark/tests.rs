@@ -47,7 +47,7 @@ fn trained(stage: Stage, config: &TrainConfig) -> Trained {
         variables,
         mut loss,
     } = loss_of(stage, config).unwrap();
-    let mut optimizer = AdamW::new(variables.clone(), AdamWConfig::default());
+    let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None).unwrap();
     let (mut losses, mut tensors) = (Vec::new(), BTreeMap::new());
     for step in 0..2 {
         let loss = loss().unwrap();

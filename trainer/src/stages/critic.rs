@@ -104,7 +104,7 @@ impl Critic {
 mod tests {
     use super::*;
     use candle_core::Device;
-    use nn::{AdamW, AdamWConfig, Parameters, generator, gradients, normal};
+    use nn::{AdamWConfig, Optimizer, Parameters, generator, gradients, normal};
 
     /// Frames of noise about a grey, `[4, 1, 16, 24, 3]`.
     fn frames(grey: f32, seed: u64) -> Tensor {
@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn a_critic_learns_and_frames_that_follow_it_look_more_real_to_it() {
         let (critic, parameters) = critic();
-        let mut optimizer = AdamW::new(parameters.variables(), AdamWConfig::default());
+        let mut optimizer =
+            Optimizer::new(parameters.variables(), AdamWConfig::default(), None).unwrap();
         let score = |frames: &Tensor| {
             let scores = critic.scores(frames).unwrap();
             scores.mean_all().unwrap().to_scalar::<f32>().unwrap()

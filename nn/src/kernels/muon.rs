@@ -1,0 +1,159 @@
+//! Muon's update of a matrix (Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon>) on raw slices: a step along the momentum with all of its
+//! singular values brought near one, so that the rare directions of a gradient move the weights as far as the common ones.
+
+use super::product::{Matrix, multiply, product};
+use crate::{Precision, with_precision};
+
+/// Steps of the Newton-Schulz iteration. Four bring every singular value between a hundredth of the matrix's length and the whole of it to 0.68 to 1.2;
+/// the fifth of the published form would do so for smaller ones, too.
+pub const ITERATIONS: usize = 4;
+/// The published quintic `ax + bx³ + cx⁵`.
+pub const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+/// Root mean square of an update: that of AdamW's in practice, so that one learning rate fits both (Moonlight, arXiv 2502.16982, section 2.2).
+pub const UPDATE_SIZE: f32 = 0.2;
+
+/// One step's numbers, the same for all matrices.
+#[derive(Clone, Copy, Debug)]
+pub struct Update {
+    /// Step size.
+    pub learning_rate: f32,
+    /// Decay of the momentum.
+    pub momentum: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Factor on the gradient (clipping).
+    pub gradient_scale: f32,
+}
+
+/// The matrices that a weight holds: a weight of three times as many rows as columns is those of query, key and value, one below the other.
+pub fn parts([rows, columns]: [usize; 2]) -> usize {
+    if rows == 3 * columns { 3 } else { 1 }
+}
+
+/// Updates `weights` `[rows, columns]` and their `momentum` in place.
+pub fn muon(
+    weights: &mut [f32],
+    momentum: &mut [f32],
+    gradient: &[f32],
+    shape: [usize; 2],
+    update: Update,
+) {
+    let len = weights.len();
+    assert!(len == shape[0] * shape[1] && momentum.len() == len && gradient.len() == len);
+    let [rows, columns] = [shape[0] / parts(shape), shape[1]];
+    let size = (rows * columns).max(1);
+    let parts = weights
+        .chunks_mut(size)
+        .zip(momentum.chunks_mut(size).zip(gradient.chunks(size)));
+    for (weights, (momentum, gradient)) in parts {
+        let direction = look_ahead(momentum, gradient, update);
+        let direction = orthogonalized(direction, [rows, columns]);
+        let scale = UPDATE_SIZE * (rows.max(columns) as f32).sqrt();
+        for (weight, step) in weights.iter_mut().zip(&direction) {
+            *weight -= update.learning_rate * (scale * step + update.weight_decay * *weight);
+        }
+    }
+}
+
+/// Takes the gradient into the momentum, and returns where that is going (Nesterov).
+fn look_ahead(momentum: &mut [f32], gradient: &[f32], update: Update) -> Vec<f32> {
+    let (keep, take) = (update.momentum, 1.0 - update.momentum);
+    let ahead = momentum.iter_mut().zip(gradient).map(|(mean, gradient)| {
+        let gradient = gradient * update.gradient_scale;
+        *mean = keep * *mean + take * gradient;
+        keep * *mean + take * gradient
+    });
+    ahead.collect()
+}
+
+/// `x` `[rows, columns]` with its singular values brought near one.
+///
+/// The iteration multiplies `x` by polynomials in the product of `x` with itself. Those are all as small as the shorter side, so they are multiplied with each other, and
+/// with `x` only once. In bf16 that would lose the smaller singular values: the products are f32.
+fn orthogonalized(mut x: Vec<f32>, [rows, columns]: [usize; 2]) -> Vec<f32> {
+    with_precision(Precision::F32, || {
+        let length = super::adamw::sum_of_squares(&x).sqrt() as f32;
+        let shorten = 1.0 / length.max(f32::MIN_POSITIVE);
+        x.iter_mut().for_each(|value| *value *= shorten);
+        let side = rows.min(columns);
+        let matrix = Matrix::new(&x, rows, columns);
+        let square = match rows <= columns {
+            true => product(matrix, matrix.transposed()),
+            false => product(matrix.transposed(), matrix),
+        };
+        let polynomial = polynomial_of(square, side);
+        let polynomial = Matrix::new(&polynomial, side, side);
+        let mut out = vec![0.0; rows * columns];
+        match rows <= columns {
+            true => multiply(&mut out, polynomial, matrix, false),
+            false => multiply(&mut out, matrix, polynomial, false),
+        }
+        out
+    })
+}
+
+/// The product of the polynomials of all iterations, from the square `[side, side]` of what they are to be applied to.
+fn polynomial_of(mut square: Vec<f32>, side: usize) -> Vec<f32> {
+    let times =
+        |a: &[f32], b: &[f32]| product(Matrix::new(a, side, side), Matrix::new(b, side, side));
+    let [a, b, c] = COEFFICIENTS;
+    let mut all: Option<Vec<f32>> = None;
+    for iteration in 1..=ITERATIONS {
+        let mut next = times(&square, &square);
+        for (fourth, second) in next.iter_mut().zip(&square) {
+            *fourth = b * second + c * *fourth;
+        }
+        for diagonal in next.iter_mut().step_by(side + 1) {
+            *diagonal += a;
+        }
+        if iteration < ITERATIONS {
+            square = times(&times(&next, &square), &next);
+        }
+        all = Some(match all {
+            Some(all) => times(&next, &all),
+            None => next,
+        });
+    }
+    all.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn singular_values_come_near_one() {
+        let values = [2.0, -1.0, 0.3, 0.03];
+        for [rows, columns] in [[4, 4], [4, 9], [9, 4]] {
+            let mut x = vec![0.0; rows * columns];
+            for (index, value) in values.iter().enumerate() {
+                x[index * columns + index] = *value;
+            }
+            let out = orthogonalized(x, [rows, columns]);
+            for row in 0..rows {
+                for column in 0..columns {
+                    let value = out[row * columns + column];
+                    if row == column && row < values.len() {
+                        let size = value * values[row].signum();
+                        assert!((0.65..1.25).contains(&size), "{value} at {row}");
+                    } else {
+                        assert!(value.abs() < 1e-5, "{value} at {row}, {column}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_comes_of_a_gradient_of_zeros() {
+        let (mut weights, mut momentum) = (vec![1.0; 6], vec![0.0; 6]);
+        let update = Update {
+            learning_rate: 0.1,
+            momentum: 0.95,
+            weight_decay: 0.0,
+            gradient_scale: 1.0,
+        };
+        muon(&mut weights, &mut momentum, &[0.0; 6], [2, 3], update);
+        assert_eq!(weights, [1.0; 6]);
+    }
+}
