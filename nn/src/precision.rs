@@ -9,7 +9,7 @@ pub enum Precision {
     /// Factors as they are.
     #[default]
     F32,
-    /// Factors rounded to bf16 where the CPU multiplies those faster; as they are where it does not.
+    /// Factors rounded to bf16 where the CPU multiplies those faster; as they are elsewhere.
     Bf16,
 }
 

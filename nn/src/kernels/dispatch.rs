@@ -101,6 +101,15 @@ pub fn has_bf16() -> bool {
     is_x86_feature_detected!("avx512bf16")
 }
 
+/// Whether products of bf16 pairs with AVX-512 are faster than f32 products. On AMD's CPUs they are nearly twice as fast; on Intel's, which have AMX for that,
+/// a training step took a third longer with them than without (docs/performance.md).
+#[cfg(target_arch = "x86_64")]
+pub fn bf16_pays() -> bool {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
+    has_bf16() && vendor.as_flattened() != b"GenuineIntel"
+}
+
 /// AVX-512's mask of the first `count` of sixteen lanes.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn first_lanes(count: usize) -> std::arch::x86_64::__mmask16 {

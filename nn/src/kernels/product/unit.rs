@@ -4,7 +4,7 @@ use super::pack::Layout;
 use super::portable;
 use crate::Precision;
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::dispatch::{InstructionSet, has_bf16, instruction_set};
+use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
 use crate::kernels::most_tile_rows;
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
@@ -27,7 +27,7 @@ enum Kind {
     Amx,
 }
 
-/// The fastest unit for products in `precision`. Where the CPU has no instructions for bf16, that is the f32 unit.
+/// The fastest unit for products in `precision`. Where the CPU has no instructions for bf16, or none that are faster, that is the f32 unit.
 pub fn unit(precision: Precision) -> Unit {
     Unit(kind(precision))
 }
@@ -36,7 +36,7 @@ pub fn unit(precision: Precision) -> Unit {
 fn kind(precision: Precision) -> Kind {
     match (precision, instruction_set()) {
         (Precision::Bf16, InstructionSet::Amx) if super::amx::usable() => Kind::Amx,
-        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx) if has_bf16() => {
+        (Precision::Bf16, InstructionSet::Avx512 | InstructionSet::Amx) if bf16_pays() => {
             Kind::Brain512
         }
         (_, InstructionSet::Avx512 | InstructionSet::Amx) => Kind::Avx512,
