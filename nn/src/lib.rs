@@ -32,6 +32,7 @@ pub mod quality;
 pub mod quantizer;
 mod random;
 pub mod transformer;
+mod workers;
 
 #[cfg(test)]
 mod thread_tests;
@@ -53,3 +54,4 @@ pub use random::{generator, normal};
 pub use transformer::{
     CacheContents, KvCache, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed,
 };
+pub use workers::on_a_worker;

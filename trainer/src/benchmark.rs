@@ -101,7 +101,7 @@ pub fn training_speed(
     steps: usize,
     peak: f64,
 ) -> Result<StepSpeed> {
-    speed(config, &mut loss_of(stage, config)?, steps, peak)
+    nn::on_a_worker(|| speed(config, &mut loss_of(stage, config)?, steps, peak))
 }
 
 fn tokenizer(config: &TrainConfig) -> Result<(Tokenizer, Parameters)> {

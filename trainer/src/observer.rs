@@ -76,12 +76,12 @@ pub enum TrainEvent {
 }
 
 /// Listens to a run.
-pub trait TrainObserver {
+pub trait TrainObserver: Send {
     /// Called as things happen, on the thread that trains: be quick.
     fn observe(&mut self, event: &TrainEvent);
 }
 
-impl<F: FnMut(&TrainEvent)> TrainObserver for F {
+impl<F: FnMut(&TrainEvent) + Send> TrainObserver for F {
     fn observe(&mut self, event: &TrainEvent) {
         self(event);
     }

@@ -132,7 +132,9 @@ pub fn train(
         config,
         cancel,
     };
-    nn::with_precision(run.config.precision, || run.stages(observer))
+    nn::with_precision(run.config.precision, || {
+        nn::on_a_worker(|| run.stages(observer))
+    })
 }
 
 /// Nothing that is there already may be lost: what is no world never, a world or a run only with `--resume`.
