@@ -65,17 +65,19 @@ BUTTONS = [
     vizdoom.Button.MOVE_FORWARD,
     vizdoom.Button.MOVE_BACKWARD,
     vizdoom.Button.TURN_LEFT_RIGHT_DELTA,
+    vizdoom.Button.SPEED,
 ]
 TURN = 1.75  # degrees a tic, half of the game's own: less of each picture is new
-# Which of the buttons are held, and by how much the view turns.
+# Which of the buttons are held, and by how much the view turns. Whoever walks, runs: a step that moves the ground by less than a pixel
+# is taken for standing still.
 ACTIONS = {
-    "idle": [0, 0, 0],
-    "forward": [1, 0, 0],
-    "back": [0, 1, 0],
-    "left": [0, 0, -TURN],
-    "right": [0, 0, TURN],
-    "forward+left": [1, 0, -TURN],
-    "forward+right": [1, 0, TURN],
+    "idle": [0, 0, 0, 0],
+    "forward": [1, 0, 0, 1],
+    "back": [0, 1, 0, 1],
+    "left": [0, 0, -TURN, 0],
+    "right": [0, 0, TURN, 0],
+    "forward+left": [1, 0, -TURN, 1],
+    "forward+right": [1, 0, TURN, 1],
 }
 # How often the player is in a mood, and how often it thinks of each action in it.
 # When it explores, it turns by what it sees.
