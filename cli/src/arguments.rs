@@ -202,7 +202,7 @@ pub struct TrainArguments {
     #[arg(long, value_enum)]
     pub stage: Option<StageArgument>,
     /// Continue the run that was begun in WORLD.run, with its configuration and budget unless others are given; model sizes,
-    /// batches and the seed cannot change on the way
+    /// batches, the optimizer and the seed cannot change on the way
     #[arg(long)]
     pub resume: bool,
 }
