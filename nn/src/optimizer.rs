@@ -278,7 +278,7 @@ impl Optimizer {
             weight.update(gradient, update)
         };
         // Muon's products are too small to be divided among the cores well, but there are many.
-        crate::profile::operation("optimizer", || match crate::device().is_cpu() {
+        crate::profile::whole("optimizer", || match crate::device().is_cpu() {
             true => self.weights.par_iter().try_for_each(update),
             false => self.weights.iter().try_for_each(update),
         })?;
@@ -402,7 +402,7 @@ fn composed_muon(
 
 /// A matrix with its singular values brought near one, sized as an update is.
 fn composed_orthogonalized(x: &Tensor) -> Result<Tensor> {
-    let (rows, columns) = x.dims2()?;
+    let shape = x.dims2()?.into();
     let length = x.sqr()?.sum_all()?.sqrt()?;
     let mut x = x.broadcast_div(&length.clamp(f32::MIN_POSITIVE, f32::MAX)?)?;
     let [a, b, c] = muon::COEFFICIENTS.map(f64::from);
@@ -411,7 +411,7 @@ fn composed_orthogonalized(x: &Tensor) -> Result<Tensor> {
         let polynomial = ((&square * b)? + (square.matmul(&square)? * c)?)?;
         x = ((&x * a)? + x.matmul(&polynomial)?)?;
     }
-    x * (f64::from(muon::UPDATE_SIZE) * (rows.max(columns) as f64).sqrt())
+    x * f64::from(muon::scale(shape))
 }
 
 struct FusedUpdate<'a> {

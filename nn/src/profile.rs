@@ -44,6 +44,16 @@ pub(crate) fn operation<R>(kind: &'static str, work: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Runs `work` as an operation of a kind, together with all operations within it.
+pub(crate) fn whole<R>(kind: &'static str, work: impl FnOnce() -> R) -> R {
+    operation(kind, || {
+        let active = ACTIVE.replace(false);
+        let result = work();
+        ACTIVE.set(active);
+        result
+    })
+}
+
 fn total(times: &BTreeMap<&'static str, Timed>) -> Duration {
     times.values().map(|timed| timed.time).sum()
 }
@@ -51,6 +61,16 @@ fn total(times: &BTreeMap<&'static str, Timed>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operations_within_a_whole_are_not_told_apart() {
+        let ((), times) = profiled(|| {
+            whole("outer", || operation("inner", || ()));
+            operation("after", || ());
+        });
+        assert_eq!(times.keys().collect::<Vec<_>>(), [&"after", &"outer"]);
+        assert!(profiled(|| ()).1.is_empty());
+    }
 
     #[test]
     fn operations_are_timed_once_and_only_while_asked() {

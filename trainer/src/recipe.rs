@@ -69,8 +69,8 @@ fn decides(stage: Stage, field: &str) -> bool {
         }
         None => {
             // Whether there is Muon decides which moments there are; prepared frames are the dynamics' data.
-            let parts = ["seed", "optimizer.muon"];
-            parts.iter().any(|part| field.starts_with(part))
+            field == "seed"
+                || field.starts_with("optimizer.muon")
                 || stage == Stage::Dynamics && field.starts_with("preparation.")
         }
     }

@@ -105,9 +105,13 @@ pub fn has_bf16() -> bool {
 /// a training step took a third longer with them than without (docs/performance.md).
 #[cfg(target_arch = "x86_64")]
 pub fn bf16_pays() -> bool {
-    let leaf = std::arch::x86_64::__cpuid(0);
-    let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
-    has_bf16() && vendor.as_flattened() != b"GenuineIntel"
+    // Every product asks, and in a virtual machine the instruction that names the vendor takes longer than a small product.
+    static PAYS: OnceLock<bool> = OnceLock::new();
+    *PAYS.get_or_init(|| {
+        let leaf = std::arch::x86_64::__cpuid(0);
+        let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
+        has_bf16() && vendor.as_flattened() != b"GenuineIntel"
+    })
 }
 
 /// AVX-512's mask of the first `count` of sixteen lanes.

@@ -1,7 +1,7 @@
 //! Muon's update of a matrix (Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon>) on raw slices: a step along the momentum with all of its
 //! singular values brought near one, so that the rare directions of a gradient move the weights as far as the common ones.
 
-use super::product::{Matrix, multiply, product};
+use super::product::{Matrix, product};
 use crate::{Precision, with_precision};
 
 /// Steps of the Newton-Schulz iteration. Four bring every singular value between a hundredth of the matrix's length and the whole of it to 0.68 to 1.2;
@@ -10,7 +10,7 @@ pub const ITERATIONS: usize = 4;
 /// The published quintic `ax + bx³ + cx⁵`.
 pub const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 /// Root mean square of an update: that of AdamW's in practice, so that one learning rate fits both (Moonlight, arXiv 2502.16982, section 2.2).
-pub const UPDATE_SIZE: f32 = 0.2;
+const UPDATE_SIZE: f32 = 0.2;
 
 /// One step's numbers, the same for all matrices.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,11 @@ pub struct Update {
 /// The matrices that a weight holds: a weight of three times as many rows as columns is those of query, key and value, one below the other.
 pub fn parts([rows, columns]: [usize; 2]) -> usize {
     if rows == 3 * columns { 3 } else { 1 }
+}
+
+/// What a matrix whose singular values are one is multiplied by, to be as large as an update.
+pub fn scale([rows, columns]: [usize; 2]) -> f32 {
+    UPDATE_SIZE * (rows.max(columns) as f32).sqrt()
 }
 
 /// Updates `weights` `[rows, columns]` and their `momentum` in place.
@@ -48,7 +53,7 @@ pub fn muon(
     for (weights, (momentum, gradient)) in parts {
         let direction = look_ahead(momentum, gradient, update);
         let direction = orthogonalized(direction, [rows, columns]);
-        let scale = UPDATE_SIZE * (rows.max(columns) as f32).sqrt();
+        let scale = scale([rows, columns]);
         for (weight, step) in weights.iter_mut().zip(&direction) {
             *weight -= update.learning_rate * (scale * step + update.weight_decay * *weight);
         }
@@ -83,12 +88,10 @@ fn orthogonalized(mut x: Vec<f32>, [rows, columns]: [usize; 2]) -> Vec<f32> {
         };
         let polynomial = polynomial_of(square, side);
         let polynomial = Matrix::new(&polynomial, side, side);
-        let mut out = vec![0.0; rows * columns];
         match rows <= columns {
-            true => multiply(&mut out, polynomial, matrix, false),
-            false => multiply(&mut out, matrix, polynomial, false),
+            true => product(polynomial, matrix),
+            false => product(matrix, polynomial),
         }
-        out
     })
 }
 
