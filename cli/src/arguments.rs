@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "djinn", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Examples:\n  djinn                                  play the default world\n  djinn ingest videos/ --out my.dataset  gather video\n  djinn train my.dataset --out my.world  learn a world from it\n  djinn play my.world                    play it"
+    after_help = "Examples:\n  djinn                                  play the default world\n  djinn ingest videos/ --out my.dataset  gather video\n  djinn train my.dataset --out my.world  learn a world from it\n  djinn play my.world                    play it\n\nExit codes: 0 done, 1 error, 2 wrong arguments, 3 done but something was skipped, damaged or not verified,\n130 interrupted"
 )]
 pub struct Arguments {
     /// What to do; without it, play the default world.
@@ -65,7 +65,7 @@ pub enum Command {
 pub struct PlayArguments {
     /// Name or folder of a world [default: the built-in one]
     pub world: Option<String>,
-    /// Picture to start from, fitted to the world's size [default: the world's first prompt]
+    /// Picture, animation or video to start from, fitted to the world's size [default: the world's first prompt]
     #[arg(long, value_name = "FILE")]
     pub prompt: Option<PathBuf>,
     /// Seed of everything random; the same seed and wishes give the same frames [default: from the clock]
@@ -80,7 +80,7 @@ pub struct PlayArguments {
     /// Play in this terminal or fail
     #[arg(long, conflicts_with_all = ["headless", "window"])]
     pub terminal: bool,
-    /// Play without a window
+    /// Play without a window, as fast as the machine goes, under random keys unless --actions or --autoplay is given
     #[arg(long)]
     pub headless: bool,
     /// Frames to play without a window
@@ -90,7 +90,7 @@ pub struct PlayArguments {
     /// actions.jsonl, whose codes are played again
     #[arg(long, value_name = "FILE", conflicts_with = "autoplay")]
     pub actions: Option<PathBuf>,
-    /// Take wishes as plain orders
+    /// Do what a wish asks for, whatever the world expects
     #[arg(long, conflicts_with = "strength")]
     pub orders: bool,
     /// How much a wish weighs against the world's own physics, from 0 [default: the world's]
@@ -99,7 +99,7 @@ pub struct PlayArguments {
     /// No wishes: the world plays itself
     #[arg(long)]
     pub autoplay: bool,
-    /// MaskGIT steps per frame [default: the world's]
+    /// Passes over each frame (MaskGIT steps); more is slower [default: the world's]
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
     /// Sampling temperature; 0 takes the most likely tokens [default: the world's]
@@ -161,7 +161,8 @@ pub struct IngestArguments {
     /// Do not split episodes where the scene changes abruptly
     #[arg(long)]
     pub no_scene_cuts: bool,
-    /// Share of the sources that is kept for validation
+    /// Share of the sources that is kept for validation, unless some lie in a folder named validation, valid, val or test: then
+    /// those are kept
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     pub validation: f64,
 }
@@ -192,7 +193,8 @@ pub struct TrainArguments {
     /// Configuration of everything (RON) [default: with --resume, the one that the run was begun with]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Time for all stages together, such as 90s, 45m or 2h [default: the configuration's]
+    /// Time for all stages that have no budget of their own in the configuration, such as 90s, 45m or 2h [default: the
+    /// configuration's]
     #[arg(long, value_parser = parse_duration)]
     pub budget: Option<Duration>,
     /// World to go on from: its pictures and dynamics learn on, its actions stay as they are
@@ -218,13 +220,13 @@ pub struct EvalArguments {
     /// Also write a report with pictures
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
-    /// Clips to measure rollouts on
+    /// Clips to measure rollouts on [default: 64]
     #[arg(long, value_name = "N")]
     pub clips: Option<usize>,
-    /// Starts from which every key is held to see what comes of it; 0 leaves that out
+    /// Starts from which every key is held to see what comes of it; 0 leaves that out [default: 20]
     #[arg(long, value_name = "N")]
     pub wish_starts: Option<usize>,
-    /// Frames of the drift rollouts; points beyond are left out
+    /// Frames of the drift rollouts; points beyond are left out [default: 1000]
     #[arg(long, value_name = "N")]
     pub drift_frames: Option<usize>,
 }

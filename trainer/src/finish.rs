@@ -178,12 +178,8 @@ fn readme(
         })
         .collect();
     format!(
-        "# {name}\n\nA world that Djinn learned from video. Play it with `djinn play {name_quoted}` or `djinn play FOLDER`.\n\n![{name} played by dice]({GIF})\n\n- Trained on: {source} (licence: {source_licence})\n- Author: {author}; licence: {licence}\n- {size} pixels, {fps} frames/s, {codes} latent actions\n\n{warnings}The actions were found in the video without labels; their names say how they move the view. Keys are wishes: the world decides what comes of them.\n\n| code | name | keys |\n|---|---|---|\n{actions}\n## Measured\n\n{table}\nPSNRs of rollouts are medians over {clips} clips.{drift}\n",
+        "# {name}\n\nA world that Djinn learned from video. Play it with `djinn play FOLDER`, FOLDER being this folder.\n\n![{name} played by dice]({GIF})\n\n- Trained on: {source} (licence: {source_licence})\n- Author: {author}; licence: {licence}\n- {size} pixels, {fps} frames/s, {codes} latent actions\n\n{warnings}The actions were found in the video without labels; their names say how they move the view. Keys are wishes: the world decides what comes of them.\n\n| code | name | keys |\n|---|---|---|\n{actions}\n## Measured\n\n{table}\nPSNRs of rollouts are medians over {clips} clips.{drift}\n",
         name = manifest.name,
-        name_quoted = match manifest.name.contains(' ') {
-            true => format!("\"{}\"", manifest.name),
-            false => manifest.name.clone(),
-        },
         source = manifest.training_video.source,
         source_licence = manifest.training_video.licence,
         author = manifest.author,
