@@ -198,7 +198,7 @@ impl Desk {
 
     fn change_bindings(&self, change: impl FnOnce(&mut OwnWorld) -> Result<()>) -> Result<()> {
         let own = OwnWorld::change(&self.world, change)?;
-        let bindings = Bindings::of(&own.actions(&self.world.manifest));
+        let bindings = own.bindings(&self.world.manifest);
         self.input.with_state(|state| state.set_bindings(bindings));
         Ok(())
     }

@@ -309,7 +309,10 @@ impl FrameLoop {
     fn save(&mut self, slot: u8) -> Result<()> {
         match &self.options.slots {
             Some(slots) => {
-                slots.save(slot, &self.play.save()?)?;
+                // What the player wants, not what a busy moment has come to.
+                let mut state = self.play.save()?;
+                state.settings.sampler.steps = self.wanted_steps;
+                slots.save(slot, &state)?;
                 self.say(format!("saved in slot {slot}"));
             }
             None => self.warn("there is no folder to save states in".into()),

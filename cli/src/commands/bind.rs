@@ -6,7 +6,7 @@ use ::worlds::{
 };
 use anyhow::{Context, Result, bail};
 use nn::ActionCode;
-use runtime::{Bindings, ControlTable, OwnWorld, write_effects};
+use runtime::{ControlTable, OwnWorld, write_effects};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -69,8 +69,15 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     output.result(&report.value(&own, manifest), report.text(&own, manifest))?;
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if asked_for && at_terminal && !output.is_for_programs() {
-        ask(&mut own, manifest, &controls, &mut std::io::stdin().lock())?;
-        own.write(&path)?;
+        // Whoever ends it half way keeps what was answered.
+        let keep = |own: &OwnWorld| Ok(own.write(&path)?);
+        ask(
+            &mut own,
+            manifest,
+            &controls,
+            &mut std::io::stdin().lock(),
+            keep,
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -121,7 +128,7 @@ struct Line {
 impl Report<'_> {
     fn lines(&self, own: &OwnWorld, manifest: &WorldManifest) -> Vec<Line> {
         let actions = own.actions(manifest);
-        let bindings = Bindings::of(&actions);
+        let bindings = own.bindings(manifest);
         let line = |(code, action): (u16, Action)| {
             let index = usize::from(code);
             let effect = self.measured.and_then(|(effects, _)| effects.get(index));
@@ -200,12 +207,13 @@ impl Report<'_> {
     }
 }
 
-/// Asks for the inputs of each code until `input` ends.
+/// Asks for the inputs of each code until `input` ends; `keep` gets what each answer has come to.
 fn ask(
     own: &mut OwnWorld,
     manifest: &WorldManifest,
     controls: &ControlTable,
     input: &mut impl BufRead,
+    mut keep: impl FnMut(&OwnWorld) -> Result<()>,
 ) -> Result<()> {
     println!(
         "Name keys, buttons or chords for each action, several with commas, as in ArrowRight,DPadRight,KeyD+Space. Enter keeps what there is, - unbinds, q ends."
@@ -232,7 +240,10 @@ fn ask(
                     .collect(),
             };
             match own.bind(manifest, controls, code, &inputs) {
-                Ok(()) => break,
+                Ok(()) => {
+                    keep(own)?;
+                    break;
+                }
                 Err(error) => println!("{error}"),
             }
         }
@@ -249,7 +260,20 @@ mod tests {
         let manifest = ::worlds::tiny_contents(1).unwrap().manifest;
         let mut own = OwnWorld::none(&manifest);
         let mut answers = &b"\nfoo\nKeyL, South\n-\nq\n"[..];
-        ask(&mut own, &manifest, &ControlTable::default(), &mut answers).unwrap();
+        let mut kept = Vec::new();
+        let keep = |own: &OwnWorld| {
+            kept.push(own.clone());
+            Ok(())
+        };
+        ask(
+            &mut own,
+            &manifest,
+            &ControlTable::default(),
+            &mut answers,
+            keep,
+        )
+        .unwrap();
+        assert_eq!((kept.len(), kept.last()), (2, Some(&own)));
         let bound: Vec<Vec<String>> = own
             .actions(&manifest)
             .into_iter()

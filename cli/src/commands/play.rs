@@ -42,7 +42,7 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     let game = Game {
         settings: preferences.settings(&world.manifest, seed)?,
         speed: preferences.speed(),
-        bindings: Bindings::of(&of_world.actions(&world.manifest)),
+        bindings: of_world.bindings(&world.manifest),
         prompt: prompt(&arguments, &world, output)?,
         name: found.lasting_name(),
         world,

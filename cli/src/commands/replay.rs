@@ -2,9 +2,7 @@
 
 use ::worlds::World;
 use anyhow::{Context, Result, bail};
-use runtime::{
-    Bindings, Error, PlayOptions, Session, Verification, export, play_in_window, verify,
-};
+use runtime::{Error, PlayOptions, Session, Verification, export, play_in_window, verify};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -152,7 +150,7 @@ fn watch(
         Ok(found) => found,
     };
     let (own, of_world) = (own_settings(output), own_world(&world, output));
-    let bindings = Bindings::of(&of_world.actions(&world.manifest));
+    let bindings = of_world.bindings(&world.manifest);
     let settings = session.manifest.settings;
     // What starts again after a session that began in the middle of play.
     let prompt = match session.prompt.is_empty() {

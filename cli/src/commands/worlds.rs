@@ -60,8 +60,9 @@ fn line(world: &FoundWorld) -> String {
 fn describe(name: &str, output: Output) -> Result<()> {
     let found = ::worlds::find(name)?;
     let world = found.load()?;
-    let own = own_world(&world, output).actions(&world.manifest);
-    let bindings = Bindings::of(&own);
+    let of_world = own_world(&world, output);
+    let own = of_world.actions(&world.manifest);
+    let bindings = of_world.bindings(&world.manifest);
     let in_force: Vec<Value> = (0u16..)
         .zip(&own)
         .map(|(code, action)| {
@@ -75,7 +76,7 @@ fn describe(name: &str, output: Output) -> Result<()> {
         "manifest": world.manifest,
         "bindings": in_force,
     });
-    let text = description(&found, &world.manifest, &world.hash, &own);
+    let text = description(&found, &world.manifest, &world.hash, &own, &bindings);
     output.result(&value, text)
 }
 
@@ -85,12 +86,13 @@ fn inputs(bindings: &Bindings, code: u16) -> Vec<String> {
     chords.iter().map(ToString::to_string).collect()
 }
 
-/// `actions` are the world's with the player's names and bindings.
+/// `actions` are the world's with the player's names, `bindings` those in force.
 fn description(
     found: &FoundWorld,
     manifest: &WorldManifest,
     hash: &str,
     actions: &[Action],
+    bindings: &Bindings,
 ) -> String {
     let strength = match manifest.strength {
         Strength::Wish(bonus) => format!("{bonus}"),
@@ -113,9 +115,8 @@ fn description(
         ),
         "actions:".to_owned(),
     ];
-    let bindings = Bindings::of(actions);
     for (code, action) in (0u16..).zip(actions) {
-        let inputs = inputs(&bindings, code).join(" ");
+        let inputs = inputs(bindings, code).join(" ");
         lines.push(format!("  {code}  {:<16} {inputs}", action.name));
     }
     let sounds = sounds(manifest);

@@ -73,7 +73,10 @@ impl FrameLoop {
         playback.go_on(Duration::MAX)?;
         let prompt = playback.prompt()?;
         self.play.go_on_from(playback.rollout(), prompt)?;
-        self.wanted_steps = self.play.settings().sampler.steps;
+        // Adaptive steps of a recording may have been fewer than the player wants.
+        if !self.options.adaptive_steps {
+            self.wanted_steps = self.play.settings().sampler.steps;
+        }
         self.replay = None;
         (self.paused, self.step, self.rewinding) = (false, false, false);
         self.rate.clear();

@@ -44,12 +44,24 @@ impl Bindings {
     /// beside the keys of the same direction, and the usual ones for actions called left, right, up, down and jump. Number keys always stand for the
     /// code of their number, and with a shift key for that plus 10.
     pub fn of(actions: &[Action]) -> Self {
+        Self::with_usual(actions, |_| true)
+    }
+
+    /// As [`Self::of`], with inputs beside an action's own only for codes that are `open` to them.
+    pub(super) fn with_usual(actions: &[Action], open: impl Fn(ActionCode) -> bool) -> Self {
         let mut codes = codes_by_chord(actions);
-        let numbered = || (0u16..).map(ActionCode).zip(actions);
+        let numbered = || {
+            let all = (0u16..).map(ActionCode).zip(actions);
+            all.filter(|(code, _)| open(*code))
+        };
         for (key, pad) in PAD_FOR_KEY {
-            let Some(bound) = chord(key).and_then(|key| codes.get(&key).cloned()) else {
+            let mut bound = chord(key)
+                .and_then(|key| codes.get(&key).cloned())
+                .unwrap_or_default();
+            bound.retain(|code| open(*code));
+            if bound.is_empty() {
                 continue;
-            };
+            }
             for chord in pad.iter().filter_map(|name| chord(name)) {
                 codes.entry(chord).or_insert_with(|| bound.clone());
             }
@@ -67,7 +79,11 @@ impl Bindings {
             }
         }
         codes.retain(|chord, _| chord.inputs().iter().all(|input| input.digit().is_none()));
-        for (code, _) in numbered().take(2 * usize::from(NUMBERED)) {
+        for (code, _) in (0u16..)
+            .map(ActionCode)
+            .zip(actions)
+            .take(2 * usize::from(NUMBERED))
+        {
             let digit = format!("Digit{}", code.0 % NUMBERED);
             let inputs = match code.0 < NUMBERED {
                 true => vec![digit],

@@ -1,6 +1,6 @@
 //! What the player has made of a world, names, bindings and preferences, kept in the user's configuration folder.
 
-use super::ControlTable;
+use super::{Bindings, ControlTable};
 use crate::error::{Error, Result};
 use crate::preferences::Preferences;
 use nn::ActionCode;
@@ -303,6 +303,15 @@ impl OwnWorld {
         };
         (0u16..).zip(&manifest.actions).map(own).collect()
     }
+
+    /// The bindings in force. What the player binds an action to is all that wishes for it.
+    pub fn bindings(&self, manifest: &WorldManifest) -> Bindings {
+        let chosen = |ActionCode(code)| {
+            let own = self.actions.get(&code);
+            own.is_some_and(|own| own.bindings.is_some())
+        };
+        Bindings::with_usual(&self.actions(manifest), |code| !chosen(code))
+    }
 }
 
 /// The chord that a text names, if it may stand for an action.
@@ -342,7 +351,6 @@ fn place_of(text: &str, what: &str) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Bindings;
     use proptest::prelude::*;
 
     fn manifest() -> WorldManifest {
@@ -376,10 +384,20 @@ mod tests {
             ("hop", "left")
         );
         // Space was the world's key for jumping.
-        let bindings = Bindings::of(&actions);
+        let bindings = read.bindings(&manifest);
         let codes = |name: &str| bindings.codes(&[worlds::Input::named(name).unwrap()].into());
         assert_eq!(codes("Space"), [ActionCode(1)]);
         assert_eq!(codes("ArrowLeft"), [ActionCode(0)]);
+        // Nor do the usual inputs of an action called left come back when its own are taken away.
+        let controls = ControlTable::default();
+        own.bind(&manifest, &controls, ActionCode(0), &[]).unwrap();
+        let bindings = own.bindings(&manifest);
+        assert!(
+            bindings
+                .of_code(ActionCode(0))
+                .iter()
+                .all(|chord| chord.to_string() == "Digit0")
+        );
         OwnWorld::none(&manifest).write(&path).unwrap();
         assert!(!path.exists());
         OwnWorld::none(&manifest).write(&path).unwrap();

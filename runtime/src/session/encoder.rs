@@ -21,7 +21,8 @@ type Shown = (Frame, Moment);
 /// Video and sound of a session while they are written.
 pub(super) struct Tracks {
     pub(super) video: Mp4Writer,
-    pub(super) audio: WavWriter,
+    /// `None` once it was full, after hours; the video has its sound anyway.
+    pub(super) audio: Option<WavWriter>,
     pub(super) mixer: Mixer,
     /// Factor by which pictures are enlarged.
     pub(super) factor: u32,
@@ -34,19 +35,32 @@ impl Tracks {
     fn show(&mut self, (frame, moment): &Shown) -> Result<()> {
         let picture = media::enlarge(&picture_of(frame)?, self.factor);
         if self.mixer.is_silent() {
-            self.audio.write(&self.silence())?;
+            self.write_audio(&self.silence())?;
         } else {
             let samples = self.mixer.next_frame(moment);
             self.video.write_sound(&samples)?;
-            self.audio.write(&samples)?;
+            self.write_audio(&samples)?;
         }
         self.video.write(&picture)?;
         // The sound file is brought up to date once a second.
         let second = (self.frames_per_second.ceil() as u64).max(1);
-        if self.frames.is_multiple_of(second) {
-            self.audio.flush()?;
+        if let Some(audio) = &mut self.audio
+            && self.frames.is_multiple_of(second)
+        {
+            audio.flush()?;
         }
         self.frames += 1;
+        Ok(())
+    }
+
+    fn write_audio(&mut self, samples: &[f32]) -> Result<()> {
+        if let Some(full) = self.audio.take_if(|audio| !audio.has_room(samples.len())) {
+            full.finish()?;
+            tracing::warn!("the session's sound file is full; its video goes on with sound");
+        }
+        if let Some(audio) = &mut self.audio {
+            audio.write(samples)?;
+        }
         Ok(())
     }
 
@@ -61,7 +75,9 @@ impl Tracks {
 
     fn finish(self) -> Result<()> {
         let video = self.video.finish();
-        self.audio.finish()?;
+        if let Some(audio) = self.audio {
+            audio.finish()?;
+        }
         Ok(video?)
     }
 }

@@ -8,7 +8,7 @@
 //! | `actions.jsonl` | one [`ActionLine`] for each frame after the start, and an [`Event`] for what happened between frames |
 //! | `tokens.safetensors` | `tokens` u32 `[frames, N]` of the same frames; `tokens.journal` until play has ended |
 //! | `video.mp4` | the starting frames and all others in the order in which they were made, enlarged by a whole factor; where time jumps, first the frames that play went on from; with the sound where the world has any |
-//! | `audio.wav` | what was heard, at full volume, or silence, exactly as long as the video |
+//! | `audio.wav` | what was heard, at full volume, or silence, as long as the video (or the 4 GB that such a file holds) |
 //!
 //! Version 1 had no events and no states, and always began with a prompt; it is still read.
 

@@ -92,7 +92,7 @@ impl Recorder {
         let audio = WavWriter::create_as(&folder.join(AUDIO_FILE), rate, format)?;
         let tracks = Tracks {
             video,
-            audio,
+            audio: Some(audio),
             mixer,
             factor,
             frames_per_second: manifest.frames_per_second,

@@ -44,10 +44,12 @@ impl TakenTerminal {
             hook,
         };
         // Kitty's keyboard protocol tells when a key goes up. The question is answered or not within two seconds.
-        terminal.releases = supports_keyboard_enhancement().unwrap_or(false);
+        let protocol = supports_keyboard_enhancement().unwrap_or(false);
+        // Windows' own terminal always tells.
+        terminal.releases = protocol || cfg!(windows);
         let mut out = io::stdout();
         execute!(out, EnterAlternateScreen, cursor::Hide, EnableFocusChange)?;
-        if terminal.releases {
+        if protocol {
             let flags = KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES
                 | KeyboardEnhancementFlags::REPORT_EVENT_TYPES
                 | KeyboardEnhancementFlags::REPORT_ALL_KEYS_AS_ESCAPE_CODES;

@@ -23,11 +23,12 @@ use crate::play::PlaySummary;
 use scene::Scene;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use surface::WindowSurface;
 use switch::Loading;
 use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
-use winit::event::{ElementState, KeyEvent, StartCause, WindowEvent};
+use winit::event::{ElementState, KeyEvent, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
 use winit::keyboard::{KeyCode, PhysicalKey};
 use winit::window::{Window, WindowId};
@@ -35,6 +36,8 @@ use worlds::World;
 
 /// Short side of the picture in a new window, about, in logical pixels.
 const PICTURE_SIDE: f64 = 640.0;
+/// How soon an interruption is heeded where nothing else happens.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// Plays a world in a window until it is closed, Escape is pressed, the actions come to their end or `cancel` becomes true. Keys and
 /// gamepads wish for actions as `options.bindings` say, and command what [`crate::ControlTable`] says. Must be called on the main thread, once in a
@@ -170,6 +173,15 @@ impl Application<'_> {
         event_loop.exit();
     }
 
+    /// Whether a key commands something by itself. One that was down already when the window came to the front was meant for another.
+    fn commands(&self, key: KeyCode) -> bool {
+        let input = worlds::Input::named(&format!("{key:?}"));
+        match (&self.open, input) {
+            (Some(open), Some(input)) => open.desk.controls().of_input(input).is_some(),
+            _ => false,
+        }
+    }
+
     fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
         let Some(open) = &mut self.open else {
             return;
@@ -238,18 +250,23 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         }
     }
 
-    fn new_events(&mut self, _: &ActiveEventLoop, cause: StartCause) {
-        if let (StartCause::ResumeTimeReached { .. }, Some(open)) = (cause, &self.open) {
-            open.scene.request_redraw();
-        }
-    }
-
     fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
-        let again_at = self.open.as_ref().and_then(|open| open.scene.again_at());
-        event_loop.set_control_flow(match again_at {
-            Some(time) => ControlFlow::WaitUntil(time),
-            None => ControlFlow::Wait,
-        });
+        // A world that stands still sends no events, but can be interrupted.
+        if self.cancel.load(Ordering::Relaxed) {
+            return event_loop.exit();
+        }
+        let now = Instant::now();
+        let mut until = now + LONGEST_WAIT;
+        if let Some(open) = &self.open
+            && let Some(again_at) = open.scene.again_at()
+        {
+            // A hidden window may not be drawn for long; waiting for what is over would keep a core busy.
+            match again_at <= now {
+                true => open.scene.request_redraw(),
+                false => until = until.min(again_at),
+            }
+        }
+        event_loop.set_control_flow(ControlFlow::WaitUntil(until));
     }
 
     fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
@@ -272,8 +289,11 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                         repeat: false,
                         ..
                     },
+                is_synthetic,
                 ..
-            } => self.key(event_loop, key, state),
+            } if !(is_synthetic && state.is_pressed() && self.commands(key)) => {
+                self.key(event_loop, key, state);
+            }
             WindowEvent::DroppedFile(path) => {
                 if let Some(open) = &self.open {
                     open.desk.start_from_file(&path);

@@ -396,6 +396,8 @@ impl Scene {
                 let usual = self.settings.speed;
                 self.preferences().speed = (*speed != usual).then_some(*speed);
             }
+            // A recording that is watched cannot be changed.
+            Command::Change(_) if self.view.replay.is_some() => {}
             Command::Change(after) => {
                 let usual = self.settings.preferences().settings(manifest, after.seed);
                 let usual = usual.unwrap_or_else(|_| RolloutSettings::of(manifest, after.seed));

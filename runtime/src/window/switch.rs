@@ -3,7 +3,7 @@
 use super::{Application, WorldMoved, content};
 use crate::desk::{Desk, PlayOptions};
 use crate::error::{Error, Result};
-use crate::input::{Bindings, OwnWorld};
+use crate::input::OwnWorld;
 use crate::play::PlaySummary;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -59,8 +59,12 @@ impl Application<'_> {
             world.precision = self.world.precision;
             self.options_for(Arc::new(world), loading.found.lasting_name())
         });
+        let started = started.and_then(|(world, options)| {
+            let desk = Desk::start(world.clone(), options, self.notify())?;
+            Ok((world, desk))
+        });
         match started {
-            Ok((world, options)) => self.switch(world, options),
+            Ok((world, desk)) => self.switch(world, desk),
             Err(error) => {
                 if let Some(open) = &mut self.open {
                     open.scene.warn(format!("{}: {error}", loading.found.name));
@@ -89,7 +93,7 @@ impl Application<'_> {
             prompt: world.prompts.iter().take(1).cloned().collect(),
             settings: settings.unwrap_or_else(|_| RolloutSettings::of(manifest, seed)),
             speed: preferences.speed(),
-            bindings: Bindings::of(&of_world.actions(manifest)),
+            bindings: of_world.bindings(manifest),
             actions: None,
             recording: None,
             world_name,
@@ -99,8 +103,7 @@ impl Application<'_> {
         Ok((world, options))
     }
 
-    fn switch(&mut self, world: Arc<World>, options: PlayOptions) -> Result<()> {
-        let desk = Desk::start(world.clone(), options, self.notify())?;
+    fn switch(&mut self, world: Arc<World>, desk: Desk) -> Result<()> {
         let content = content::of(&world, &desk.bindings(), &desk.controls());
         let Some(open) = &mut self.open else {
             return Ok(());
