@@ -79,6 +79,20 @@ impl WavWriter {
         })
     }
 
+    /// Bytes of so many samples.
+    fn size(&self, samples: usize) -> u64 {
+        let width = match self.format {
+            WavFormat::Float => 4,
+            WavFormat::Integer16 => 2,
+        };
+        samples as u64 * width
+    }
+
+    /// Whether the file, whose own figures have 32 bits, can hold so many more samples.
+    pub fn has_room(&self, samples: usize) -> bool {
+        self.bytes + self.size(samples) <= MOST_BYTES
+    }
+
     /// Adds samples from -1 to 1, left and right in turn. An odd number of them is an error.
     ///
     /// # Errors
@@ -91,14 +105,10 @@ impl WavWriter {
                 format!("{} samples are not whole pairs", samples.len()),
             ));
         }
-        let width = match self.format {
-            WavFormat::Float => 4,
-            WavFormat::Integer16 => 2,
-        };
-        self.bytes += (samples.len() * width) as u64;
-        if self.bytes > MOST_BYTES {
+        if !self.has_room(samples.len()) {
             return Err(Error::encode(&self.path, "a WAV file holds 4 GB at most"));
         }
+        self.bytes += self.size(samples.len());
         let path = &self.path;
         for &sample in samples {
             let sample = if sample.is_finite() { sample } else { 0.0 };

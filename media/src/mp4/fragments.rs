@@ -35,13 +35,15 @@ impl Defaults {
 }
 
 /// Adds the packets of one `moof` box, which starts at byte `start` of the file. `decode_time` is where the fragment
-/// before it ended.
+/// before it ended, `bytes` what the packets so far hold: packets do not overlap, so those after as many bytes as the file has lie
+/// beyond its end and are left out.
 pub(super) fn parse(
     moof: &[u8],
     start: u64,
     defaults: &Defaults,
     file_length: u64,
     decode_time: &mut i64,
+    bytes: &mut u64,
     samples: &mut Vec<Sample>,
 ) -> FieldResult<()> {
     // Where a fragment gives no base of its own, it starts where the one before it in the same box ended.
@@ -75,6 +77,9 @@ pub(super) fn parse(
         }
         let mut offset = base;
         for run in children(child.content).filter(|child| &child.kind == b"trun") {
+            if *bytes > file_length {
+                return Ok(());
+            }
             let run = Run::parse(run.content, duration, size, file_length)?;
             if let Some(data_offset) = run.data_offset {
                 offset = base.saturating_add_signed(i64::from(data_offset));
@@ -89,6 +94,7 @@ pub(super) fn parse(
                     *decode_time = decode_time.saturating_add(i64::from(packet.duration));
                 }
                 offset = offset.saturating_add(u64::from(packet.size));
+                *bytes += u64::from(packet.size);
             }
         }
         end_of_previous = offset;

@@ -46,7 +46,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     let mut samples = track.samples;
     let fragmented = !layout.moofs.is_empty();
     let mut cut_short = None;
-    let mut decode_time = 0;
+    let (mut decode_time, mut bytes) = (0, 0);
     for (start, moof) in &layout.moofs {
         if let Err(what) = fragments::parse(
             moof,
@@ -54,6 +54,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
             &track.fragment_defaults,
             length,
             &mut decode_time,
+            &mut bytes,
             &mut samples,
         ) {
             return Err(malformed(what));
