@@ -1,6 +1,6 @@
 //! Checkpoints: one safetensors file for each stage, from which training continues exactly where it stopped.
 //!
-//! `weights.NAME`, `average.NAME` and `moments.NAME.first|second` are f32 tensors; the header's metadata entry `djinn` is a
+//! `weights.NAME`, `average.NAME` and `moments.NAME.first|second|momentum` are f32 tensors; the header's metadata entry `djinn` is a
 //! [`Position`] as JSON. Random numbers need no state: every batch and every noise is drawn from a generator made of the
 //! seed and the step, so the step is the position in the data, too.
 

@@ -57,7 +57,7 @@ impl<'a> Milestone<'a> {
         let contents = self.blueprint.with_dynamics(dynamics.tensors());
         let world = Arc::new(worlds::save(&contents, WeightFormat::F16, &self.out)?);
         let at = |continuation, frame: usize| -> Result<f64> {
-            let followed = follow(&world, self.dataset, &self.clips, PROMPT, continuation)?;
+            let followed = follow(&world, self.dataset, &self.clips, PROMPT, continuation, 0)?;
             let psnrs: Vec<f64> = followed.iter().map(|clip| clip.psnr[frame - 1]).collect();
             Ok(median(&psnrs))
         };

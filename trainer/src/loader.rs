@@ -49,7 +49,7 @@ pub(crate) fn load<'scope, 'env, T: Task>(
 pub(crate) struct Loader<B>(Receiver<Result<B>>);
 
 impl<B> Loader<B> {
-    /// The next batch, with the generator's state that belongs to it.
+    /// The next batch.
     pub fn next(&self) -> Result<B> {
         match self.0.recv() {
             Ok(batch) => batch,

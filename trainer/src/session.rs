@@ -237,6 +237,8 @@ impl<'a, T: Task> Session<'a, T> {
             if self.settings.cancel.load(Ordering::Relaxed) {
                 return Ok(Event::Interrupted);
             }
+            // Also where the time is over at once: a phase may be what makes a stage whole.
+            self.enter_due_phases(progress)?;
             if progress >= 1.0 {
                 // Time may run out between a step and the next; the stage's last word is about what it ends with.
                 if self.settings.pace.evaluations > 0 && evaluated != Some(self.position.step) {
@@ -244,7 +246,6 @@ impl<'a, T: Task> Session<'a, T> {
                 }
                 return Ok(Event::Done);
             }
-            self.enter_due_phases(progress)?;
             if let Some(exploded) = self.step(&loader, progress, observer)? {
                 return Ok(exploded);
             }

@@ -316,6 +316,7 @@ impl Judge<'_> {
                     part,
                     prompt,
                     continuation,
+                    followed.len(),
                 )?);
             }
             let over = |summary: fn(&[f64]) -> f64, figure: fn(&Followed) -> &[f64]| {

@@ -36,13 +36,15 @@ pub(crate) struct Followed {
     pub ssim: Vec<f64>,
 }
 
-/// Continues each clip's first `prompt` frames to its end and compares with what really followed.
+/// Continues each clip's first `prompt` frames to its end and compares with what really followed. `first` is the number of the first of the clips
+/// among all: each has luck of its own.
 pub(crate) fn follow(
     world: &Arc<World>,
     dataset: &Dataset,
     clips: &[Clip],
     prompt: usize,
     continuation: Continuation<'_>,
+    first: usize,
 ) -> Result<Vec<Followed>> {
     clips
         .par_iter()
@@ -50,7 +52,8 @@ pub(crate) fn follow(
         .map(|(number, clip)| {
             let truth = true_frames(dataset, clip)?;
             let of = (dataset, clip, truth.as_slice());
-            let guesses = continue_clip(world, of, prompt, continuation, number as u64)?;
+            let seed = (first + number) as u64;
+            let guesses = continue_clip(world, of, prompt, continuation, seed)?;
             let pairs = || guesses.iter().zip(&truth[prompt..]);
             let size = dataset.frame_size();
             Ok(Followed {

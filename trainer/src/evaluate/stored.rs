@@ -80,7 +80,7 @@ fn play(world: &Arc<World>, dataset: &Dataset, ahead: usize) -> Result<Play> {
     };
     let frames = ClipSampler::held_out(dataset, length)?.fixed(FRAMES / length);
     let clips = ClipSampler::held_out(dataset, PROMPT + ahead)?.fixed(CLIPS);
-    let followed = follow(world, dataset, &clips, PROMPT, Continuation::Inferred)?;
+    let followed = follow(world, dataset, &clips, PROMPT, Continuation::Inferred, 0)?;
     let psnrs: Vec<f64> = followed.iter().map(|clip| clip.psnr[ahead - 1]).collect();
     Ok(Play {
         tokenizer: tokenizer_quality(&world.tokenizer, dataset, &frames)?.psnr,

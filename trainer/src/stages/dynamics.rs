@@ -58,9 +58,11 @@ impl<'a> DynamicsTask<'a> {
         play_test: PlayTest<'a>,
     ) -> Result<Self> {
         let sampler = train.sampler(config.clip_frames)?;
-        let judged = held_out
-            .sampler(config.clip_frames)
-            .or_else(|_| train.sampler(config.clip_frames))?;
+        // Only where nothing was held out is the stage judged by what it learns from.
+        let judged = match held_out.frames() {
+            0 => train.sampler(config.clip_frames)?,
+            _ => held_out.sampler(config.clip_frames)?,
+        };
         let mut random = nn::generator(0x5eed_0f0e, 1 << 32);
         let clean = DynamicsStage {
             corruption: 0.0,
