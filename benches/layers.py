@@ -137,7 +137,7 @@ class TimeAttention(Attention):
     """A position attends to the same position of past frames, over clean and masked clips or with a cache."""
 
     def forward(self, x, angles, mask):
-        """Clean clips and, after them in the batch, masked ones: x [2 * B, T, S, D]. A masked frame sees the clean past and itself."""
+        """Clean clips and, after them in the batch, masked ones, one frame on: x [2 * B, T, S, D]. A masked frame sees the clean past and itself."""
         b, t, s, _ = x.shape
         qk, v = self.queries_keys_values(x, None)
         # One problem for each clip and position: its clean frames, then its masked ones.
@@ -159,11 +159,12 @@ class TimeAttention(Attention):
 
 
 def paired_mask(frames, window):
-    """0 where a row of clean frames followed by masked ones may attend to a column, minus infinity where not, [2 * T, 2 * T]."""
+    """0 where a row of clean frames and, after them, masked ones that follow each may attend to a column, minus infinity where not, [2 * T, 2 * T]."""
     row, column = torch.arange(frames)[:, None], torch.arange(frames)[None]
     past = (column <= row) & (row - column < window)
+    before = (column <= row) & (row + 1 - column < window)
     none = torch.zeros_like(past)
-    allowed = torch.cat((torch.cat((past, none), 1), torch.cat((past & (column < row), row == column), 1)))
+    allowed = torch.cat((torch.cat((past, none), 1), torch.cat((before, row == column), 1)))
     return torch.zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
 
 
@@ -192,8 +193,9 @@ class Block(nn.Module):
     def forward(self, x, condition=None):
         return self.feed_forward(self.space(x, condition), condition)
 
-    def forward_paired(self, x, angles, mask):
-        return self.feed_forward(self.time(self.space(x), angles, mask))
+    def attend_paired(self, x, angles, mask):
+        """All of the block but its feed-forward layer."""
+        return self.time(self.space(x), angles, mask)
 
     def step(self, x, angles, cache, slot, visible):
         return self.feed_forward(self.time.step(self.space(x), angles, cache, slot, visible))

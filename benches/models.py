@@ -235,8 +235,11 @@ class Dynamics(nn.Module):
         self.prior_hidden = linear_weight(2 * width, width)
         self.prior_output = linear_weight(config["codes"], 2 * width)
         self.head_width = width // config["heads"]
-        self.angles = rotary_angles(0, clip_frames, self.head_width)
-        self.mask = paired_mask(clip_frames, config["window"])
+        changes = clip_frames - 1
+        # Of the clean frames, and of the masked ones, which are one frame on.
+        streams = zip(rotary_angles(0, changes, self.head_width), rotary_angles(1, changes, self.head_width))
+        self.angles = tuple(torch.stack(pair) for pair in streams)
+        self.mask = paired_mask(changes, config["window"])
 
     def table(self):
         """What every token enters as, [V + 1, D]."""
@@ -264,27 +267,30 @@ class Dynamics(nn.Module):
         return F.linear(gelu(F.linear(rms_norm(x[:, :, 0], self.prior_norm), self.prior_hidden)), self.prior_output)
 
     def training_pass(self, batch):
-        """Logits of the masked stream [B, T, N, V] and of the next action [B, T, K]."""
+        """Of each change [B, C]: logits of the tokens of the frame after [B, C, N, V] and of the action [B, C, K]."""
         clips = batch["clean"].shape[0]
         start = torch.full((clips, 1), self.no_action)
-        actions = torch.cat((start, batch["actions"]), 1)
-        added = F.pad(self.forecast_embedding(batch["pixels"], batch["latents"]), (0, 0, 0, 0, 1, 0))
+        before = torch.cat((start, batch["actions"][:, :-1]), 1)
+        added = self.forecast_embedding(batch["pixels"], batch["latents"])
         table = self.table()
         x = torch.cat(
             (
-                self.embed(table, batch["clean"], actions, None),
-                self.embed(table, batch["masked"], actions, added),
+                self.embed(table, batch["clean"], before, None),
+                self.embed(table, batch["masked"], batch["actions"], added),
             )
         )
-        for block in self.blocks:
-            x = block.forward_paired(x, self.angles, self.mask)
-        return self.token_logits(x[clips:]), self.prior_logits(x[:clips])
+        for block in self.blocks[:-1]:
+            x = block.feed_forward(block.attend_paired(x, self.angles, self.mask))
+        # As Djinn does, the last feed-forward layer spares the rows that nobody reads.
+        x = self.blocks[-1].attend_paired(x, self.angles, self.mask)
+        x = self.blocks[-1].feed_forward(torch.cat((x[:clips, :, :1], x[clips:, :, 1:]), 2))
+        return self.token_logits(x), self.prior_logits(x)
 
     def loss(self, batch, prior_weight):
         logits, prior = self.training_pass(batch)
         losses = F.cross_entropy(logits.flatten(0, 2).float(), batch["targets"].flatten(), reduction="none")
         weights = batch["weights"].flatten()
-        prior = F.cross_entropy(prior[:, :-1].flatten(0, 1).float(), batch["actions"].flatten())
+        prior = F.cross_entropy(prior.flatten(0, 1).float(), batch["actions"].flatten())
         return (losses * weights).sum() / weights.sum() + prior_weight * prior
 
     def step(self, x, angles, caches, slot, visible):

@@ -22,23 +22,22 @@ def noise(size, frame):
 
 def dynamics_batch(size):
     """Clips of tokens, codes and forecasts drawn at random, masked and corrupted as in training."""
-    config, clips, frames = size["config"], size["batch"], size["clip_frames"]
+    config, clips, changes = size["config"], size["batch"], size["clip_frames"] - 1
     count = config["frame"]["height"] // config["patch"] * (config["frame"]["width"] // config["patch"])
-    targets = torch.randint(config["vocabulary"], (clips, frames, count))
-    corrupted = torch.rand(targets.shape) < CORRUPTION * torch.rand(clips, 1, 1)
-    full = torch.rand(clips, frames, 1) < FULL_MASK_FRACTION
-    share = torch.where(full, 1.0, torch.cos(math.pi / 2 * torch.rand(clips, frames, 1)))
+    frames = torch.randint(config["vocabulary"], (clips, changes + 1, count))
+    before, targets = frames[:, :-1], frames[:, 1:]
+    corrupted = torch.rand(before.shape) < CORRUPTION * torch.rand(clips, 1, 1)
+    full = torch.rand(clips, changes, 1) < FULL_MASK_FRACTION
+    share = torch.where(full, 1.0, torch.cos(math.pi / 2 * torch.rand(clips, changes, 1)))
     hidden = torch.rand(targets.shape) < share
-    # Play never predicts a first frame.
-    hidden[:, 0] = False
     return {
-        "clean": torch.where(corrupted, torch.randint(config["vocabulary"], targets.shape), targets),
+        "clean": torch.where(corrupted, torch.randint(config["vocabulary"], before.shape), before),
         "masked": targets.masked_fill(hidden, config["vocabulary"]),
         "targets": targets,
         "weights": hidden.float(),
-        "actions": torch.randint(config["codes"], (clips, frames - 1)),
-        "pixels": noise(size, frames - 1),
-        "latents": torch.zeros(clips, frames - 1, count, config["latent_width"]),
+        "actions": torch.randint(config["codes"], (clips, changes)),
+        "pixels": noise(size, changes),
+        "latents": torch.zeros(clips, changes, count, config["latent_width"]),
     }
 
 

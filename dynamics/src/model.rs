@@ -16,23 +16,24 @@ pub struct Forecast {
     pub latents: Tensor,
 }
 
-/// A batch for [`Dynamics::training_pass`].
+/// A batch for [`Dynamics::training_pass`]: the `C` changes of each clip of `C + 1` frames. Entry `i` of all is of the change from frame `i` to
+/// frame `i + 1`.
 pub struct TrainingClip {
-    /// The past as play would have it, u32 `[B, T, N]`, perhaps with some tokens corrupted.
+    /// The frames before, u32 `[B, C, N]`: the past as play would have it, perhaps with some tokens corrupted.
     pub clean: Tensor,
-    /// The same frames with undecided tokens set to [`DynamicsConfig::mask_token`], u32 `[B, T, N]`.
+    /// The frames after, with undecided tokens set to [`DynamicsConfig::mask_token`], u32 `[B, C, N]`.
     pub masked: Tensor,
-    /// Action codes, u32 `[B, T - 1]`: entry `i` is the change from frame `i` to `i + 1`.
+    /// Action codes, u32 `[B, C]`.
     pub actions: Tensor,
-    /// Guess `i` is of frame `i + 1`: `[B, T - 1, ..]`. Needed exactly where the model is built for one.
+    /// Guesses of the frames after, `[B, C, ..]`. Needed exactly where the model is built for one.
     pub forecast: Option<Forecast>,
 }
 
 /// What [`Dynamics::training_pass`] gives.
 pub struct TrainingPass {
-    /// Logits of the masked stream `[B, T, N, V]`. Those of frame 0 mean nothing: play never predicts a first frame.
+    /// Logits of the tokens of each change's frame after, `[B, C, N, V]`.
     pub logits: Tensor,
-    /// Logits of the action prior `[B, T, K]`: at frame `t`, of the change `t` to `t + 1`, from frames up to `t` and the actions before.
+    /// Logits of the action prior `[B, C, K]`: of each change, from the frames up to its first and the actions before.
     pub prior_logits: Tensor,
 }
 
@@ -135,9 +136,15 @@ impl Dynamics {
         Ok(ops::linear_onto(&self.vectors, &self.vector, &self.tokens)?)
     }
 
-    /// Groups `[B, T, N + 1, D]` of tokens u32 `[B, T, N]`, each led by the action u32 `[B, T]` that led to it (`K` for none), with what
+    /// Groups `[B, T, N + 1, D]` of tokens u32 `[B, T, N]` as `table` has them, each led by the action u32 `[B, T]` that led to it (`K` for none), with what
     /// `added` `[B, T, N, D]` puts onto the tokens.
-    fn embed(&self, tokens: &Tensor, actions: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+    fn embed(
+        &self,
+        table: &Tensor,
+        tokens: &Tensor,
+        actions: &Tensor,
+        added: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let (batch, frames, count) = tokens.dims3()?;
         let width = self.config.width;
         if count != self.config.tokens_per_frame() || actions.dims() != [batch, frames] {
@@ -147,8 +154,7 @@ impl Dynamics {
                 self.config.tokens_per_frame()
             )));
         }
-        let mut token = self
-            .token_table()?
+        let mut token = table
             .index_select(&tokens.flatten_all()?, 0)?
             .reshape((batch, frames, count, width))?;
         if let Some(added) = added {
@@ -182,19 +188,17 @@ impl Dynamics {
         }
     }
 
-    /// Logits `[B, T, N, V]` from the transformer's output `[B, T, N + 1, D]`.
+    /// Logits `[B, T, N, V]` from the transformer's output where the tokens stand, in `x` `[B, T, N + 1, D]`.
     fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        let tokens = x
-            .narrow(2, 1, self.config.tokens_per_frame())?
-            .contiguous()?;
+        let tokens = tokens_of(x)?.contiguous()?;
         let logits = ops::linear(&ops::rms_norm(&tokens, &self.norm)?, &self.output)?;
         Ok(ops::add_rows(&logits, &self.output_bias)?)
     }
 
-    /// Logits `[B, T, K]` of the next action from the transformer's output `[B, T, N + 1, D]`: read where the last action stands, which
-    /// has seen the whole frame and the past.
+    /// Logits `[B, T, K]` of the next action from the transformer's output where the last action stands, which has seen the whole frame
+    /// and the past, in `x` `[B, T, N + 1, D]`.
     fn prior_logits(&self, x: &Tensor) -> Result<Tensor> {
-        let summary = x.narrow(2, 0, 1)?.squeeze(2)?.contiguous()?;
+        let summary = action_of(x)?.squeeze(2)?.contiguous()?;
         let hidden = ops::linear(
             &ops::rms_norm(&summary, &self.prior_norm)?,
             &self.prior_hidden,
@@ -208,34 +212,28 @@ impl Dynamics {
     /// # Errors
     /// When shapes do not fit, or a forecast is missing or unwanted.
     pub fn training_pass(&self, clip: &TrainingClip) -> Result<TrainingPass> {
-        let (batch, frames, count) = clip.clean.dims3()?;
-        if clip.actions.dims() != [batch, frames - 1] {
+        let (batch, changes, _) = clip.clean.dims3()?;
+        if changes == 0 || clip.actions.dims() != [batch, changes] {
             return Err(Error::Input(format!(
-                "{:?} actions for {frames} frames",
+                "{:?} actions for {changes} changes",
                 clip.actions.shape()
             )));
         }
         let start = Tensor::full(self.config.codes as u32, (batch, 1), self.device())?;
-        let actions = Tensor::cat(&[&start, &clip.actions], 1)?;
-        let added = match self.forecast_embedding(clip.forecast.as_ref())? {
-            Some(embedding) => {
-                let none = Tensor::zeros(
-                    (batch, 1, count, self.config.width),
-                    DType::F32,
-                    self.device(),
-                )?;
-                Some(Tensor::cat(&[&none, &embedding], 1)?)
-            }
-            None => None,
-        };
-        let clean = self.embed(&clip.clean, &actions, None)?;
-        let masked = self.embed(&clip.masked, &actions, added.as_ref())?;
-        let out = self
-            .transformer
-            .forward_paired(&Tensor::cat(&[&clean, &masked], 0)?)?;
+        let before = Tensor::cat(&[&start, &clip.actions.narrow(1, 0, changes - 1)?], 1)?;
+        let added = self.forecast_embedding(clip.forecast.as_ref())?;
+        let table = self.token_table()?;
+        let clean = self.embed(&table, &clip.clean, &before, None)?;
+        let masked = self.embed(&table, &clip.masked, &clip.actions, added.as_ref())?;
+        let both = Tensor::cat(&[&clean, &masked], 0)?;
+        // The prior reads the clean frames' actions, the tokens' logits the masked frames' tokens.
+        let out = self.transformer.forward_paired(&both, |x| {
+            let (clean, masked) = (x.narrow(0, 0, batch)?, x.narrow(0, batch, batch)?);
+            Tensor::cat(&[&action_of(&clean)?, &tokens_of(&masked)?], 2)
+        })?;
         Ok(TrainingPass {
-            logits: self.logits(&out.narrow(0, batch, batch)?)?,
-            prior_logits: self.prior_logits(&out.narrow(0, 0, batch)?)?,
+            logits: self.logits(&out)?,
+            prior_logits: self.prior_logits(&out)?,
         })
     }
 
@@ -271,6 +269,7 @@ impl Dynamics {
         }
         let tokens = Tensor::from_slice(tokens, (1, 1, tokens.len()), self.device())?;
         self.embed(
+            &self.token_table()?,
             &tokens,
             &Tensor::from_slice(&[action], (1, 1), self.device())?,
             forecast,
@@ -312,6 +311,16 @@ impl Dynamics {
         let (out, _) = self.transformer.step(&x, None, cache)?;
         Ok(self.logits(&out)?.squeeze(0)?.squeeze(0)?)
     }
+}
+
+/// Where each frame's action stands in groups `[B, T, N + 1, D]`: `[B, T, 1, D]`.
+fn action_of(groups: &Tensor) -> candle_core::Result<Tensor> {
+    groups.narrow(2, 0, 1)
+}
+
+/// Where each frame's tokens stand in groups `[B, T, N + 1, D]`: `[B, T, N, D]`.
+fn tokens_of(groups: &Tensor) -> candle_core::Result<Tensor> {
+    groups.narrow(2, 1, groups.dim(2)? - 1)
 }
 
 #[cfg(test)]

@@ -228,10 +228,10 @@ impl Optimizer {
         })
     }
 
-    /// Takes one step. Gradients longer than `clip` (all together) are shortened to it.
+    /// Takes one step. Gradients longer than `clip` (all together) are shortened to it; where their length is not finite, nothing is changed.
     ///
     /// # Errors
-    /// When a gradient's length is not finite; nothing has been changed then.
+    /// When a weight cannot be written.
     pub fn step(
         &mut self,
         gradients: &Gradients,
@@ -240,7 +240,7 @@ impl Optimizer {
     ) -> Result<StepReport> {
         let gradient_norm = gradients.norm()?;
         if !gradient_norm.is_finite() {
-            bail!("the gradient is not finite");
+            return Ok(StepReport { gradient_norm });
         }
         self.steps += 1;
         let gradient_scale = match gradient_norm > clip {
@@ -277,7 +277,7 @@ impl Optimizer {
             };
             weight.update(gradient, update)
         };
-        // Muon's products are too small to be divided among the cores well, but there are many.
+        // Muon's products are too small to be divided among the cores well, but there are many: whole weights are divided, too.
         crate::profile::whole("optimizer", || match crate::device().is_cpu() {
             true => self.weights.par_iter().try_for_each(update),
             false => self.weights.iter().try_for_each(update),
@@ -553,7 +553,8 @@ mod tests {
         let variables = variables()?;
         let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
         let gradients = gradients(&(loss(&variables)? * f64::INFINITY)?, &variables)?;
-        assert!(optimizer.step(&gradients, 0.1, 1.0).is_err());
+        let report = optimizer.step(&gradients, 0.1, 1.0)?;
+        assert!(!report.gradient_norm.is_finite());
         assert_eq!(variables["b"].to_vec1::<f32>()?, [3.0]);
         Ok(())
     }

@@ -9,7 +9,10 @@ pub fn tune_allocator() {
     {
         // SAFETY: `mallopt` only sets limits of the allocator; any values are allowed.
         unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
+            // Older versions refuse more than half an arena; refused, the limit would stay at 128 KiB.
+            if libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30) == 0 {
+                libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+            }
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
             libc::mallopt(libc::M_ARENA_MAX, 2);

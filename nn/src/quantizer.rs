@@ -37,7 +37,8 @@ impl QuantizerConfig {
                 Error::check_range("levels", levels.len(), 1..=16)?;
                 let mut codes = 1usize;
                 for &level in levels {
-                    Error::check_range("levels", level as usize, 2..=256)?;
+                    // Two levels and the margin of the bound would need the arc tangent of more than one.
+                    Error::check_range("levels", level as usize, 3..=256)?;
                     codes = codes.saturating_mul(level as usize);
                 }
                 Error::check_range("codebook size", codes, 2..=LARGEST_CODEBOOK)

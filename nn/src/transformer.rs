@@ -294,11 +294,21 @@ impl Block {
         condition: Option<&Tensor>,
         time: Pattern,
     ) -> candle_core::Result<Tensor> {
-        let mut x = self.space.forward(x, condition, Pattern::Space)?;
-        if let Some(layer) = &self.time {
-            x = layer.forward(&x, condition, time)?;
-        }
+        let x = self.attend(x, condition, time)?;
         self.feed_forward.forward(&x, condition)
+    }
+
+    fn attend(
+        &self,
+        x: &Tensor,
+        condition: Option<&Tensor>,
+        time: Pattern,
+    ) -> candle_core::Result<Tensor> {
+        let x = self.space.forward(x, condition, Pattern::Space)?;
+        match &self.time {
+            Some(layer) => layer.forward(&x, condition, time),
+            None => Ok(x),
+        }
     }
 }
 
@@ -330,36 +340,40 @@ impl SpaceTimeTransformer {
     /// # Errors
     /// When shapes do not fit.
     pub fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
-        self.run(
-            x,
-            condition,
-            Pattern::Time {
-                window: self.window,
-            },
-        )
-    }
-
-    /// Clean clips and, after them in the batch, masked ones: `x` `[2 * B, T, S, D]`. A masked frame sees the clean past and itself,
-    /// exactly as [`Self::step`] does in play.
-    ///
-    /// # Errors
-    /// When shapes do not fit.
-    pub fn forward_paired(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(
-            x,
-            None,
-            Pattern::PairedTime {
-                window: self.window,
-            },
-        )
-    }
-
-    fn run(&self, x: &Tensor, condition: Option<&Tensor>, time: Pattern) -> Result<Tensor> {
+        let time = Pattern::Time {
+            window: self.window,
+        };
         let mut x = x.clone();
         for block in &self.blocks {
             x = block.forward(&x, condition, time)?;
         }
         Ok(x)
+    }
+
+    /// Clean clips and, after them in the batch, masked ones, each of whose frames follows the clean one of its number: `x`
+    /// `[2 * B, T, S, D]`. A masked frame sees the clean frames before it and itself, exactly as [`Self::step`] does in play. The last
+    /// feed-forward layer, which mixes no rows, is spared for rows whose outputs nobody wants: `wanted` picks from `[2 * B, T, S, D]` what
+    /// comes out.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn forward_paired(
+        &self,
+        x: &Tensor,
+        wanted: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Tensor> {
+        let time = Pattern::PairedTime {
+            window: self.window,
+        };
+        let Some((last, blocks)) = self.blocks.split_last() else {
+            return Ok(wanted(x)?);
+        };
+        let mut x = x.clone();
+        for block in blocks {
+            x = block.forward(&x, None, time)?;
+        }
+        let attended = wanted(&last.attend(&x, None, time)?)?;
+        Ok(last.feed_forward.forward(&attended, None)?)
     }
 
     /// The blocks with packed weights, for frames of `positions` (`S`) on the CPU.
@@ -753,21 +767,24 @@ mod tests {
     fn a_masked_frame_sees_in_training_what_it_sees_in_play() -> Result<()> {
         let model = model(&config(Some(3)));
         let (clean, masked) = (noise((1, 7, 5, 32), 3), noise((1, 7, 5, 32), 4));
-        let both = model.forward_paired(&Tensor::cat(&[&clean, &masked], 0)?)?;
+        let x = Tensor::cat(&[&clean, &masked], 0)?;
+        let both = model.forward_paired(&x, |x| Ok(x.clone()))?;
         let mut cache = model.start();
         for frame in 0..7 {
-            let (out, _) = model.step(&masked.narrow(1, frame, 1)?, None, &cache)?;
-            assert!(
-                largest_difference(&out, &both.narrow(0, 1, 1)?.narrow(1, frame, 1)?) < 1e-4,
-                "masked frame {frame}"
-            );
             let (out, own) = model.step(&clean.narrow(1, frame, 1)?, None, &cache)?;
             assert!(
                 largest_difference(&out, &both.narrow(0, 0, 1)?.narrow(1, frame, 1)?) < 1e-4,
                 "clean frame {frame}"
             );
             cache.push(own);
+            let (out, _) = model.step(&masked.narrow(1, frame, 1)?, None, &cache)?;
+            assert!(
+                largest_difference(&out, &both.narrow(0, 1, 1)?.narrow(1, frame, 1)?) < 1e-4,
+                "masked frame {frame}"
+            );
         }
+        let some = model.forward_paired(&x, |x| x.narrow(2, 1, 3)?.contiguous())?;
+        assert!(largest_difference(&some, &both.narrow(2, 1, 3)?) < 1e-5);
         Ok(())
     }
 
@@ -778,8 +795,8 @@ mod tests {
             count::attention_pairs(|| model.forward(&noise((1, frames, 5, 32), 3), None).unwrap()).1
         };
         let paired = |frames| {
-            count::attention_pairs(|| model.forward_paired(&noise((2, frames, 5, 32), 3)).unwrap())
-                .1
+            let x = noise((2, frames, 5, 32), 3);
+            count::attention_pairs(|| model.forward_paired(&x, |x| Ok(x.clone())).unwrap()).1
         };
         // Layers x heads x (space: frames x 5 x 5, time: 5 x pairs of the frames that each segment of four sees).
         assert_eq!(pairs(16), 3 * 2 * (16 * 25 + 5 * (4 * 4 + 3 * 7 * 7)));

@@ -346,11 +346,6 @@ impl<'a, T: Task> Session<'a, T> {
                 "the loss exploded at step {step} ({loss:.4}, usually {median:.4})"
             ))));
         }
-        if !sum.norm()?.is_finite() {
-            return Ok(Some(Event::Exploded(format!(
-                "the gradient is not finite at step {step}, though the loss is ({loss:.4}, usually {median:.4})"
-            ))));
-        }
         let attempt_step = step - self.position.attempt_step;
         let factor = schedule::rate_factor(
             attempt_step,
@@ -360,6 +355,11 @@ impl<'a, T: Task> Session<'a, T> {
         );
         let rate = pace.learning_rate * self.position.rate * factor;
         let report = self.optimizer.step(&sum, rate, optimizer.gradient_clip)?;
+        if !report.gradient_norm.is_finite() {
+            return Ok(Some(Event::Exploded(format!(
+                "the gradient is not finite at step {step}, though the loss is ({loss:.4}, usually {median:.4})"
+            ))));
+        }
         self.average.update(&variables)?;
         self.position.step += 1;
         let recent = &mut self.position.recent_losses;

@@ -4,7 +4,8 @@ use super::*;
 use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients, normal};
 use rand::Rng;
 
-const FRAMES: usize = 7;
+/// Changes in a clip.
+const CHANGES: usize = 6;
 
 fn config() -> DynamicsConfig {
     DynamicsConfig {
@@ -51,13 +52,13 @@ fn integers(dims: &[usize], below: u32, seed: u64) -> Tensor {
 
 fn clip(seed: u64) -> TrainingClip {
     TrainingClip {
-        clean: integers(&[1, FRAMES, 6], 20, seed),
+        clean: integers(&[1, CHANGES, 6], 20, seed),
         // The mask (20) among others.
-        masked: integers(&[1, FRAMES, 6], 21, seed + 1),
-        actions: integers(&[1, FRAMES - 1], 4, seed + 2),
+        masked: integers(&[1, CHANGES, 6], 21, seed + 1),
+        actions: integers(&[1, CHANGES], 4, seed + 2),
         forecast: Some(Forecast {
-            pixels: noise(&[1, FRAMES - 1, 16, 24, 3], seed + 3),
-            latents: noise(&[1, FRAMES - 1, 6, 3], seed + 4),
+            pixels: noise(&[1, CHANGES, 16, 24, 3], seed + 3),
+            latents: noise(&[1, CHANGES, 6, 3], seed + 4),
         }),
     }
 }
@@ -75,13 +76,13 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
         .unwrap()
 }
 
-/// `a` up to frame `frames` of a clip, `b` from there on, along dimension 1.
-fn spliced(a: &Tensor, b: &Tensor, frames: usize) -> Tensor {
-    let rest = a.dim(1).unwrap() - frames;
-    let b = b.narrow(1, frames, rest).unwrap();
-    match frames {
+/// `a` up to change `changes` of a clip, `b` from there on, along dimension 1.
+fn spliced(a: &Tensor, b: &Tensor, changes: usize) -> Tensor {
+    let rest = a.dim(1).unwrap() - changes;
+    let b = b.narrow(1, changes, rest).unwrap();
+    match changes {
         0 => b,
-        _ => Tensor::cat(&[a.narrow(1, 0, frames).unwrap(), b], 1).unwrap(),
+        _ => Tensor::cat(&[a.narrow(1, 0, changes).unwrap(), b], 1).unwrap(),
     }
 }
 
@@ -90,38 +91,42 @@ fn nothing_depends_on_what_comes_later() -> Result<()> {
     let (model, _) = build(&config());
     let (a, b) = (clip(10), clip(50));
     let pass = model.training_pass(&a)?;
-    for frame in 1..FRAMES {
-        // The clean stream from `frame` on, and actions from the change `frame` -> `frame + 1` on, are another's.
+    for frame in 1..CHANGES {
+        // Frames from `frame` on, and actions from the change `frame` -> `frame + 1` on, are another's.
         let changed = TrainingClip {
             clean: spliced(&a.clean, &b.clean, frame),
             masked: a.masked.clone(),
-            actions: if frame < FRAMES - 1 {
-                spliced(&a.actions, &b.actions, frame)
-            } else {
-                a.actions.clone()
-            },
+            actions: spliced(&a.actions, &b.actions, frame),
             forecast: a.forecast.clone(),
         };
         let other = model.training_pass(&changed)?;
-        // The masked stream of `frame` itself sees none of that; neither does the prior before `frame`.
-        let upto = |t: &Tensor, count| t.narrow(1, 0, count).unwrap();
+        // The tokens of `frame` itself see none of that; neither does the prior before `frame`.
+        let upto = |t: &Tensor| t.narrow(1, 0, frame).unwrap();
         assert_eq!(
-            largest_difference(
-                &upto(&pass.logits, frame + 1),
-                &upto(&other.logits, frame + 1)
-            ),
+            largest_difference(&upto(&pass.logits), &upto(&other.logits)),
             0.0
         );
         assert_eq!(
-            largest_difference(
-                &upto(&pass.prior_logits, frame),
-                &upto(&other.prior_logits, frame)
-            ),
+            largest_difference(&upto(&pass.prior_logits), &upto(&other.prior_logits)),
             0.0
         );
         let here = |t: &Tensor| t.narrow(1, frame, 1).unwrap();
         assert!(largest_difference(&here(&pass.prior_logits), &here(&other.prior_logits)) > 1e-4);
+        assert!(largest_difference(&here(&pass.logits), &here(&other.logits)) > 1e-4);
     }
+    // Nor does the prior before a change know its action, which its tokens do.
+    let mut actions = a.actions.flatten_all()?.to_vec1::<u32>()?;
+    actions[CHANGES - 1] = (actions[CHANGES - 1] + 1) % 4;
+    let changed = TrainingClip {
+        actions: Tensor::from_vec(actions, (1, CHANGES), &Device::Cpu)?,
+        ..clip(10)
+    };
+    let other = model.training_pass(&changed)?;
+    assert_eq!(
+        largest_difference(&pass.prior_logits, &other.prior_logits),
+        0.0
+    );
+    assert!(largest_difference(&pass.logits, &other.logits) > 1e-4);
     Ok(())
 }
 
@@ -132,24 +137,24 @@ fn later_masked_tokens_and_forecasts_change_nothing_earlier() -> Result<()> {
     let (a, b) = (clip(10), clip(50));
     let (guess, other_guess) = (a.forecast.clone().unwrap(), b.forecast.clone().unwrap());
     let pass = model.training_pass(&a)?;
-    for frame in 1..FRAMES {
-        // The masked stream from `frame` on, and the guesses of frames from `frame` on.
+    for change in 1..CHANGES {
+        // The masked stream and the guesses from `change` on.
         let changed = TrainingClip {
             clean: a.clean.clone(),
-            masked: spliced(&a.masked, &b.masked, frame),
+            masked: spliced(&a.masked, &b.masked, change),
             actions: a.actions.clone(),
             forecast: Some(Forecast {
-                pixels: spliced(&guess.pixels, &other_guess.pixels, frame - 1),
-                latents: spliced(&guess.latents, &other_guess.latents, frame - 1),
+                pixels: spliced(&guess.pixels, &other_guess.pixels, change),
+                latents: spliced(&guess.latents, &other_guess.latents, change),
             }),
         };
         let other = model.training_pass(&changed)?;
-        let upto = |t: &Tensor, count| t.narrow(1, 0, count).unwrap();
+        let upto = |t: &Tensor| t.narrow(1, 0, change).unwrap();
         assert_eq!(
-            largest_difference(&upto(&pass.logits, frame), &upto(&other.logits, frame)),
+            largest_difference(&upto(&pass.logits), &upto(&other.logits)),
             0.0
         );
-        let here = |t: &Tensor| t.narrow(1, frame, 1).unwrap();
+        let here = |t: &Tensor| t.narrow(1, change, 1).unwrap();
         assert!(largest_difference(&here(&pass.logits), &here(&other.logits)) > 1e-3);
         // The prior looks at the clean past alone.
         assert_eq!(
@@ -165,7 +170,7 @@ fn play_computes_exactly_what_training_does_after_the_window_has_slid() -> Resul
     let (model, _) = build(&config());
     let clip = clip(10);
     let pass = model.training_pass(&clip)?;
-    let row = |t: &Tensor, frame: usize| t.get(0).unwrap().get(frame).unwrap();
+    let row = |t: &Tensor, change: usize| t.get(0).unwrap().get(change).unwrap();
     let (clean, masked) = (
         clip.clean.get(0)?.to_vec2::<u32>()?,
         clip.masked.get(0)?.to_vec2::<u32>()?,
@@ -173,29 +178,27 @@ fn play_computes_exactly_what_training_does_after_the_window_has_slid() -> Resul
     let actions = clip.actions.get(0)?.to_vec1::<u32>()?;
     let forecast = clip.forecast.as_ref().unwrap();
     let mut cache = model.start();
-    for frame in 0..FRAMES {
-        let action = frame
-            .checked_sub(1)
-            .map(|change| ActionCode(actions[change] as u16));
-        if let Some(action) = action {
-            let guess = Forecast {
-                pixels: forecast.pixels.narrow(1, frame - 1, 1)?,
-                latents: forecast.latents.narrow(1, frame - 1, 1)?,
-            };
-            let logits = model.predict(&cache, action, &masked[frame], Some(&guess))?;
-            assert!(
-                largest_difference(&logits, &row(&pass.logits, frame)) < 1e-4,
-                "frame {frame}"
-            );
-        }
+    let mut before = None;
+    for change in 0..CHANGES {
         let prior = Tensor::new(
-            model.commit(&mut cache, action, &clean[frame])?,
+            model.commit(&mut cache, before, &clean[change])?,
             &Device::Cpu,
         )?;
         assert!(
-            largest_difference(&prior, &row(&pass.prior_logits, frame)) < 1e-4,
-            "prior at frame {frame}"
+            largest_difference(&prior, &row(&pass.prior_logits, change)) < 1e-4,
+            "prior of change {change}"
         );
+        let action = ActionCode(actions[change] as u16);
+        let guess = Forecast {
+            pixels: forecast.pixels.narrow(1, change, 1)?,
+            latents: forecast.latents.narrow(1, change, 1)?,
+        };
+        let logits = model.predict(&cache, action, &masked[change], Some(&guess))?;
+        assert!(
+            largest_difference(&logits, &row(&pass.logits, change)) < 1e-4,
+            "change {change}"
+        );
+        before = Some(action);
     }
     Ok(())
 }
@@ -239,30 +242,27 @@ fn it_learns_a_rule_that_only_the_action_tells() -> Result<()> {
     let variables = parameters.variables();
     let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
     let actions: Vec<u32> = (0..4)
-        .flat_map(|clip| (0..FRAMES as u32 - 1).map(move |i| (clip + i) % 4))
+        .flat_map(|clip| (0..CHANGES as u32).map(move |i| (clip + i) % 4))
         .collect();
-    let tokens: Vec<u32> = actions
-        .chunks(FRAMES - 1)
-        .flat_map(|a| [0].into_iter().chain(a.iter().copied()))
-        .flat_map(|a| [a; 6])
-        .collect();
-    let clean = Tensor::from_vec(tokens, (4, FRAMES, 6), &Device::Cpu)?;
-    let actions = Tensor::from_vec(actions, (4, FRAMES - 1), &Device::Cpu)?;
-    let masked = Tensor::full(20u32, (4, FRAMES, 6), &Device::Cpu)?;
+    let tokens = |of: &dyn Fn(&[u32]) -> Vec<u32>| {
+        let tokens: Vec<u32> = actions.chunks(CHANGES).flat_map(of).collect();
+        let tokens: Vec<u32> = tokens.into_iter().flat_map(|token| [token; 6]).collect();
+        Tensor::from_vec(tokens, (4, CHANGES, 6), &Device::Cpu)
+    };
+    let clean = tokens(&|actions| [&[0], &actions[..CHANGES - 1]].concat())?;
+    let targets = tokens(&|actions| actions.to_vec())?;
+    let actions = Tensor::from_vec(actions.clone(), (4, CHANGES), &Device::Cpu)?;
     let clip = TrainingClip {
-        clean: clean.clone(),
-        masked,
+        clean,
+        masked: Tensor::full(20u32, (4, CHANGES, 6), &Device::Cpu)?,
         actions: actions.clone(),
         forecast: None,
     };
     for _ in 0..80 {
         let pass = model.training_pass(&clip)?;
-        let logits = pass.logits.narrow(1, 1, FRAMES - 1)?.contiguous()?;
         let ones = |t: &Tensor| Tensor::ones(t.elem_count(), DType::F32, &Device::Cpu);
-        let targets = clean.narrow(1, 1, FRAMES - 1)?.contiguous()?;
-        let prior = pass.prior_logits.narrow(1, 0, FRAMES - 1)?.contiguous()?;
-        let loss = (ops::cross_entropy(&logits, &targets, &ones(&targets)?)?
-            + ops::cross_entropy(&prior, &actions, &ones(&actions)?)?)?;
+        let loss = (ops::cross_entropy(&pass.logits, &targets, &ones(&targets)?)?
+            + ops::cross_entropy(&pass.prior_logits, &actions, &ones(&actions)?)?)?;
         optimizer.step(&gradients(&loss, &variables)?, 3e-3, 1.0)?;
     }
     let mut cache = model.start();
@@ -307,7 +307,7 @@ fn unfit_input_is_refused() -> Result<()> {
     );
     assert_eq!(cache.frames_seen(), 0);
     let mut short = clip(1);
-    short.actions = integers(&[1, FRAMES], 4, 1);
+    short.actions = integers(&[1, CHANGES + 1], 4, 1);
     assert!(model.training_pass(&short).is_err());
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! The AdamW update (arXiv 1711.05101) on raw slices.
 
 use super::kernel;
-use super::parallel::{SharedMut, for_each_index};
+use super::parallel::{SMALLEST_SHARED_WORK, SharedMut, for_each_index};
+use rayon::prelude::*;
 
 /// Elements that one task updates.
 const CHUNK: usize = 8 * 1024;
@@ -87,9 +88,14 @@ pub fn average(average: &mut [f32], values: &[f32], decay: f32) {
 /// The sum of squares, in double precision and a fixed order.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     crate::profile::operation("optimizer", || {
-        values
-            .chunks(CHUNK)
-            .map(|chunk| f64::from(super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len())))
-            .sum()
+        let of_chunk =
+            |chunk: &[f32]| f64::from(super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len()));
+        match values.len() < SMALLEST_SHARED_WORK {
+            true => values.chunks(CHUNK).map(of_chunk).sum(),
+            false => {
+                let sums: Vec<f64> = values.par_chunks(CHUNK).map(of_chunk).collect();
+                sums.iter().sum()
+            }
+        }
     })
 }

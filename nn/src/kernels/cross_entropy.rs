@@ -1,5 +1,6 @@
 //! Softmax and cross-entropy over rows of logits, forward and backward in one pass each.
 
+use super::buffer::filled;
 use super::elementwise::exp;
 use super::kernel;
 use super::norm::{lane_max, lane_sum};
@@ -51,18 +52,22 @@ pub fn losses(logits: &[f32], targets: &[u32], classes: usize) -> Vec<f32> {
 /// Gradient of `sum(weights * losses)`: `weights * (softmax(logits) - one_hot(targets))`.
 pub fn gradient(logits: &[f32], targets: &[u32], weights: &[f32], classes: usize) -> Vec<f32> {
     crate::profile::operation("cross-entropy", || {
-        let mut out = logits.to_vec();
-        for_each_chunk(&mut out, classes, |row, values| {
-            if weights[row] == 0.0 {
-                values.fill(0.0);
-                return;
-            }
-            softmax_row(values, 1.0);
-            values[targets[row] as usize] -= 1.0;
-            for value in values.iter_mut() {
-                *value *= weights[row];
-            }
-        });
-        out
+        // SAFETY: the chunks cover the whole result, and each is written as a whole.
+        unsafe {
+            filled(logits.len(), |out| {
+                for_each_chunk(out, classes, |row, values| {
+                    if weights[row] == 0.0 {
+                        values.fill(0.0);
+                        return;
+                    }
+                    values.copy_from_slice(&logits[row * classes..][..classes]);
+                    softmax_row(values, 1.0);
+                    values[targets[row] as usize] -= 1.0;
+                    for value in values.iter_mut() {
+                        *value *= weights[row];
+                    }
+                });
+            })
+        }
     })
 }

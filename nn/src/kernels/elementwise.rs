@@ -140,35 +140,41 @@ pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize)
 
 /// Gradient of [`film`] with respect to `scale`: the sum over each group of `gradient * x`.
 pub fn film_scale_gradient(gradient: &[f32], x: &[f32], group: usize, width: usize) -> Vec<f32> {
-    crate::profile::operation("modulation", || {
-        let mut out = vec![0.0; gradient.len() / group];
-        for_each_chunk(&mut out, width, |index, sum| {
-            let rows = index * group * width..(index + 1) * group * width;
-            for (g, x) in gradient[rows.clone()]
-                .chunks_exact(width)
-                .zip(x[rows].chunks_exact(width))
-            {
-                for i in 0..width {
-                    sum[i] += g[i] * x[i];
-                }
-            }
-        });
-        out
+    group_sums(gradient.len(), group, width, |row, sum| {
+        let row = row * width..(row + 1) * width;
+        let (g, x) = (&gradient[row.clone()], &x[row]);
+        for i in 0..width {
+            sum[i] += g[i] * x[i];
+        }
     })
 }
 
 /// Gradient of [`film`] with respect to `shift`: the sum over each group of `gradient`.
 pub fn film_shift_gradient(gradient: &[f32], group: usize, width: usize) -> Vec<f32> {
+    group_sums(gradient.len(), group, width, |row, sum| {
+        let g = &gradient[row * width..(row + 1) * width];
+        for i in 0..width {
+            sum[i] += g[i];
+        }
+    })
+}
+
+/// What `add(row, sum)` adds up for the rows of each group, of `len` numbers in all.
+fn group_sums(
+    len: usize,
+    group: usize,
+    width: usize,
+    add: impl Fn(usize, &mut [f32]) + Sync + Send,
+) -> Vec<f32> {
     crate::profile::operation("modulation", || {
-        let mut out = vec![0.0; gradient.len() / group];
-        for_each_chunk(&mut out, width, |index, sum| {
-            for g in
-                gradient[index * group * width..(index + 1) * group * width].chunks_exact(width)
-            {
-                for i in 0..width {
-                    sum[i] += g[i];
-                }
-            }
+        let groups = len / (group * width);
+        let mut out = vec![0.0; groups * width];
+        let shared = SharedMut::new(&mut out);
+        // What is read costs, not the sums: share the groups out by that.
+        for_each_index(groups, len, |index| {
+            // SAFETY: each group has its own sum.
+            let sum = unsafe { shared.row(index * width, width) };
+            (index * group..(index + 1) * group).for_each(|row| add(row, sum));
         });
         out
     })

@@ -74,19 +74,28 @@ fn look_ahead(momentum: &mut [f32], gradient: &[f32], update: Update) -> Vec<f32
 /// `x` `[rows, columns]` with its singular values brought near one.
 ///
 /// The iteration multiplies `x` by polynomials in the product of `x` with itself. Those are all as small as the shorter side, so they are multiplied with each other, and
-/// with `x` only once. In bf16 that would lose the smaller singular values: the products are f32.
+/// with `x` only once; where `x` is a square itself, that would save nothing and cost three products more. In bf16 the smaller singular values would be lost: the
+/// products are f32.
 fn orthogonalized(mut x: Vec<f32>, [rows, columns]: [usize; 2]) -> Vec<f32> {
     with_precision(Precision::F32, || {
         let length = super::adamw::sum_of_squares(&x).sqrt() as f32;
         let shorten = 1.0 / length.max(f32::MIN_POSITIVE);
         x.iter_mut().for_each(|value| *value *= shorten);
         let side = rows.min(columns);
+        if rows == columns {
+            for _ in 0..ITERATIONS {
+                let matrix = Matrix::new(&x, side, side);
+                let polynomial = polynomial(&product(matrix, matrix.transposed()), side);
+                x = times(&polynomial, &x, side);
+            }
+            return x;
+        }
         let matrix = Matrix::new(&x, rows, columns);
         let square = match rows <= columns {
             true => product(matrix, matrix.transposed()),
             false => product(matrix.transposed(), matrix),
         };
-        let polynomial = polynomial_of(square, side);
+        let polynomial = all_polynomials(square, side);
         let polynomial = Matrix::new(&polynomial, side, side);
         match rows <= columns {
             true => product(polynomial, matrix),
@@ -95,29 +104,33 @@ fn orthogonalized(mut x: Vec<f32>, [rows, columns]: [usize; 2]) -> Vec<f32> {
     })
 }
 
-/// The product of the polynomials of all iterations, from the square `[side, side]` of what they are to be applied to.
-fn polynomial_of(mut square: Vec<f32>, side: usize) -> Vec<f32> {
-    let times =
-        |a: &[f32], b: &[f32]| product(Matrix::new(a, side, side), Matrix::new(b, side, side));
+fn times(a: &[f32], b: &[f32], side: usize) -> Vec<f32> {
+    product(Matrix::new(a, side, side), Matrix::new(b, side, side))
+}
+
+/// What one iteration multiplies by, from the square `[side, side]` of what it is applied to.
+fn polynomial(square: &[f32], side: usize) -> Vec<f32> {
     let [a, b, c] = COEFFICIENTS;
-    let mut all: Option<Vec<f32>> = None;
-    for iteration in 1..=ITERATIONS {
-        let mut next = times(&square, &square);
-        for (fourth, second) in next.iter_mut().zip(&square) {
-            *fourth = b * second + c * *fourth;
-        }
-        for diagonal in next.iter_mut().step_by(side + 1) {
-            *diagonal += a;
-        }
-        if iteration < ITERATIONS {
-            square = times(&times(&next, &square), &next);
-        }
-        all = Some(match all {
-            Some(all) => times(&next, &all),
-            None => next,
-        });
+    let mut polynomial = times(square, square, side);
+    for (fourth, second) in polynomial.iter_mut().zip(square) {
+        *fourth = b * second + c * *fourth;
     }
-    all.unwrap_or_default()
+    for diagonal in polynomial.iter_mut().step_by(side + 1) {
+        *diagonal += a;
+    }
+    polynomial
+}
+
+/// The product of the polynomials of all iterations, from the square `[side, side]` of what they are to be applied to.
+fn all_polynomials(mut square: Vec<f32>, side: usize) -> Vec<f32> {
+    let mut all = polynomial(&square, side);
+    let mut last = all.clone();
+    for _ in 1..ITERATIONS {
+        square = times(&times(&last, &square, side), &last, side);
+        last = polynomial(&square, side);
+        all = times(&last, &all, side);
+    }
+    all
 }
 
 #[cfg(test)]
@@ -127,7 +140,7 @@ mod tests {
     #[test]
     fn singular_values_come_near_one() {
         let values = [2.0, -1.0, 0.3, 0.03];
-        for [rows, columns] in [[4, 4], [4, 9], [9, 4]] {
+        for [rows, columns] in [[4, 4], [5, 5], [4, 9], [9, 4]] {
             let mut x = vec![0.0; rows * columns];
             for (index, value) in values.iter().enumerate() {
                 x[index * columns + index] = *value;

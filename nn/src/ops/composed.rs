@@ -61,12 +61,12 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Res
         .div(&total)
 }
 
-/// Rotary embedding of `x` `[B, H, L, W]`, where row `i` is frame `i % frames` after `first`.
-fn rotate(x: &Tensor, first: u64, frames: usize) -> Result<Tensor> {
+/// Rotary embedding of `x` `[B, H, L, W]`, whose rows are `frames` frames and perhaps, after them, the frames that follow each.
+fn rotate(x: &Tensor, frames: usize) -> Result<Tensor> {
     let (_, _, length, width) = x.dims4()?;
     let half = width / 2;
     let angle = |row: usize, i: usize| {
-        (first + (row % frames) as u64) as f64 * 100f64.powf(-(i as f64) / half as f64)
+        (row % frames + row / frames) as f64 * 100f64.powf(-(i as f64) / half as f64)
     };
     let table = |f: fn(f64) -> f64| {
         let values: Vec<f64> = (0..length)
@@ -129,7 +129,7 @@ pub fn attention(
         part(2)?,
     );
     if pattern != Pattern::Space {
-        (q, k) = (rotate(&q, 0, frames)?, rotate(&k, 0, frames)?);
+        (q, k) = (rotate(&q, frames)?, rotate(&k, frames)?);
     }
     let mask: Vec<f32> = (0..length * length)
         .map(|i| {

@@ -1,6 +1,6 @@
 //! How far a picture is from another, as models are trained to make it small.
 
-use super::{composed, fused, output, slice, tensor, values};
+use super::{composed, fused, output, slice, values, wanted};
 use crate::kernels::elementwise;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -45,11 +45,11 @@ impl CustomOp2 for PictureError {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         values!(left = a, right = b);
         let scale = dy.to_scalar::<f32>()?;
-        let da = tensor(
-            elementwise::picture_error_gradient(left, right, self.absolute_weight, scale),
-            a.shape(),
-        )?;
-        let db = da.neg()?;
-        Ok((Some(da), Some(db)))
+        let gradient =
+            |scale| elementwise::picture_error_gradient(left, right, self.absolute_weight, scale);
+        Ok((
+            wanted(a, || gradient(scale))?,
+            wanted(b, || gradient(-scale))?,
+        ))
     }
 }

@@ -1,6 +1,6 @@
 //! The feed-forward layer: up, GELU, down, with the wide middle kept out of the graph.
 
-use super::{composed, fused, leading, output, slice, tensor, values};
+use super::{composed, fused, leading, output, slice, values, wanted};
 use crate::kernels::elementwise::{gelu, gelu_backward};
 use crate::kernels::product::{Matrix, product};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -81,16 +81,16 @@ impl CustomOp3 for FeedForward {
         );
         let dy = Matrix::new(dy, rows, width);
         let active = gelu(&hidden);
-        let ddown = product(dy.transposed(), Matrix::new(&active, rows, wide));
+        let ddown = wanted(down, || {
+            product(dy.transposed(), Matrix::new(&active, rows, wide))
+        })?;
         let mut dhidden = product(dy, Matrix::new(down_values, width, wide));
         gelu_backward(&mut dhidden, &hidden);
         let dhidden = Matrix::new(&dhidden, rows, wide);
-        let dup = product(dhidden.transposed(), Matrix::new(x_values, rows, width));
-        let dx = product(dhidden, Matrix::new(up_values, wide, width));
-        Ok((
-            Some(tensor(dx, x.shape())?),
-            Some(tensor(dup, up.shape())?),
-            Some(tensor(ddown, down.shape())?),
-        ))
+        let dup = wanted(up, || {
+            product(dhidden.transposed(), Matrix::new(x_values, rows, width))
+        })?;
+        let dx = wanted(x, || product(dhidden, Matrix::new(up_values, wide, width)))?;
+        Ok((dx, dup, ddown))
     }
 }

@@ -1,6 +1,6 @@
 //! Matrix products with a weight.
 
-use super::{composed, fused, leading, output, slice, tensor, values};
+use super::{composed, fused, leading, output, slice, values, wanted};
 use crate::kernels::product::{Matrix, product, product_onto};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -37,19 +37,20 @@ fn product_shape(x: &Shape, outputs: usize) -> Shape {
     Shape::from(dims)
 }
 
-/// Gradients of `x * weight^T` with respect to both.
-fn product_gradients(x: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
+/// Gradients of `x * weight^T` with respect to both, as far as anything depends on them.
+fn product_gradients(
+    x: &Tensor,
+    weight: &Tensor,
+    gradient: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (rows, inputs, outputs) = sizes(x.shape(), weight.shape())?;
     values!(x_values = x, w = weight, dy = gradient);
-    let dx = product(
-        Matrix::new(dy, rows, outputs),
-        Matrix::new(w, outputs, inputs),
-    );
-    let dw = product(
-        Matrix::new(dy, rows, outputs).transposed(),
-        Matrix::new(x_values, rows, inputs),
-    );
-    Ok((tensor(dx, x.shape())?, tensor(dw, weight.shape())?))
+    let dy = Matrix::new(dy, rows, outputs);
+    let dx = wanted(x, || product(dy, Matrix::new(w, outputs, inputs)))?;
+    let dw = wanted(weight, || {
+        product(dy.transposed(), Matrix::new(x_values, rows, inputs))
+    })?;
+    Ok((dx, dw))
 }
 
 struct Linear;
@@ -79,8 +80,7 @@ impl CustomOp2 for Linear {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = product_gradients(x, w, dy)?;
-        Ok((Some(dx), Some(dw)))
+        product_gradients(x, w, dy)
     }
 }
 
@@ -122,6 +122,6 @@ impl CustomOp3 for LinearOnto {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dw) = product_gradients(x, w, dy)?;
-        Ok((Some(dx), Some(dw), Some(dy.clone())))
+        Ok((dx, dw, Some(dy.clone())))
     }
 }

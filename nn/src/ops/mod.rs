@@ -60,6 +60,14 @@ fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
+/// The gradient with respect to `input`, `None` where nothing depends on it: data have none.
+fn wanted(input: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<Option<Tensor>> {
+    match input.track_op() {
+        true => Ok(Some(tensor(gradient(), input.shape())?)),
+        false => Ok(None),
+    }
+}
+
 /// Whether the fused kernels run on these tensors.
 pub(crate) fn fused(tensors: &[&Tensor]) -> bool {
     let fits = |t: &Tensor| t.device().is_cpu() && t.dtype() == candle_core::DType::F32;

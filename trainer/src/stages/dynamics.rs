@@ -43,7 +43,7 @@ pub(crate) struct DynamicsTask<'a> {
 /// A batch ready to train on.
 pub(crate) struct DynamicsBatch {
     clip: TrainingClip,
-    /// u32 `[B, T, N]`, and 1 where a token was masked and counts.
+    /// Of the frames after each change, u32 `[B, C, N]`, and 1 where a token was masked and counts.
     targets: Tensor,
     weights: Tensor,
 }
@@ -88,14 +88,12 @@ impl<'a> DynamicsTask<'a> {
 pub(crate) fn losses(model: &Dynamics, batch: &DynamicsBatch) -> Result<(Tensor, Tensor)> {
     let pass = model.training_pass(&batch.clip)?;
     let tokens = ops::cross_entropy(&pass.logits, &batch.targets, &batch.weights)?;
-    let changes = batch.clip.actions.dim(1)?;
-    let prior = pass.prior_logits.narrow(1, 0, changes)?.contiguous()?;
     let even = Tensor::ones(
         batch.clip.actions.elem_count(),
         candle_core::DType::F32,
         nn::device(),
     )?;
-    let prior = ops::cross_entropy(&prior, &batch.clip.actions, &even)?;
+    let prior = ops::cross_entropy(&pass.prior_logits, &batch.clip.actions, &even)?;
     Ok((tokens, prior))
 }
 
@@ -106,20 +104,27 @@ pub(crate) fn mask(
     random: &mut ChaCha8Rng,
 ) -> Result<DynamicsBatch> {
     let model = &config.model;
-    let (frames, count) = (config.clip_frames, model.tokens_per_frame());
-    let batch = clips.tokens.len() / (frames * count).max(1);
-    let (mut clean, mut masked) = (clips.tokens.clone(), clips.tokens.clone());
-    let mut weights = vec![0f32; clips.tokens.len()];
+    let (changes, count) = (config.clip_frames - 1, model.tokens_per_frame());
+    let length = changes * count;
+    let of_clips = clips.tokens.chunks_exact(length + count);
+    let batch = of_clips.len();
+    let mut clean: Vec<u32> = of_clips
+        .clone()
+        .flat_map(|clip| &clip[..length])
+        .copied()
+        .collect();
+    let targets: Vec<u32> = of_clips.flat_map(|clip| &clip[count..]).copied().collect();
+    let mut masked = targets.clone();
+    let mut weights = vec![0f32; targets.len()];
     for clip in 0..batch {
         let rate = config.corruption * random.random::<f64>();
-        for token in &mut clean[clip * frames * count..][..frames * count] {
+        for token in &mut clean[clip * length..][..length] {
             if random.random::<f64>() < rate {
                 *token = random.random_range(0..model.vocabulary as u32);
             }
         }
-        // Play never predicts a first frame.
-        for frame in 1..frames {
-            let start = (clip * frames + frame) * count;
+        for change in 0..changes {
+            let start = (clip * changes + change) * count;
             let full = random.random::<f64>() < config.full_mask_fraction;
             let share = match full {
                 true => 1.0,
@@ -132,7 +137,7 @@ pub(crate) fn mask(
             }
         }
     }
-    let shape = (batch, frames, count);
+    let shape = (batch, changes, count);
     let tensor = |values: Vec<u32>| Tensor::from_vec(values, shape, nn::device());
     let codes: Vec<u32> = clips
         .codes
@@ -147,10 +152,10 @@ pub(crate) fn mask(
         clip: TrainingClip {
             clean: tensor(clean)?,
             masked: tensor(masked)?,
-            actions: Tensor::from_vec(codes, (batch, frames - 1), nn::device())?,
+            actions: Tensor::from_vec(codes, (batch, changes), nn::device())?,
             forecast,
         },
-        targets: tensor(clips.tokens)?,
+        targets: tensor(targets)?,
         weights: Tensor::from_vec(weights, shape, nn::device())?,
     })
 }
@@ -255,7 +260,8 @@ mod tests {
         }
     }
 
-    fn masked(config: &DynamicsStage) -> (Vec<u32>, [Vec<u32>; 3], Vec<f32>) {
+    /// The tokens before and after each change; the clean ones, the masked ones and the targets that become of them, and their weights.
+    fn masked(config: &DynamicsStage) -> ([Vec<u32>; 2], [Vec<u32>; 3], Vec<f32>) {
         let tokens: Vec<u32> = (0..CLIPS * FRAMES * TOKENS)
             .map(|i| i as u32 % 1000)
             .collect();
@@ -270,8 +276,13 @@ mod tests {
         let batch = mask(clips, config, &mut nn::generator(1, 0)).unwrap();
         let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<u32>().unwrap();
         assert_eq!(batch.clip.actions.dims(), [CLIPS, FRAMES - 1]);
+        let of_clips = tokens.chunks(FRAMES * TOKENS);
+        let before = of_clips
+            .clone()
+            .flat_map(|clip| &clip[..clip.len() - TOKENS]);
+        let after = of_clips.flat_map(|clip| &clip[TOKENS..]);
         (
-            tokens,
+            [before.copied().collect(), after.copied().collect()],
             [
                 flat(&batch.clip.clean),
                 flat(&batch.clip.masked),
@@ -283,20 +294,15 @@ mod tests {
 
     #[test]
     fn masked_tokens_count_and_all_others_are_shown_as_they_are() {
-        let (tokens, [clean, masked, targets], weights) = masked(&config(0.0, 0.15));
-        assert_eq!((&clean, &targets), (&tokens, &tokens));
+        let ([before, after], [clean, masked, targets], weights) = masked(&config(0.0, 0.15));
+        assert_eq!((&clean, &targets), (&before, &after));
         for (index, &weight) in weights.iter().enumerate() {
             let hidden = masked[index] == 1000;
             assert_eq!(weight == 1.0, hidden);
-            assert!(hidden || masked[index] == tokens[index]);
+            assert!(hidden || masked[index] == after[index]);
         }
         for (frame, weights) in weights.chunks(TOKENS).enumerate() {
-            let hidden = weights.iter().filter(|&&weight| weight == 1.0).count();
-            let first = frame % FRAMES == 0;
-            assert!(
-                if first { hidden == 0 } else { hidden >= 1 },
-                "frame {frame}"
-            );
+            assert!(weights.contains(&1.0), "frame {frame}");
         }
     }
 
@@ -312,16 +318,11 @@ mod tests {
 
     #[test]
     fn only_the_clean_past_is_corrupted_and_at_most_as_much_as_configured() {
-        let (tokens, [clean, masked, targets], _) = masked(&config(0.1, 0.15));
-        assert_eq!(targets, tokens);
-        assert!(
-            masked
-                .iter()
-                .zip(&tokens)
-                .all(|(m, t)| m == t || *m == 1000)
-        );
-        let changed = clean.iter().zip(&tokens).filter(|(c, t)| c != t).count();
-        let share = changed as f64 / tokens.len() as f64;
+        let ([before, after], [clean, masked, targets], _) = masked(&config(0.1, 0.15));
+        assert_eq!(targets, after);
+        assert!(masked.iter().zip(&after).all(|(m, t)| m == t || *m == 1000));
+        let changed = clean.iter().zip(&before).filter(|(c, t)| c != t).count();
+        let share = changed as f64 / before.len() as f64;
         assert!((0.03..0.07).contains(&share), "{share}");
     }
 }

@@ -13,8 +13,9 @@ pub enum Pattern {
         /// Frames that are seen, the present one included.
         window: usize,
     },
-    /// The batch holds a clean half and, after it, a masked half. Clean rows attend as in [`Pattern::Time`]; a masked row attends
-    /// to the *clean* rows of earlier frames and to itself, just as in play the present frame meets a cached past.
+    /// The batch holds a clean half and, after it, a masked half that is one frame on: masked frame `i` follows clean frame `i`. Clean rows
+    /// attend as in [`Pattern::Time`]; a masked row attends to the *clean* rows of the frames that it follows and to itself, just as in
+    /// play the present frame meets a cached past.
     PairedTime {
         /// Frames that are seen, the present one included.
         window: usize,
@@ -70,7 +71,7 @@ pub(super) struct Place {
     pub offset: usize,
     /// Whether this row's results belong to the segment, or it is only seen.
     pub owned: bool,
-    /// Its frame within the segment.
+    /// Its frame, counted from the segment's first.
     frame: usize,
 }
 
@@ -129,7 +130,8 @@ impl Plan {
             offset: (stream * sizes.batch / 2 * sizes.frames + segment.first + frame)
                 * sizes.positions,
             owned: frame >= segment.only_seen,
-            frame,
+            // The masked stream is one frame on.
+            frame: frame + stream,
         };
         let rows: Vec<Place> = match streams {
             0 => (0..sizes.positions).map(within).collect(),
@@ -148,7 +150,7 @@ impl Plan {
             }
         }
         let rotary = (pattern != Pattern::Space)
-            .then(|| RotaryTable::new(segment.first as u64, segment.frames, sizes.head_width));
+            .then(|| RotaryTable::new(segment.first as u64, segment.frames + 1, sizes.head_width));
         Self {
             sizes,
             pattern,
@@ -195,7 +197,7 @@ pub(crate) fn allowed(pattern: Pattern, frames: usize, i: usize, j: usize) -> bo
         Pattern::PairedTime { window } => match (i < frames, j < frames) {
             (true, true) => j <= i && i - j < window,
             (true, false) => false,
-            (false, true) => j < i - frames && (i - frames) - j < window,
+            (false, true) => j <= i - frames && (i - frames) + 1 - j < window,
             (false, false) => i == j,
         },
     }
