@@ -170,3 +170,51 @@ impl Run {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut bytes = (content.len() as u32 + 8).to_be_bytes().to_vec();
+        bytes.extend(kind);
+        bytes.extend(content);
+        bytes
+    }
+
+    fn words(values: &[u32]) -> Vec<u8> {
+        values
+            .iter()
+            .flat_map(|value| value.to_be_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn runs_that_claim_the_whole_file_again_and_again_are_not_added_up() {
+        const LENGTH: u64 = 1000;
+        // Packets of one byte, as many in each run as the file has bytes.
+        let run = boxed(b"trun", &words(&[0, LENGTH as u32]));
+        let mut track = boxed(b"tfhd", &words(&[0, 1]));
+        track.extend(run.repeat(50));
+        let fragment = boxed(b"traf", &track);
+        let defaults = Defaults {
+            track_id: 1,
+            duration: 1,
+            size: 1,
+        };
+        let (mut time, mut bytes, mut samples) = (0, 0, Vec::new());
+        for _ in 0..3 {
+            parse(
+                &fragment,
+                0,
+                &defaults,
+                LENGTH,
+                &mut time,
+                &mut bytes,
+                &mut samples,
+            )
+            .unwrap();
+        }
+        assert!(samples.len() <= 2 * LENGTH as usize, "{}", samples.len());
+    }
+}

@@ -199,6 +199,7 @@ fn steps_give_way_on_a_slow_machine_and_the_session_says_so() {
     let path = folder.path().join("s");
     let options = LoopOptions {
         adaptive_steps: true,
+        slots: Some(Slots::new(folder.path().join("states"))),
         ..LoopOptions::default()
     };
     let mut frames = frames_of(Player::Source(ActionSource::Autoplay), options);
@@ -213,6 +214,10 @@ fn steps_give_way_on_a_slow_machine_and_the_session_says_so() {
         frames.adapt(Duration::from_secs(100)).unwrap();
     }
     assert_eq!(frames.view().settings.sampler.steps, 1);
+    assert_eq!(frames.view().wanted_steps, 4);
+    // A busy moment is not saved.
+    frames.command(Command::Save(0));
+    frames.command(Command::Load(0));
     assert_eq!(frames.view().wanted_steps, 4);
     frames.command(Command::AdaptiveSteps(false));
     assert_eq!(frames.view().settings.sampler.steps, 4);
