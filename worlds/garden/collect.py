@@ -96,7 +96,7 @@ MOOD_FRAMES = {
     "rest": (10, 40),
 }
 HOLD_FRAMES = (2, 14)
-NEAR = 10  # depth at which something is in the way
+NEAR = 35  # depth at which something is in the way: a view filled by a wall tells little
 CHANGES_ITS_MIND = 0.25  # chance that an exploring player turns the other way
 
 
