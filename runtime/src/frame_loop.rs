@@ -309,10 +309,7 @@ impl FrameLoop {
     fn save(&mut self, slot: u8) -> Result<()> {
         match &self.options.slots {
             Some(slots) => {
-                // What the player wants, not what a busy moment has come to.
-                let mut state = self.play.save()?;
-                state.settings.sampler.steps = self.wanted_steps;
-                slots.save(slot, &state)?;
+                slots.save(slot, &self.play.save()?)?;
                 self.say(format!("saved in slot {slot}"));
             }
             None => self.warn("there is no folder to save states in".into()),
@@ -328,7 +325,10 @@ impl FrameLoop {
         match found {
             Some(state) => {
                 self.play.load(&state)?;
-                self.wanted_steps = state.settings.sampler.steps;
+                // Adaptive steps of a busy moment may have been fewer than the player wants.
+                if !self.options.adaptive_steps {
+                    self.wanted_steps = state.settings.sampler.steps;
+                }
                 self.jumped()?;
                 self.say(format!("loaded slot {slot}"));
             }

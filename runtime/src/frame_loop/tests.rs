@@ -215,7 +215,7 @@ fn steps_give_way_on_a_slow_machine_and_the_session_says_so() {
     }
     assert_eq!(frames.view().settings.sampler.steps, 1);
     assert_eq!(frames.view().wanted_steps, 4);
-    // A busy moment is not saved.
+    // What a busy moment had come to is not wanted when it is loaded again.
     frames.command(Command::Save(0));
     frames.command(Command::Load(0));
     assert_eq!(frames.view().wanted_steps, 4);
