@@ -3,6 +3,9 @@
 use nn::{Error, FrameSize, Result, SpaceTimeConfig};
 use serde::{Deserialize, Serialize};
 
+/// Most logits (`N * V`) of a frame.
+const MOST_LOGITS: usize = 1 << 26;
+
 /// Sizes of a [`crate::Dynamics`] model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,7 +66,14 @@ impl DynamicsConfig {
         Error::check_range("vocabulary", self.vocabulary, 2..=65_536)?;
         Error::check_range("latent_width", self.latent_width, 1..=512)?;
         Error::check_range("codes", self.codes, 2..=1024)?;
-        self.transformer().validate()
+        let (tokens, transformer) = (self.tokens_per_frame(), self.transformer());
+        Error::check_range(
+            "logits of a frame",
+            tokens * self.vocabulary,
+            1..=MOST_LOGITS,
+        )?;
+        transformer.validate()?;
+        transformer.validate_past(tokens + 1)
     }
 
     /// Tokens in a frame (`N`). Zero when the patch does not divide the frame, which [`Self::validate`] refuses.
@@ -84,5 +94,34 @@ impl DynamicsConfig {
             temporal_window: Some(self.window),
             condition_width: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_are_sane_alone_and_too_much_together_are_refused() {
+        let large = DynamicsConfig {
+            frame: FrameSize {
+                height: 512,
+                width: 512,
+            },
+            ..DynamicsConfig::default()
+        };
+        large.validate().unwrap();
+        let refused = |config: DynamicsConfig| config.validate().unwrap_err().to_string();
+        let past = refused(DynamicsConfig {
+            layers: 64,
+            window: 1024,
+            ..large.clone()
+        });
+        assert!(past.contains("bytes of remembered frames"), "{past}");
+        let logits = refused(DynamicsConfig {
+            vocabulary: 65_536,
+            ..large
+        });
+        assert!(logits.contains("logits of a frame"), "{logits}");
     }
 }

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// What numbers per head must be a multiple of.
 const HEAD_WIDTH_STEP: usize = 16;
+/// Most bytes that the keys and values of past frames may take.
+const LARGEST_PAST: usize = 1 << 30;
 
 /// Sizes of a [`SpaceTimeTransformer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,17 @@ impl SpaceTimeConfig {
             return Err(Error::config("width", self.width, reason));
         }
         Ok(())
+    }
+
+    /// Checks that the past of frames of `positions` (`S`) fits into memory: each field alone may be sane, and all together not.
+    ///
+    /// # Errors
+    /// When it would be larger than a gigabyte.
+    pub fn validate_past(&self, positions: usize) -> Result<()> {
+        let frames = self.temporal_window.unwrap_or(1).saturating_sub(1);
+        let numbers = [2, self.layers, self.width, positions, frames];
+        let bytes = numbers.into_iter().fold(4, usize::saturating_mul);
+        Error::check_range("bytes of remembered frames", bytes, 0..=LARGEST_PAST)
     }
 }
 

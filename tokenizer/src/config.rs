@@ -58,8 +58,11 @@ impl TokenizerConfig {
             1..=4096,
         )?;
         self.quantizer.validate()?;
-        self.encoder().validate()?;
-        self.decoder().validate()
+        for transformer in [self.encoder(), self.decoder()] {
+            transformer.validate()?;
+            transformer.validate_past(self.tokens_per_frame())?;
+        }
+        Ok(())
     }
 
     /// Tokens in a frame (`N`). Zero when the patch does not divide the frame, which [`Self::validate`] refuses.
