@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
 
 use crate::evaluate::EvaluateOptions;
+use crate::prepare::SHARD_FRAMES;
 use crate::{Error, Result, Stage};
 
 /// How long a stage trains.
@@ -446,7 +447,11 @@ impl TrainConfig {
                 &field("clip_frames"),
                 pace.clip_frames as f64,
                 least_frames,
-                1024.0,
+                match stage {
+                    // No longer than the pieces that are prepared for it.
+                    Stage::Dynamics => SHARD_FRAMES as f64,
+                    _ => 1024.0,
+                },
             )?;
             within(&field("learning_rate"), pace.learning_rate, 0.0, 1.0)?;
             within(&field("evaluations"), pace.evaluations as f64, 0.0, 1e4)?;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use tokenizer::TokenizerConfig;
 
+/// Frames per second that a world may run at.
+pub const FRAME_RATES: std::ops::RangeInclusive<f64> = 0.1..=240.0;
 /// The version of the bundle format that this program writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -210,10 +212,11 @@ impl WorldManifest {
         check_text("licence", &self.licence)?;
         check_text("training_video.source", &self.training_video.source)?;
         check_text("training_video.licence", &self.training_video.licence)?;
-        if !(0.1..=240.0).contains(&self.frames_per_second) {
+        if !FRAME_RATES.contains(&self.frames_per_second) {
+            let (least, most) = FRAME_RATES.into_inner();
             return flaw(
                 "frames_per_second",
-                format!("{} must lie in 0.1..=240", self.frames_per_second),
+                format!("{} must lie in {least}..={most}", self.frames_per_second),
             );
         }
         within("tokenizer", self.tokenizer.validate())?;

@@ -81,8 +81,12 @@ impl IngestOptions {
                 "a scene cut threshold of {threshold} is not between 0 and 1"
             ));
         }
-        if !(self.frames_per_second > 0.0 && self.frames_per_second <= 1000.0) {
-            return refuse(format!("{} frames per second", self.frames_per_second));
+        if !worlds::FRAME_RATES.contains(&self.frames_per_second) {
+            let (least, most) = worlds::FRAME_RATES.into_inner();
+            return refuse(format!(
+                "{} frames per second are not between {least} and {most}",
+                self.frames_per_second
+            ));
         }
         Ok(())
     }
