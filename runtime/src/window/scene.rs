@@ -121,6 +121,8 @@ impl Scene {
                 self.occluded = *occluded;
                 self.request_redraw();
             }
+            // The HUD would ask to be drawn again because it is drawn, for ever.
+            WindowEvent::RedrawRequested => return,
             _ => {}
         }
         // Keys are the game's, but for the page where something is chosen.
