@@ -19,7 +19,7 @@ use crate::world_thread::WorldThread;
 use nn::ActionCode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use worlds::{Frame, RolloutSettings, World};
+use worlds::{Frame, Input, RolloutSettings, World};
 
 /// How much a key changes the volume.
 const VOLUME_STEP: f32 = 0.1;
@@ -201,6 +201,13 @@ impl Desk {
         let bindings = own.bindings(&self.world.manifest);
         self.input.with_state(|state| state.set_bindings(bindings));
         Ok(())
+    }
+
+    /// What an input of that name commands by itself.
+    pub(crate) fn control_of(&self, name: &str) -> Option<Control> {
+        let input = Input::named(name)?;
+        self.input
+            .with_state(|state| state.controls().of_input(input))
     }
 
     /// The inputs of commands.

@@ -325,16 +325,20 @@ impl FrameLoop {
         match found {
             Some(state) => {
                 self.play.load(&state)?;
-                // Adaptive steps of a busy moment may have been fewer than the player wants.
-                if !self.options.adaptive_steps {
-                    self.wanted_steps = state.settings.sampler.steps;
-                }
+                self.want_steps_of(state.settings);
                 self.jumped()?;
                 self.say(format!("loaded slot {slot}"));
             }
             None => self.warn(format!("slot {slot} is empty")),
         }
         Ok(())
+    }
+
+    /// Takes over the steps of settings that come with a state or a recording; adaptive ones may have been fewer than the player wants.
+    fn want_steps_of(&mut self, settings: RolloutSettings) {
+        if !self.options.adaptive_steps {
+            self.wanted_steps = settings.sampler.steps;
+        }
     }
 
     fn record(&mut self, recording: Option<&Recording>) -> Result<()> {

@@ -1,8 +1,7 @@
 //! The AdamW update (arXiv 1711.05101) on raw slices.
 
 use super::kernel;
-use super::parallel::{SMALLEST_SHARED_WORK, SharedMut, for_each_index};
-use rayon::prelude::*;
+use super::parallel::{Shared, SharedMut, for_each_index};
 
 /// Elements that one task updates.
 const CHUNK: usize = 8 * 1024;
@@ -88,14 +87,16 @@ pub fn average(average: &mut [f32], values: &[f32], decay: f32) {
 /// The sum of squares, in double precision and a fixed order.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     crate::profile::operation("optimizer", || {
-        let of_chunk =
-            |chunk: &[f32]| f64::from(super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len()));
-        match values.len() < SMALLEST_SHARED_WORK {
-            true => values.chunks(CHUNK).map(of_chunk).sum(),
-            false => {
-                let sums: Vec<f64> = values.par_chunks(CHUNK).map(of_chunk).collect();
-                sums.iter().sum()
-            }
-        }
+        let chunks = values.len().div_ceil(CHUNK);
+        let mut sums = vec![0.0; chunks];
+        let shared = Shared::new(&mut sums);
+        for_each_index(chunks, values.len(), |index| {
+            let start = index * CHUNK;
+            let chunk = &values[start..(start + CHUNK).min(values.len())];
+            let sum = super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len());
+            // SAFETY: each chunk has its own sum.
+            unsafe { shared.row(index, 1)[0] = f64::from(sum) };
+        });
+        sums.iter().sum()
     })
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 /// Work on fewer elements than this stays on one core: waking another costs more than it saves.
-pub const SMALLEST_SHARED_WORK: usize = 16 * 1024;
+const SMALLEST_SHARED_WORK: usize = 16 * 1024;
 
 /// Calls `work(index, chunk)` for each `chunk_len` elements of `data`, on several cores when there is enough of it.
 pub fn for_each_chunk(

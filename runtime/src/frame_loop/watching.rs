@@ -73,10 +73,7 @@ impl FrameLoop {
         playback.go_on(Duration::MAX)?;
         let prompt = playback.prompt()?;
         self.play.go_on_from(playback.rollout(), prompt)?;
-        // Adaptive steps of a recording may have been fewer than the player wants.
-        if !self.options.adaptive_steps {
-            self.wanted_steps = self.play.settings().sampler.steps;
-        }
+        self.want_steps_of(*self.play.settings());
         self.replay = None;
         (self.paused, self.step, self.rewinding) = (false, false, false);
         self.rate.clear();

@@ -50,10 +50,8 @@ impl Bindings {
     /// As [`Self::of`], with inputs beside an action's own only for codes that are `open` to them.
     pub(super) fn with_usual(actions: &[Action], open: impl Fn(ActionCode) -> bool) -> Self {
         let mut codes = codes_by_chord(actions);
-        let numbered = || {
-            let all = (0u16..).map(ActionCode).zip(actions);
-            all.filter(|(code, _)| open(*code))
-        };
+        let numbered = || (0u16..).map(ActionCode).zip(actions);
+        let open_ones = || numbered().filter(|(code, _)| open(*code));
         for (key, pad) in PAD_FOR_KEY {
             let mut bound = chord(key)
                 .and_then(|key| codes.get(&key).cloned())
@@ -67,9 +65,9 @@ impl Bindings {
             }
         }
         for (word, inputs) in USUAL_INPUTS {
-            let exact = numbered().find(|(_, action)| action.name.eq_ignore_ascii_case(word));
+            let exact = open_ones().find(|(_, action)| action.name.eq_ignore_ascii_case(word));
             let loose = || {
-                numbered()
+                open_ones()
                     .find(|(_, action)| action.bindings.is_empty() && has_word(&action.name, word))
             };
             if let Some((code, _)) = exact.or_else(loose) {
@@ -79,11 +77,7 @@ impl Bindings {
             }
         }
         codes.retain(|chord, _| chord.inputs().iter().all(|input| input.digit().is_none()));
-        for (code, _) in (0u16..)
-            .map(ActionCode)
-            .zip(actions)
-            .take(2 * usize::from(NUMBERED))
-        {
+        for (code, _) in numbered().take(2 * usize::from(NUMBERED)) {
             let digit = format!("Digit{}", code.0 % NUMBERED);
             let inputs = match code.0 < NUMBERED {
                 true => vec![digit],

@@ -306,11 +306,11 @@ impl OwnWorld {
 
     /// The bindings in force. What the player binds an action to is all that wishes for it.
     pub fn bindings(&self, manifest: &WorldManifest) -> Bindings {
-        let chosen = |ActionCode(code)| {
+        let open = |ActionCode(code)| {
             let own = self.actions.get(&code);
-            own.is_some_and(|own| own.bindings.is_some())
+            own.is_none_or(|own| own.bindings.is_none())
         };
-        Bindings::with_usual(&self.actions(manifest), |code| !chosen(code))
+        Bindings::with_usual(&self.actions(manifest), open)
     }
 }
 

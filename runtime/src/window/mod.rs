@@ -173,22 +173,22 @@ impl Application<'_> {
         event_loop.exit();
     }
 
-    /// Whether a key commands something by itself. One that was down already when the window came to the front was meant for another.
-    fn commands(&self, key: KeyCode) -> bool {
-        let input = worlds::Input::named(&format!("{key:?}"));
-        match (&self.open, input) {
-            (Some(open), Some(input)) => open.desk.controls().of_input(input).is_some(),
-            _ => false,
-        }
-    }
-
-    fn key(&mut self, event_loop: &ActiveEventLoop, key: KeyCode, state: ElementState) {
+    /// `already`: whether the key went down or up while another window was in front.
+    fn key(
+        &mut self,
+        event_loop: &ActiveEventLoop,
+        key: KeyCode,
+        state: ElementState,
+        already: bool,
+    ) {
         let Some(open) = &mut self.open else {
             return;
         };
         // winit's names of keys are those that inputs have.
         let name = format!("{key:?}");
         match state {
+            // A command was meant for the other window; what is held in play goes on here.
+            ElementState::Pressed if already && open.desk.control_of(&name).is_some() => {}
             ElementState::Pressed if open.scene.takes_key(&name, &open.desk) => {}
             ElementState::Pressed
                 if key == KeyCode::Escape && open.scene.cancel_binding(&open.desk) => {}
@@ -241,7 +241,6 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         }
         match &self.open {
             Some(open) if open.desk.has_ended() => event_loop.exit(),
-            _ if self.cancel.load(Ordering::Relaxed) => event_loop.exit(),
             Some(open) => {
                 open.scene.request_redraw();
                 self.obey(event_loop);
@@ -291,9 +290,7 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                     },
                 is_synthetic,
                 ..
-            } if !(is_synthetic && state.is_pressed() && self.commands(key)) => {
-                self.key(event_loop, key, state);
-            }
+            } => self.key(event_loop, key, state, is_synthetic),
             WindowEvent::DroppedFile(path) => {
                 if let Some(open) = &self.open {
                     open.desk.start_from_file(&path);

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use winit::event::WindowEvent;
 use winit::window::{Fullscreen, Window};
-use worlds::{FoundWorld, Input, RolloutSettings, World};
+use worlds::{FoundWorld, RolloutSettings, World};
 
 /// How long the hint of the first seconds is shown.
 const HINT: Duration = Duration::from_secs(7);
@@ -143,9 +143,8 @@ impl Scene {
             return false;
         }
         let function = name.starts_with('F') && name.len() > 1;
-        let control = Input::named(name).and_then(|input| desk.controls().of_input(input));
         let of_pages = matches!(
-            control,
+            desk.control_of(name),
             Some(Control::Help | Control::Bind | Control::Panel | Control::Worlds | Control::Leave)
         );
         !function && !of_pages

@@ -120,7 +120,8 @@ impl WindowSurface {
         };
         let texture = match graphics.surface.get_current_texture() {
             Current::Success(texture) | Current::Suboptimal(texture) => texture,
-            Current::Timeout | Current::Occluded => return Ok(Duration::MAX),
+            Current::Occluded => return Ok(Duration::MAX),
+            Current::Timeout => return Ok(RETRY),
             Current::Outdated => {
                 graphics.configure();
                 return Ok(RETRY);

@@ -149,8 +149,10 @@ impl Plan {
                 }
             }
         }
-        let rotary = (pattern != Pattern::Space)
-            .then(|| RotaryTable::new(segment.first as u64, segment.frames + 1, sizes.head_width));
+        let rotary = (pattern != Pattern::Space).then(|| {
+            let frames = segment.frames + streams - 1;
+            RotaryTable::new(segment.first as u64, frames, sizes.head_width)
+        });
         Self {
             sizes,
             pattern,
