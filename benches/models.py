@@ -4,8 +4,6 @@ Each has the layers, the loss and the inference functions of the crate of the sa
 N tokens per frame, D model width, K action codes, V codebook size, L numbers in a latent, P patch side.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -315,12 +313,3 @@ def build(models):
         if count != expected:
             raise SystemExit(f"{name}: {count} parameters here, {expected} in Djinn: not the same model")
     return built
-
-
-def mask_counts(tokens, steps):
-    """How many of `tokens` are still masked after each MaskGIT step: a cosine, falling with every step, 0 at the end."""
-    counts, left = [], tokens
-    for step in range(1, steps):
-        left = min(int(tokens * math.cos(math.pi / 2 * step / steps)), max(left - 1, 0))
-        counts.append(left)
-    return counts + [0]

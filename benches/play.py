@@ -5,7 +5,7 @@ import torch._inductor.config
 import torch.nn.functional as F
 
 from layers import rotary_angles
-from models import mask_counts, patch_count
+from models import patch_count
 from modes import choose_attention, milliseconds
 
 WISH_BONUS = 4.0
@@ -74,34 +74,36 @@ class Play:
         return (picture * 255).round().byte(), picture, code, tokens, prior
 
     def decide(self, code, added, angles, slot, visible):
-        """MaskGIT: tokens [1, 1, N], decided in a few passes, the surest first."""
+        """MaskGIT: tokens [1, 1, N], decided in a few passes, the surest first, each with an equal share of the doubt."""
         steps = self.sampler["steps"]
-        tokens, left = torch.full((1, 1, self.tokens), self.dynamics.mask_token), self.tokens
-        for step, keep in enumerate(mask_counts(self.tokens, steps), 1):
+        tokens = torch.full((1, 1, self.tokens), self.dynamics.mask_token)
+        for left in range(steps, 0, -1):
             x = self.dynamics.embed(self.table, tokens, code, added)
             x = self.dynamics.step(x, angles, self.caches, slot, visible)
-            drawn, confidence = self.draw(self.dynamics.token_logits(x).float())
+            drawn, sureness = self.draw(self.dynamics.token_logits(x).float())
             masked = tokens == self.dynamics.mask_token
-            if keep == 0:
+            if left == 1:
                 return torch.where(masked, drawn, tokens)
-            noise = self.sampler["choice_noise"] * (1 - step / steps)
-            gumbel = -torch.rand_like(confidence).clamp(1e-9, 1 - 1e-7).log().neg().log()
-            confidence = (confidence + noise * gumbel).masked_fill(~masked, -torch.inf)
-            surest = confidence.topk(left - keep, -1).indices
-            tokens = tokens.scatter(-1, surest, drawn.gather(-1, surest))
-            left = keep
+            noise = self.sampler["choice_noise"] * (left - 1) / steps
+            gumbel = -torch.rand_like(sureness).clamp(1e-9, 1 - 1e-7).log().neg().log()
+            rank = (sureness.log() + noise * gumbel).masked_fill(~masked, -torch.inf)
+            order = rank.argsort(-1, descending=True)
+            doubt = (1 - sureness).masked_fill(~masked, 0).gather(-1, order)
+            fits = doubt.cumsum(-1) <= doubt.sum(-1, keepdim=True) / left
+            fits[..., 0] = True
+            decided = torch.zeros_like(masked).scatter(-1, order, fits) & masked
+            tokens = torch.where(decided, drawn, tokens)
 
     def draw(self, logits):
-        """Tokens [1, 1, N] from logits [1, 1, N, V], and the logarithms of their probabilities."""
+        """Tokens [1, 1, N] from logits [1, 1, N, V], and the probabilities of the likeliest ones."""
         temperature = self.sampler["temperature"]
         if temperature == 0:
-            drawn = logits.argmax(-1, keepdim=True)
-            probabilities = logits.softmax(-1)
-        else:
-            probabilities = (logits / temperature).softmax(-1)
-            sums = probabilities.cumsum(-1)
-            drawn = (sums < torch.rand_like(sums[..., :1]) * sums[..., -1:]).sum(-1, keepdim=True)
-        return drawn.squeeze(-1), probabilities.gather(-1, drawn).squeeze(-1).log()
+            sureness, drawn = logits.softmax(-1).max(-1)
+            return drawn, sureness
+        probabilities = (logits / temperature).softmax(-1)
+        sums = probabilities.cumsum(-1)
+        drawn = (sums < torch.rand_like(sums[..., :1]) * sums[..., -1:]).sum(-1)
+        return drawn, probabilities.amax(-1)
 
     def advance(self, bonus):
         """Makes the next frame; returns it as an array of bytes [H, W, 3]."""

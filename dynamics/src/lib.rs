@@ -20,4 +20,4 @@ pub use config::DynamicsConfig;
 pub use frame::{FrameDynamics, FrameDynamicsBuffers, FrameForecast};
 pub use model::{Dynamics, Forecast, TrainingClip, TrainingPass};
 pub use prior::{Strength, choose_code, prior_probabilities, validate_weights};
-pub use sampler::{SamplerConfig, mask_counts};
+pub use sampler::SamplerConfig;

@@ -1,4 +1,12 @@
 //! MaskGIT sampling (arXiv 2202.04200): a frame's tokens are decided in a few parallel steps, the surest first.
+//!
+//! Two things are done otherwise than there, because most tokens of a frame are as good as known (the forecast shows them), and what matters is
+//! the few that are open:
+//!
+//! - A position is *sure* by its likeliest token, whatever was drawn. MaskGIT asks how likely the drawn token is, so that what changes seldom is
+//!   drawn anew until it does not change: whatever is slow would stand still.
+//! - A step ends where it has used up its share of the frame's *doubt* (as in arXiv 2505.24857, with entropy), not after a count of tokens that
+//!   is fixed: what is known is decided at once, and the steps are spent on what depends on one another.
 
 use crate::{Dynamics, Forecast};
 use nn::kernels::cross_entropy::softmax_row;
@@ -11,16 +19,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplerConfig {
-    /// MaskGIT steps; each decides a share of the tokens.
+    /// At most so many MaskGIT steps; each decides an equal share of what is in doubt.
     pub steps: usize,
     /// Divides the logits; 0 takes the most likely token each time.
     pub temperature: f32,
     /// Tokens are left out that are less likely than this share of the likeliest (min-p, arXiv 2407.01082): what is open stays open, and what is
     /// as good as decided is not spoiled by a long tail. 0 leaves out none.
     pub least_share: f32,
-    /// MaskGIT's cosine is raised to this power. Above 1 the first step decides more, and the others are left for what is unsure: a forecast
-    /// makes most tokens of a frame sure at once.
-    pub mask_power: f32,
     /// Random noise on how sure the model is of each choice, so that ties and near ties are not always broken alike; fades over the steps.
     pub choice_noise: f32,
 }
@@ -31,7 +36,6 @@ impl Default for SamplerConfig {
             steps: 2,
             temperature: 0.7,
             least_share: 0.0,
-            mask_power: 1.0,
             choice_noise: 1.0,
         }
     }
@@ -47,7 +51,6 @@ impl SamplerConfig {
         for (field, value, most) in [
             ("temperature", self.temperature, 100.0),
             ("least_share", self.least_share, 1.0),
-            ("mask_power", self.mask_power, 100.0),
             ("choice_noise", self.choice_noise, 100.0),
         ] {
             if !(0.0..=most).contains(&value) {
@@ -62,40 +65,40 @@ impl SamplerConfig {
     }
 }
 
-/// How many of `tokens` are still masked after each of `steps` steps: a cosine to some power, falling with every step as long as there are
-/// tokens for it, 0 at the end.
-pub fn mask_counts(tokens: usize, steps: usize, power: f32) -> Vec<usize> {
-    let mut left = tokens;
-    let count = |step: usize| {
-        let cosine = (std::f64::consts::FRAC_PI_2 * step as f64 / steps as f64).cos();
-        let share = cosine.powf(f64::from(power));
-        left = ((tokens as f64 * share) as usize).min(left.saturating_sub(1));
-        if step == steps { 0 } else { left }
-    };
-    (1..=steps).map(count).collect()
+/// What was drawn for a position that is still masked.
+struct Candidate {
+    position: usize,
+    token: u32,
+    /// The probability of the likeliest token here.
+    sureness: f32,
+    /// Its logarithm with noise: who is decided first.
+    rank: f32,
 }
 
-/// A sampled token and the logarithm of its probability. `logits` is used up.
-fn sample(logits: &mut [f32], config: &SamplerConfig, random: &mut ChaCha8Rng) -> (u32, f32) {
-    let most_likely = |values: &[f32]| {
-        let best = values.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-        best.map_or(0, |(index, _)| index)
-    };
-    if config.temperature == 0.0 {
-        let token = most_likely(logits);
-        softmax_row(logits, 1.0);
-        return (token as u32, logits[token].max(f32::MIN_POSITIVE).ln());
+impl Candidate {
+    fn doubt(&self) -> f32 {
+        (1.0 - self.sureness).max(0.0)
     }
-    softmax_row(logits, config.temperature);
+}
+
+/// Draws a token; returns it and the probability of the likeliest one. `logits` is used up.
+fn sample(logits: &mut [f32], config: &SamplerConfig, random: &mut ChaCha8Rng) -> (u32, f32) {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    let best = best.map_or(0, |(index, _)| index);
+    let cold = config.temperature == 0.0;
+    softmax_row(logits, if cold { 1.0 } else { config.temperature });
     let kept = leave_out_the_tail(logits, config.least_share);
+    let sureness = logits[best] / kept;
+    if cold {
+        return (best as u32, sureness);
+    }
     let mut left = random.random::<f32>() * kept;
     let chosen = logits.iter().position(|&probability| {
         left -= probability;
         left < 0.0
     });
     // Rounding may leave a remainder after the last token.
-    let token = chosen.unwrap_or_else(|| most_likely(logits));
-    (token as u32, logits[token].max(f32::MIN_POSITIVE).ln())
+    (chosen.unwrap_or(best) as u32, sureness)
 }
 
 /// Sets probabilities below a share of the largest to 0; returns the sum of the others.
@@ -120,6 +123,20 @@ fn gumbel(random: &mut ChaCha8Rng) -> f32 {
     -(-uniform.ln()).ln()
 }
 
+/// How many candidates, first come first, have an equal share of all doubt when `steps` steps are left: one at least, and all in the last step.
+fn count_to_decide(candidates: &[Candidate], steps: usize) -> usize {
+    if steps == 1 {
+        return candidates.len();
+    }
+    let doubts = || candidates.iter().map(Candidate::doubt);
+    let mut left = doubts().sum::<f32>() / steps as f32;
+    let fits = |doubt: f32| {
+        left -= doubt;
+        left >= 0.0
+    };
+    doubts().map(fits).take_while(|fits| *fits).count().max(1)
+}
+
 /// Decides all tokens of a frame: `predict` fills `logits` `[N, V]` for tokens of which some are still `mask`.
 pub(crate) fn decide(
     tokens: usize,
@@ -131,26 +148,29 @@ pub(crate) fn decide(
 ) -> Result<Vec<u32>> {
     config.validate()?;
     let mut frame = vec![mask; tokens];
-    for (step, keep_masked) in mask_counts(tokens, config.steps, config.mask_power)
-        .into_iter()
-        .enumerate()
-    {
+    for steps_left in (1..=config.steps).rev() {
         if !frame.contains(&mask) {
             break;
         }
         predict(&frame, logits)?;
         let vocabulary = logits.len() / tokens;
-        let noise = config.choice_noise * (1.0 - (step + 1) as f32 / config.steps as f32);
+        let noise = config.choice_noise * (steps_left - 1) as f32 / config.steps as f32;
         let mut candidates = Vec::new();
         for position in (0..tokens).filter(|&position| frame[position] == mask) {
             let row = &mut logits[position * vocabulary..][..vocabulary];
-            let (token, confidence) = sample(row, config, random);
-            candidates.push((confidence + noise * gumbel(random), position, token));
+            let (token, sureness) = sample(row, config, random);
+            let rank = sureness.max(f32::MIN_POSITIVE).ln() + noise * gumbel(random);
+            candidates.push(Candidate {
+                position,
+                token,
+                sureness,
+                rank,
+            });
         }
-        candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let decide = candidates.len().saturating_sub(keep_masked);
-        for &(_, position, token) in &candidates[..decide] {
-            frame[position] = token;
+        candidates.sort_by(|a, b| b.rank.total_cmp(&a.rank));
+        let count = count_to_decide(&candidates, steps_left);
+        for decided in &candidates[..count] {
+            frame[decided.position] = decided.token;
         }
     }
     Ok(frame)
@@ -207,23 +227,58 @@ mod tests {
     }
 
     #[test]
-    fn the_schedule_falls_to_zero() {
-        for tokens in [1, 2, 7, 64, 256] {
-            for steps in 1..=25 {
-                for power in [0.5, 1.0, 4.0] {
-                    let counts = mask_counts(tokens, steps, power);
-                    assert_eq!((counts.len(), counts[steps - 1]), (steps, 0));
-                    let strictly = [tokens]
-                        .iter()
-                        .chain(&counts)
-                        .zip(&counts)
-                        .all(|(a, b)| b < a || *b == 0);
-                    assert!(strictly, "{tokens} tokens in {steps} steps: {counts:?}");
-                }
+    fn a_step_decides_its_share_of_the_doubt() {
+        let doubts = [0.0, 0.0, 0.125, 0.375, 0.5];
+        let candidates = doubts.map(|doubt| Candidate {
+            position: 0,
+            token: 0,
+            sureness: 1.0 - doubt,
+            rank: 0.0,
+        });
+        let counts = [1, 2, 4, 9].map(|steps| count_to_decide(&candidates, steps));
+        assert_eq!(counts, [5, 4, 3, 2]);
+        assert_eq!(count_to_decide(&candidates[4..], 2), 1);
+        assert_eq!(count_to_decide(&candidates[..2], 8), 2);
+    }
+
+    #[test]
+    fn what_is_known_is_decided_at_once() -> Result<()> {
+        let mut predictions = 0;
+        let config = SamplerConfig {
+            steps: 8,
+            ..SamplerConfig::default()
+        };
+        let mut random = generator(1, 0);
+        let frame = decide(20, 2, &config, &mut random, &mut Vec::new(), |_, out| {
+            predictions += 1;
+            *out = [0.0, 200.0].repeat(20);
+            Ok(())
+        })?;
+        assert_eq!((predictions, frame), (1, vec![1; 20]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_changes_seldom_changes_as_often_as_predicted() -> Result<()> {
+        for steps in [1, 2, 4, 8] {
+            let config = SamplerConfig {
+                steps,
+                temperature: 1.0,
+                ..SamplerConfig::default()
+            };
+            let mut changes = 0;
+            for seed in 0..200 {
+                let mut random = generator(seed, 0);
+                let frame = decide(20, 2, &config, &mut random, &mut Vec::new(), |_, out| {
+                    *out = [0.9f32, 0.1].map(f32::ln).repeat(20);
+                    Ok(())
+                })?;
+                changes += frame.iter().sum::<u32>();
             }
+            let share = f64::from(changes) / 4000.0;
+            assert!((share - 0.1).abs() < 0.02, "{share} in {steps} steps");
         }
-        assert_eq!(mask_counts(64, 3, 1.0), [55, 32, 0]);
-        assert_eq!(mask_counts(64, 3, 4.0), [36, 4, 0]);
+        Ok(())
     }
 
     #[test]

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn events_stand_between_frames() {
-        let settings = r#"{"seed":3,"sampler":{"steps":2,"temperature":0.5,"least_share":0.1,"mask_power":3.0,"choice_noise":1.0},"strength":"Order"}"#;
+        let settings = r#"{"seed":3,"sampler":{"steps":2,"temperature":0.5,"least_share":0.1,"choice_noise":1.0},"strength":"Order"}"#;
         let texts = [
             r#"{"event":"start","frame":1,"pictures":2}"#.to_owned(),
             r#"{"event":"rewind","frame":9,"pictures":1}"#.to_owned(),
