@@ -51,13 +51,23 @@ pub(crate) fn describe_by_playing(
 }
 
 fn configured(proposal: Proposal, details: &WorldDetails) -> (Vec<Action>, Option<ActionCode>) {
+    let given = &details.action_names;
+    let is_given = |name: &str| {
+        given
+            .iter()
+            .any(|n| n.to_lowercase() == name.to_lowercase())
+    };
+    // No two codes may have one name.
+    let proposed = |code: usize, name: String| match is_given(&name) {
+        true => code.to_string(),
+        false => name,
+    };
     let actions = proposal.actions.into_iter().enumerate();
     let configured = actions.map(|(code, action)| Action {
-        name: details
-            .action_names
+        name: given
             .get(code)
             .cloned()
-            .unwrap_or(action.name),
+            .unwrap_or(proposed(code, action.name)),
         bindings: details
             .bindings
             .get(code)
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn configured_names_and_keys_stand() {
         let details = WorldDetails {
-            action_names: vec!["hop".to_owned()],
+            action_names: vec!["Left".to_owned()],
             bindings: vec![vec!["KeyH".to_owned()]],
             idle: Some(ActionCode(1)),
             ..WorldDetails::default()
@@ -82,7 +92,7 @@ mod tests {
         let (actions, idle) = describe(&[(3.0, 0.0), (-3.0, 0.0)], 64, &details);
         assert_eq!(
             (actions[0].name.as_str(), actions[1].name.as_str()),
-            ("hop", "left")
+            ("Left", "1")
         );
         assert_eq!(actions[0].bindings, ["KeyH"]);
         assert_eq!(idle, Some(ActionCode(1)));

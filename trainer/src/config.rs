@@ -8,6 +8,7 @@ use latent_actions::LatentActionConfig;
 use nn::{ActionCode, AdamWConfig, MuonConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
+use worlds::Action;
 
 use crate::evaluate::EvaluateOptions;
 use crate::prepare::SHARD_FRAMES;
@@ -360,6 +361,25 @@ impl Default for WorldDetails {
     }
 }
 
+impl WorldDetails {
+    /// Checks names, keys and idle as the world will, which comes to be hours later; what is not given will be proposed.
+    fn check_actions(&self, codes: usize) -> std::result::Result<(), String> {
+        let given = self.action_names.len().max(self.bindings.len());
+        let actions: Vec<Action> = (0..codes.max(given))
+            .map(|code| Action {
+                name: self
+                    .action_names
+                    .get(code)
+                    .cloned()
+                    .unwrap_or(code.to_string()),
+                bindings: self.bindings.get(code).cloned().unwrap_or_default(),
+            })
+            .collect();
+        worlds::validate_actions(&actions, self.idle, codes)
+            .map_err(|flaw| format!("world: {}: {}", flaw.field, flaw.reason))
+    }
+}
+
 impl TrainConfig {
     /// Reads and checks a `train.ron`.
     ///
@@ -500,7 +520,8 @@ impl TrainConfig {
         self.world.sampler.validate().map_err(in_world)?;
         let codes = self.latent_actions.model.codes;
         dynamics::validate_weights(&self.world.weights, codes).map_err(in_world)?;
-        self.world.strength.validate().map_err(in_world)
+        self.world.strength.validate().map_err(in_world)?;
+        self.world.check_actions(codes)
     }
 
     pub(crate) fn pace(&self, stage: Stage) -> Pace {
@@ -552,6 +573,37 @@ mod tests {
         };
         let text = config.to_text().unwrap();
         assert_eq!(TrainConfig::parse(&text), Ok(config), "{text}");
+    }
+
+    #[test]
+    fn actions_that_no_world_can_have_are_refused_before_anything_is_trained() {
+        let refusal = |text: &str| TrainConfig::parse(text).unwrap().check().unwrap_err();
+        for (text, expected) in [
+            (
+                r#"(world: (action_names: ["a", "A"]))"#,
+                "the name of two codes",
+            ),
+            (
+                r#"(world: (bindings: [[], ["Left"]]))"#,
+                "actions[1].bindings",
+            ),
+            (
+                "(world: (idle: 8), latent_actions: (model: (codes: 8)))",
+                "8 is none of 8",
+            ),
+            (
+                "(world: (bindings: [[], [], []]), latent_actions: (model: (codes: 2)))",
+                "3 entries for 2 action codes",
+            ),
+        ] {
+            let told = refusal(text);
+            assert!(
+                told.starts_with("world: ") && told.contains(expected),
+                "{told}"
+            );
+        }
+        let partial = TrainConfig::parse(r#"(world: (action_names: ["hop"], idle: 1))"#);
+        assert_eq!(partial.unwrap().check(), Ok(()));
     }
 
     #[test]

@@ -13,13 +13,14 @@ use tokenizer::Tokenizer;
 use worlds::WorldWeights;
 
 use crate::bundle::Blueprint;
-use crate::checkpoint::Tensors;
+use crate::checkpoint::{Checkpoint, Tensors};
 use crate::dataset::{Dataset, Split};
 use crate::evaluate::rollouts::check_size;
 use crate::finish::{self, Finished, Milestone};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::prepare::{Preparation, SHARD_FRAMES};
 use crate::prepared::{PreparedSet, Sizes};
+use crate::recipe::Recipe;
 use crate::resume::Chosen;
 use crate::session::{Ending, Settings, checkpoint_path, thoroughness, train_stage, trained};
 use crate::stages::critic;
@@ -38,6 +39,8 @@ const LATENT_ACTION_SHARE: f64 = 0.17;
 const TOKENIZER_SHARE: f64 = 0.30;
 const PREPARATION_SHARE: f64 = 0.10;
 const FINISH_SHARE: f64 = 0.04;
+/// Where the dynamics' recipe says which weights and video its frames were prepared from.
+const PREPARED_FROM: &str = "prepared from weights";
 
 /// What to train and where.
 #[derive(Clone, Debug)]
@@ -121,7 +124,13 @@ pub fn train(
     }
     files::make_folder(&folder)?;
     resume::store(&config, &folder)?;
-    if options.from.is_some() || !options.resume {
+    // Of a run that is done stage by stage, the next stage goes on as the first one began.
+    let begun = || {
+        Stage::ALL
+            .iter()
+            .any(|&stage| checkpoint_path(&folder, stage).exists())
+    };
+    if options.from.is_some() || !options.resume && !begun() {
         beginning::store(&folder, options.from.as_ref())?;
     }
     let run = Run {
@@ -295,6 +304,7 @@ impl Run<'_> {
         let latent_actions =
             LatentActionModel::new(&self.config.latent_actions.model, parameters.builder())?;
         let identity = self.identity(&[&tokenizer_weights, &latent_weights])?;
+        self.check_weights(&identity)?;
         let folder = self.folder.join("prepared");
         let Some(seconds) =
             self.prepare(&tokenizer, &latent_actions, (&identity, &folder), observer)?
@@ -320,7 +330,7 @@ impl Run<'_> {
         let left = (1.0 - finish_share(whole) - spent / 60.0 / whole.max(1e-9)).clamp(least, 1.0);
         let data = [
             ("prepared frames", prepared.frames().to_string()),
-            ("prepared from weights", identity.clone()),
+            (PREPARED_FROM, identity.clone()),
         ];
         let mut settings = self.settings(Stage::Dynamics, 1.0, &data)?;
         if settings.pace.budget.is_none() {
@@ -366,6 +376,18 @@ impl Run<'_> {
             }),
             None => Ok(self.interrupted()),
         }
+    }
+
+    /// Refuses a dynamics that learned from other frames before those are overwritten.
+    fn check_weights(&self, identity: &str) -> Result<()> {
+        let path = checkpoint_path(&self.folder, Stage::Dynamics);
+        let Some(checkpoint) = Checkpoint::read(&path, Stage::Dynamics)? else {
+            return Ok(());
+        };
+        let mut before = checkpoint.position.recipe;
+        before.retain(|field, _| field == PREPARED_FROM);
+        let now = Recipe::from([(PREPARED_FROM.to_owned(), identity.to_owned())]);
+        resume::check(&path, Stage::Dynamics, &before, &now)
     }
 
     /// Prepares frames and gives the seconds that it took in all; `None` when it was asked to stop.

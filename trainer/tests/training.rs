@@ -337,6 +337,18 @@ fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
     assert_eq!(manifest.actions[0].name, "hop");
     assert_eq!(manifest.idle, Some(ActionCode(2)));
 
+    // Stage by stage, only the first one need be told of the world.
+    let mut stepwise = TrainOptions {
+        stage: Some(Stage::Tokenizer),
+        from: Some(from.clone()),
+        ..options(folder.path(), "stepwise")
+    };
+    run(&dataset, &stepwise, &mut Vec::new()).unwrap();
+    (stepwise.stage, stepwise.from) = (Some(Stage::Dynamics), None);
+    (stepwise.config, stepwise.resume) = (None, false);
+    run(&dataset, &stepwise, &mut Vec::new()).unwrap();
+    assert_eq!(old[1], weights(&stepwise.out)[1]);
+
     let only = TrainOptions {
         stage: Some(Stage::LatentActions),
         from: Some(from.clone()),
@@ -388,7 +400,29 @@ fn single_stages_run_in_any_order_and_the_last_one_waits_for_the_others() {
         let outcome = run(&dataset, &with(stage), &mut Vec::new()).unwrap();
         assert!(matches!(outcome, TrainOutcome::Stage { stage: s, .. } if s == stage));
     }
-    let outcome = run(&dataset, &with(Stage::Dynamics), &mut Vec::new()).unwrap();
+    let outcome = run(
+        &dataset,
+        &with(Stage::Dynamics),
+        &mut vec![(Stage::Dynamics, 3)],
+    )
+    .unwrap();
+    assert!(matches!(outcome, TrainOutcome::Interrupted { .. }));
+
+    // Frames of other video are refused before they replace those that the dynamics learned from.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = landscape(elsewhere.path(), 5, 30);
+    let again = TrainOptions {
+        resume: true,
+        ..with(Stage::Dynamics)
+    };
+    let shard = run_folder(&again.out).join("prepared/train-00000.safetensors");
+    let before = fs::read(&shard).unwrap();
+    let error = run(&other, &again, &mut Vec::new())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("prepared from weights"), "{error}");
+    assert!(fs::read(&shard).unwrap() == before);
+    let outcome = run(&dataset, &again, &mut Vec::new()).unwrap();
     assert!(matches!(outcome, TrainOutcome::World { .. }));
 }
 

@@ -223,7 +223,7 @@ impl WorldManifest {
         within("latent_actions", self.latent_actions.validate())?;
         within("dynamics", self.dynamics.validate())?;
         self.validate_agreement()?;
-        self.validate_actions()?;
+        validate_actions(&self.actions, self.idle, self.dynamics.codes)?;
         self.validate_play()?;
         self.validate_files()?;
         if self.quality.len() > 1000 {
@@ -276,49 +276,6 @@ impl WorldManifest {
                 dynamics.codes, self.latent_actions.codes
             );
             return flaw("dynamics.codes", reason);
-        }
-        Ok(())
-    }
-
-    fn validate_actions(&self) -> Result<(), Flaw> {
-        let codes = self.dynamics.codes;
-        if self.actions.len() != codes {
-            return flaw(
-                "actions",
-                format!("{} entries for {codes} action codes", self.actions.len()),
-            );
-        }
-        let mut names = BTreeSet::new();
-        for (code, action) in self.actions.iter().enumerate() {
-            let field = format!("actions[{code}].name");
-            check_line(&field, &action.name)?;
-            let name = action.name.as_str();
-            if name.chars().count() > 32 || name.contains('+') || name.trim() != name {
-                return flaw(
-                    field,
-                    "must have at most 32 characters, no + and no blanks at its ends",
-                );
-            }
-            if name.bytes().all(|b| b.is_ascii_digit()) && name != code.to_string() {
-                return flaw(field, "is the number of another code");
-            }
-            if !names.insert(name.to_lowercase()) {
-                return flaw(field, "is the name of two codes");
-            }
-            let field = format!("actions[{code}].bindings");
-            if action.bindings.len() > MOST_BINDINGS {
-                return flaw(field, format!("more than {MOST_BINDINGS}"));
-            }
-            for binding in &action.bindings {
-                if let Err(reason) = Chord::parse(binding) {
-                    return flaw(field, reason);
-                }
-            }
-        }
-        if let Some(idle) = self.idle
-            && usize::from(idle.0) >= codes
-        {
-            return flaw("idle", format!("{idle} is none of {codes} action codes"));
         }
         Ok(())
     }
@@ -397,6 +354,56 @@ impl WorldManifest {
         let code = code.or_else(named)?;
         u16::try_from(code).ok().map(ActionCode)
     }
+}
+
+/// Checks that there is an action for each of `codes` action codes, with a name and bindings that can be asked for, and that `idle` is one of them.
+///
+/// # Errors
+/// Names the first field that is wrong.
+pub fn validate_actions(
+    actions: &[Action],
+    idle: Option<ActionCode>,
+    codes: usize,
+) -> Result<(), Flaw> {
+    if actions.len() != codes {
+        return flaw(
+            "actions",
+            format!("{} entries for {codes} action codes", actions.len()),
+        );
+    }
+    let mut names = BTreeSet::new();
+    for (code, action) in actions.iter().enumerate() {
+        let field = format!("actions[{code}].name");
+        check_line(&field, &action.name)?;
+        let name = action.name.as_str();
+        if name.chars().count() > 32 || name.contains('+') || name.trim() != name {
+            return flaw(
+                field,
+                "must have at most 32 characters, no + and no blanks at its ends",
+            );
+        }
+        if name.bytes().all(|b| b.is_ascii_digit()) && name != code.to_string() {
+            return flaw(field, "is the number of another code");
+        }
+        if !names.insert(name.to_lowercase()) {
+            return flaw(field, "is the name of two codes");
+        }
+        let field = format!("actions[{code}].bindings");
+        if action.bindings.len() > MOST_BINDINGS {
+            return flaw(field, format!("more than {MOST_BINDINGS}"));
+        }
+        for binding in &action.bindings {
+            if let Err(reason) = Chord::parse(binding) {
+                return flaw(field, reason);
+            }
+        }
+    }
+    if let Some(idle) = idle
+        && usize::from(idle.0) >= codes
+    {
+        return flaw("idle", format!("{idle} is none of {codes} action codes"));
+    }
+    Ok(())
 }
 
 fn check_line(field: &str, text: &str) -> Result<(), Flaw> {

@@ -14,6 +14,9 @@ use super::inputs::{Kind, Source};
 /// Longest sidecar that is read, in bytes.
 const LONGEST_SIDECAR: u64 = 1 << 28;
 
+/// Longest line of one, in bytes: parsed, it takes many times as much memory.
+const LONGEST_LINE: u64 = 1 << 20;
+
 /// Most pictures that a sidecar may speak of: a week at 60 frames per second.
 const MOST_PICTURES: u32 = 40_000_000;
 
@@ -194,9 +197,14 @@ fn for_each_line(
     for line_number in 1.. {
         let at = |what: String| format!("line {line_number}: {what}");
         line.clear();
-        let read = lines.read_until(b'\n', &mut line);
-        if read.map_err(|error| at(error.to_string()))? == 0 {
-            break;
+        let mut limited = lines.by_ref().take(LONGEST_LINE + 1);
+        let read = limited.read_until(b'\n', &mut line);
+        match read.map_err(|error| at(error.to_string()))? as u64 {
+            0 => break,
+            length if length > LONGEST_LINE => {
+                return Err(at(format!("it is longer than {LONGEST_LINE} bytes")));
+            }
+            _ => {}
         }
         if line.trim_ascii().is_empty() {
             continue;
@@ -267,6 +275,15 @@ mod tests {
             names(&actions),
             [Some("right+jump"), Some("left"), Some("3"), None]
         );
+    }
+
+    #[test]
+    fn an_endless_line_is_refused() {
+        let endless = format!("\"a\"\n\"{}\"\n", "b".repeat(LONGEST_LINE as usize));
+        let Err(refused) = sidecar_of(&endless) else {
+            panic!("it was read");
+        };
+        assert!(refused.starts_with("line 2: it is longer"), "{refused}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ const EVALUATION_PREDICTIONS: usize = 256;
 /// Training clips whose descriptions are clustered into the codes.
 const CLUSTERED_CLIPS: usize = 1536;
 const FEWEST_CLUSTERED_CLIPS: usize = 128;
+const CLUSTERED_CLIPS_PER_CODE: usize = 4;
 /// Share of the continuous phase that an attempt gets to break through in.
 const PATIENCE: f64 = 0.4;
 /// Steps between revivals of dead codes, and batches that a code must be absent from to be dead.
@@ -55,14 +56,15 @@ impl<'a> LatentActionTask<'a> {
     ) -> Result<Self> {
         let held_out = ClipSampler::held_out(dataset, LATENT_ACTION_CLIP)
             .or_else(|_| ClipSampler::held_out(dataset, 3))?;
+        let of_many_codes = CLUSTERED_CLIPS_PER_CODE * config.model.codes;
         Ok(Self {
             sampler: ClipSampler::new(dataset, Split::Train, config.clip_frames)?,
             held_out: held_out.fixed(part_of(EVALUATION_CLIPS, thoroughness, 16)),
             predictions: part_of(EVALUATION_PREDICTIONS, thoroughness, 32),
             clustered: ClipSampler::new(dataset, Split::Train, 3)?.fixed(part_of(
-                CLUSTERED_CLIPS,
+                CLUSTERED_CLIPS.max(of_many_codes),
                 thoroughness,
-                FEWEST_CLUSTERED_CLIPS,
+                FEWEST_CLUSTERED_CLIPS.max(of_many_codes),
             )),
             seed,
             config,
