@@ -63,7 +63,7 @@ pub enum Command {
     after_help = "Examples:\n  djinn play\n  djinn play coinrun --seed 7 --record my-session\n  djinn play coinrun --headless --frames 300 --actions wishes.txt --record my-session"
 )]
 pub struct PlayArguments {
-    /// Name or folder of a world [default: the built-in one]
+    /// Name or folder of a world [default: coinrun]
     pub world: Option<String>,
     /// Picture, animation or video to start from, fitted to the world's size [default: the world's first prompt]
     #[arg(long, value_name = "FILE")]
@@ -366,7 +366,7 @@ impl From<DeviceArgument> for nn::DeviceChoice {
     after_help = "Examples:\n  djinn bench\n  djinn bench my.world --json\n  djinn bench --only dynamics --steps 20"
 )]
 pub struct BenchArguments {
-    /// Name or folder of a world [default: the built-in one]
+    /// Name or folder of a world [default: coinrun]
     pub world: Option<String>,
     /// Time this part only; may be given several times
     #[arg(long, value_name = "PART", value_enum)]

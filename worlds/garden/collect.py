@@ -293,7 +293,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", required=True)
     parser.add_argument("--scene", default="garden")
-    parser.add_argument("--frames", type=int, default=45_000)
+    parser.add_argument("--frames", type=int, default=90_000)
     parser.add_argument("--validation-frames", type=int, default=6_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
