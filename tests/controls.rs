@@ -95,7 +95,7 @@ fn every_action_is_measured_and_shown() {
         serde_json::from_value(action["motion"].clone()).unwrap()
     };
     assert!(
-        motion("right")[0] > 0.3 && motion("fall fast")[1] > 0.3,
+        motion("right")[0] > 0.3 && motion("fall fast")[1] > 0.5,
         "{value:#}"
     );
     assert!(

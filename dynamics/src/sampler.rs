@@ -87,7 +87,7 @@ fn sample(logits: &mut [f32], config: &SamplerConfig, random: &mut ChaCha8Rng) -
     let best = best.map_or(0, |(index, _)| index);
     let cold = config.temperature == 0.0;
     softmax_row(logits, if cold { 1.0 } else { config.temperature });
-    let kept = leave_out_the_tail(logits, config.least_share);
+    let kept = leave_out_the_tail(logits, config.least_share * logits[best]);
     let sureness = logits[best] / kept;
     if cold {
         return (best as u32, sureness);
@@ -101,15 +101,14 @@ fn sample(logits: &mut [f32], config: &SamplerConfig, random: &mut ChaCha8Rng) -
     (chosen.unwrap_or(best) as u32, sureness)
 }
 
-/// Sets probabilities below a share of the largest to 0; returns the sum of the others.
-fn leave_out_the_tail(probabilities: &mut [f32], least_share: f32) -> f32 {
-    if least_share == 0.0 {
+/// Sets probabilities below `least` to 0; returns the sum of the others.
+fn leave_out_the_tail(probabilities: &mut [f32], least: f32) -> f32 {
+    if least == 0.0 {
         return 1.0;
     }
-    let largest = probabilities.iter().copied().fold(0.0, f32::max);
     let mut kept = 0.0;
     for probability in probabilities.iter_mut() {
-        if *probability < largest * least_share {
+        if *probability < least {
             *probability = 0.0;
         }
         kept += *probability;

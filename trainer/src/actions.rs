@@ -50,14 +50,17 @@ pub(crate) fn describe_by_playing(
     Ok(())
 }
 
-fn configured(proposal: Proposal, details: &WorldDetails) -> (Vec<Action>, Option<ActionCode>) {
+/// What is proposed, but for what the configuration says; no two codes come to have one name by that.
+pub(crate) fn configured(
+    proposal: Proposal,
+    details: &WorldDetails,
+) -> (Vec<Action>, Option<ActionCode>) {
     let given = &details.action_names;
     let is_given = |name: &str| {
         given
             .iter()
             .any(|n| n.to_lowercase() == name.to_lowercase())
     };
-    // No two codes may have one name.
     let proposed = |code: usize, name: String| match is_given(&name) {
         true => code.to_string(),
         false => name,
@@ -67,7 +70,7 @@ fn configured(proposal: Proposal, details: &WorldDetails) -> (Vec<Action>, Optio
         name: given
             .get(code)
             .cloned()
-            .unwrap_or(proposed(code, action.name)),
+            .unwrap_or_else(|| proposed(code, action.name)),
         bindings: details
             .bindings
             .get(code)

@@ -8,11 +8,11 @@ use latent_actions::LatentActionConfig;
 use nn::{ActionCode, AdamWConfig, MuonConfig, Precision};
 use serde::{Deserialize, Serialize};
 use tokenizer::TokenizerConfig;
-use worlds::Action;
+use worlds::{Action, Proposal};
 
 use crate::evaluate::EvaluateOptions;
 use crate::prepare::SHARD_FRAMES;
-use crate::{Error, Result, Stage};
+use crate::{Error, Result, Stage, actions};
 
 /// How long a stage trains.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -365,17 +365,16 @@ impl WorldDetails {
     /// Checks names, keys and idle as the world will, which comes to be hours later; what is not given will be proposed.
     fn check_actions(&self, codes: usize) -> std::result::Result<(), String> {
         let given = self.action_names.len().max(self.bindings.len());
-        let actions: Vec<Action> = (0..codes.max(given))
-            .map(|code| Action {
-                name: self
-                    .action_names
-                    .get(code)
-                    .cloned()
-                    .unwrap_or(code.to_string()),
-                bindings: self.bindings.get(code).cloned().unwrap_or_default(),
-            })
-            .collect();
-        worlds::validate_actions(&actions, self.idle, codes)
+        let numbered = (0..codes.max(given)).map(|code| Action {
+            name: code.to_string(),
+            bindings: Vec::new(),
+        });
+        let proposal = Proposal {
+            actions: numbered.collect(),
+            idle: None,
+        };
+        let (actions, idle) = actions::configured(proposal, self);
+        worlds::validate_actions(&actions, idle, codes)
             .map_err(|flaw| format!("world: {}: {}", flaw.field, flaw.reason))
     }
 }

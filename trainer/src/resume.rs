@@ -17,6 +17,8 @@ pub(crate) struct Chosen {
     pub config: TrainConfig,
     /// Fields in which it differs from what the run was begun with.
     pub changes: Vec<String>,
+    /// Whether a stage of the run has a checkpoint.
+    pub begun: bool,
 }
 
 /// Finds the configuration of a run: what `options` give; else, when a run is there already, what that one was begun with; else the
@@ -48,21 +50,38 @@ pub(crate) fn configuration(
     }
     config.validate()?;
     let config = config.for_frames(frame)?;
-    for stage in begun {
-        let path = checkpoint_path(folder, stage);
-        if let Some(checkpoint) = Checkpoint::read(&path, stage)? {
-            let now = recipe::of_stage(&config, stage)?;
-            // Of the checkpoint's recipe, what is about data can only be compared once the stage is at hand.
-            let mut before = checkpoint.position.recipe;
-            before.retain(|field, _| now.contains_key(field) || field.contains('.'));
-            check(&path, stage, &before, &now)?;
-        }
+    for &stage in &begun {
+        let now = recipe::of_stage(&config, stage)?;
+        // Of the checkpoint's recipe, what is about data can only be compared once the stage is at hand.
+        check_checkpoint(folder, stage, &now, |field| {
+            now.contains_key(field) || field.contains('.')
+        })?;
     }
     let changes = match &stored {
         Some(stored) => recipe::differences(&recipe::fields(stored)?, &recipe::fields(&config)?),
         None => Vec::new(),
     };
-    Ok(Chosen { config, changes })
+    Ok(Chosen {
+        config,
+        changes,
+        begun: !begun.is_empty(),
+    })
+}
+
+/// Refuses a stage's checkpoint, if there is one, whose recipe differs from `now` in a field that is `compared`.
+pub(crate) fn check_checkpoint(
+    folder: &Path,
+    stage: Stage,
+    now: &Recipe,
+    compared: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let path = checkpoint_path(folder, stage);
+    let Some(checkpoint) = Checkpoint::read(&path, stage)? else {
+        return Ok(());
+    };
+    let mut before = checkpoint.position.recipe;
+    before.retain(|field, _| compared(field));
+    check(&path, stage, &before, now)
 }
 
 /// Refuses a checkpoint that was made under another recipe.

@@ -13,7 +13,7 @@ use tokenizer::Tokenizer;
 use worlds::WorldWeights;
 
 use crate::bundle::Blueprint;
-use crate::checkpoint::{Checkpoint, Tensors};
+use crate::checkpoint::Tensors;
 use crate::dataset::{Dataset, Split};
 use crate::evaluate::rollouts::check_size;
 use crate::finish::{self, Finished, Milestone};
@@ -109,7 +109,11 @@ pub fn train(
     if let Some(world) = &options.from {
         check_size(&world.manifest, dataset.frame_size())?;
     }
-    let Chosen { config, changes } = resume::configuration(options, &folder, dataset.frame_size())?;
+    let Chosen {
+        config,
+        changes,
+        begun,
+    } = resume::configuration(options, &folder, dataset.frame_size())?;
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
         let path = folder.display();
         observer.observe(&TrainEvent::Note(format!(
@@ -125,12 +129,7 @@ pub fn train(
     files::make_folder(&folder)?;
     resume::store(&config, &folder)?;
     // Of a run that is done stage by stage, the next stage goes on as the first one began.
-    let begun = || {
-        Stage::ALL
-            .iter()
-            .any(|&stage| checkpoint_path(&folder, stage).exists())
-    };
-    if options.from.is_some() || !options.resume && !begun() {
+    if options.from.is_some() || !options.resume && !begun {
         beginning::store(&folder, options.from.as_ref())?;
     }
     let run = Run {
@@ -304,7 +303,6 @@ impl Run<'_> {
         let latent_actions =
             LatentActionModel::new(&self.config.latent_actions.model, parameters.builder())?;
         let identity = self.identity(&[&tokenizer_weights, &latent_weights])?;
-        self.check_weights(&identity)?;
         let folder = self.folder.join("prepared");
         let Some(seconds) =
             self.prepare(&tokenizer, &latent_actions, (&identity, &folder), observer)?
@@ -378,18 +376,6 @@ impl Run<'_> {
         }
     }
 
-    /// Refuses a dynamics that learned from other frames before those are overwritten.
-    fn check_weights(&self, identity: &str) -> Result<()> {
-        let path = checkpoint_path(&self.folder, Stage::Dynamics);
-        let Some(checkpoint) = Checkpoint::read(&path, Stage::Dynamics)? else {
-            return Ok(());
-        };
-        let mut before = checkpoint.position.recipe;
-        before.retain(|field, _| field == PREPARED_FROM);
-        let now = Recipe::from([(PREPARED_FROM.to_owned(), identity.to_owned())]);
-        resume::check(&path, Stage::Dynamics, &before, &now)
-    }
-
     /// Prepares frames and gives the seconds that it took in all; `None` when it was asked to stop.
     fn prepare(
         &self,
@@ -407,6 +393,11 @@ impl Run<'_> {
         {
             return Ok(Some(record.seconds));
         }
+        // Frames are not overwritten for a dynamics that will refuse them.
+        let now = Recipe::from([(PREPARED_FROM.to_owned(), identity.to_owned())]);
+        resume::check_checkpoint(&self.folder, Stage::Dynamics, &now, |field| {
+            field == PREPARED_FROM
+        })?;
         let config = &self.config.preparation;
         let minutes = config
             .budget_minutes
