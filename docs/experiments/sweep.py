@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Train one stage again and again, each time with something else, and print a table.
+
+    python docs/experiments/sweep.py ninja.dataset --stage tokenizer --minutes 3
+    python docs/experiments/sweep.py ninja.dataset --stage latent_actions --minutes 2
+    python docs/experiments/sweep.py ninja.dataset --stage dynamics --minutes 4 \\
+        --run ninja.world.run
+
+Each row is one configuration, trained for the same time on the same machine, so do
+nothing else there meanwhile. The dynamics learns from the frames that a run has
+prepared already: its tokenizer, latent actions and frames are taken from `--run`, which
+must be of the same dataset. Rows that are done are kept in `--out` and not made again;
+what is printed is Markdown.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+
+TOKENIZER_SMALL = "model: (width: 192, heads: 6)"
+
+# Row, and what of its stage's settings differs from the defaults.
+ROWS = {
+    "tokenizer": {
+        "defaults (64 tokens of 1,000 codes)": "",
+        "16 tokens a frame": "model: (patch: 16)",
+        "256 tokens a frame, 128 wide": "model: (patch: 4, width: 128, heads: 4)",
+        "codebook of 240": "model: (quantizer: Fsq(levels: [8, 6, 5]))",
+        "codebook of 4,375": "model: (quantizer: Fsq(levels: [7, 5, 5, 5, 5]))",
+        "learned codebook (VQ) of 1,024": "model: (quantizer: Vq(codes: 1024, width: 16))",
+        "192 wide": TOKENIZER_SMALL,
+        "2 and 4 layers": "model: (encoder_layers: 2, decoder_layers: 4)",
+        "temporal attention over 4 frames": "model: (temporal_window: 4), clip_frames: 4, batch: 4",
+        "learning rate halved": "learning_rate: 5e-4",
+        "adversary from 0.5": "adversarial: (begins: 0.5)",
+    },
+    "latent_actions": {
+        "defaults (noise 0.4, 8 numbers, 8 codes, batch 32)": "",
+        "noise 0.2": "model: (bottleneck: Noisy(noise: 0.2))",
+        "noise 0.8": "model: (bottleneck: Noisy(noise: 0.8))",
+        "4 numbers": "model: (action_width: 4)",
+        "vector quantization (as Genie)": "model: (bottleneck: Vq)",
+        "6 codes": "model: (codes: 6)",
+        "12 codes": "model: (codes: 12)",
+        "batch 16": "batch: 16",
+        "2 and 3 layers": "model: (encoder_layers: 2, predictor_layers: 3)",
+    },
+    "dynamics": {
+        "defaults (192 wide, 6 layers, 8 frames)": "",
+        "no forecast": "model: (forecast: false)",
+        "256 wide, 4 layers": "model: (width: 256, heads: 8, layers: 4)",
+        "128 wide, 10 layers": "model: (width: 128, heads: 4, layers: 10)",
+        "sees 4 frames": "model: (window: 4), clip_frames: 4, batch: 6",
+        "sees 16 frames": "model: (window: 16), clip_frames: 16, batch: 2",
+        "past not corrupted": "corruption: 0.0",
+        "past corrupted up to 0.3": "corruption: 0.3",
+        "0.4 of frames masked wholly": "full_mask_fraction: 0.4",
+        "batch 6": "batch: 6",
+    },
+}
+
+# Figures of the last evaluation that the table shows, and how.
+COLUMNS = {
+    "tokenizer": [
+        ("PSNR", "psnr", "{:.2f} dB"),
+        ("edges kept", "edge_strength", "{:.2f}"),
+        ("codes used", "codes_used", "{:.0f}"),
+    ],
+    "latent_actions": [
+        ("inferred", "inferred_psnr", "{:.2f} dB"),
+        ("gap", "gap", "{:.2f} dB"),
+        ("four frames on", "gap_four_frames_on", "{:.2f} dB"),
+        ("mutual information", "mutual_information", "{:.3f}"),
+    ],
+    "dynamics": [
+        ("cross-entropy", "cross_entropy", "{:.3f}"),
+        ("prior", "prior_cross_entropy", "{:.3f}"),
+        ("frame 4", "play_psnr", "{:.2f} dB"),
+        ("gap there", "play_gap", "{:.2f} dB"),
+    ],
+}
+# What a run of the dynamics begins with.
+GIVEN = ["tokenizer", "latent_actions"]
+
+
+def train(args, row, number):
+    """Trains one row unless that is done already; returns its folder."""
+    folder = args.out / f"{args.stage}_{number}"
+    config = folder / "row.ron"
+    text = (
+        "(optimizer: (average_decay: 0.99), "
+        f"{args.stage}: (budget: Minutes({args.minutes}), evaluations: 2, {row}))\n"
+    )
+    if (folder / "done").exists() and config.read_text() == text:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    run = folder / "try.world.run"
+    run.mkdir(parents=True)
+    config.write_text(text)
+    if args.stage == "dynamics":
+        for stage in GIVEN:
+            shutil.copy(args.run / f"{stage}.checkpoint.safetensors", run)
+        shutil.copytree(args.run / "prepared", run / "prepared")
+    command = [
+        args.djinn, "train", args.dataset, "--out", folder / "try.world",
+        "--stage", args.stage, "--config", config,
+    ]  # fmt: skip
+    with open(folder / "log", "w", encoding="utf-8") as log:
+        subprocess.run(list(map(str, command)), check=True, stderr=log, stdout=log)
+    shutil.rmtree(run / "prepared", ignore_errors=True)
+    (folder / "done").touch()
+    return folder
+
+
+def last(folder, stage):
+    """The steps taken and the figures of the last evaluation."""
+    lines = (folder / "try.world.run" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in lines]
+    held_out = [x for x in lines if x.get("stage") == stage and x.get("held_out")]
+    return held_out[-1]["step"], held_out[-1]["figures"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=pathlib.Path)
+    parser.add_argument("--stage", choices=ROWS, required=True)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--run", type=pathlib.Path, help="a finished WORLD.run")
+    parser.add_argument("--out", type=pathlib.Path, default="sweep")
+    parser.add_argument("--djinn", default="target/release/djinn")
+    args = parser.parse_args()
+    if args.stage == "dynamics" and not args.run:
+        parser.error("the dynamics needs --run")
+    columns = COLUMNS[args.stage]
+    print("| " + " | ".join([args.stage, "steps", *(name for name, _, _ in columns)]) + " |")
+    print("|---" * (len(columns) + 2) + "|", flush=True)
+    for number, (name, row) in enumerate(ROWS[args.stage].items()):
+        step, figures = last(train(args, row, number), args.stage)
+        cells = [form.format(figures[key]) for _, key, form in columns]
+        print("| " + " | ".join([name, f"{step:,}", *cells]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
