@@ -143,7 +143,8 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
         }
         match frames.tick()? {
             Tick::Ended => return Ok(frames.finish(false)),
-            Tick::Still => {}
+            // No frame was made, so the next one is due no later for it.
+            Tick::Still => continue,
             Tick::Moved => publish(&frames),
         }
         // A slow frame delays those that follow; they do not hurry after it.
@@ -182,8 +183,12 @@ mod tests {
     use worlds::{RolloutSettings, Strength, Wish};
 
     fn frames(player: Player) -> FrameLoop {
+        frames_at(100.0, player)
+    }
+
+    fn frames_at(frames_per_second: f64, player: Player) -> FrameLoop {
         let mut world = worlds::tiny_world(1).unwrap();
-        world.manifest.frames_per_second = 100.0;
+        world.manifest.frames_per_second = frames_per_second;
         let world = Arc::new(world);
         let mut settings = RolloutSettings::of(&world.manifest, 1);
         settings.strength = Strength::Order;
@@ -252,6 +257,32 @@ mod tests {
             assert_eq!(view.wish.codes(), [ActionCode(code)]);
             number = view.number;
         }
+        assert!(thread.finish().unwrap().interrupted);
+    }
+
+    #[test]
+    fn commands_while_the_world_stands_still_do_not_hold_up_the_frames_after() {
+        let (sender, receiver) = mpsc::channel();
+        let notify = move || sender.send(()).unwrap_or_default();
+        let player = Player::Source(ActionSource::Autoplay);
+        let thread = WorldThread::start(frames_at(1.0, player), notify).unwrap();
+        let wait_for = |what: &dyn Fn(&View) -> bool| {
+            while !what(&thread.view()) {
+                receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+            }
+        };
+        thread.command(Command::Pause(true));
+        // Ten seconds a frame: what stands still must not be waited for afterwards.
+        thread.command(Command::Speed(0.1));
+        wait_for(&|view| view.paused && view.speed == 0.1);
+        for number in 1..=30 {
+            thread.command(Command::Say("nothing moves".into()));
+            wait_for(&|view| view.message.number == number);
+        }
+        let number = thread.view().number;
+        thread.command(Command::Speed(1.0));
+        thread.command(Command::Pause(false));
+        wait_for(&|view| view.number > number);
         assert!(thread.finish().unwrap().interrupted);
     }
 
