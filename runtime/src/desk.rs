@@ -308,13 +308,21 @@ impl Desk {
         }
     }
 
+    /// Takes the volume, and whether sound is off, over into the player's settings; a world without sound leaves them as they are.
+    pub(crate) fn keep_sound(&self, settings: &mut Settings) {
+        if let Some(volume) = &self.volume {
+            settings.volume = volume.get();
+            settings.mute = volume.is_muted();
+        }
+    }
+
     /// The volume, from 0 to 1; 0 in a world without sound.
-    pub(crate) fn volume(&self) -> f32 {
+    fn volume(&self) -> f32 {
         self.volume.as_ref().map_or(0.0, Volume::get)
     }
 
     /// Whether sound is off.
-    pub(crate) fn is_muted(&self) -> bool {
+    fn is_muted(&self) -> bool {
         self.volume.as_ref().is_some_and(Volume::is_muted)
     }
 
@@ -367,5 +375,36 @@ impl Desk {
     /// What stopped it, if it was an error.
     pub(crate) fn finish(self) -> Result<PlaySummary> {
         self.thread.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_without_sound_leaves_the_players_volume_and_mute_as_they_are() {
+        let world = Arc::new(worlds::tiny_world(1).unwrap());
+        let player = Settings {
+            volume: 0.25,
+            mute: true,
+            ..Settings::default()
+        };
+        let options = PlayOptions {
+            prompt: world.prompts[..1].to_vec(),
+            settings: RolloutSettings::of(&world.manifest, 1),
+            speed: 1.0,
+            bindings: Bindings::of(&world.manifest.actions),
+            actions: Some(ActionSource::Autoplay),
+            recording: None,
+            world_name: "tiny".into(),
+            player: player.clone(),
+            replay: None,
+        };
+        let desk = Desk::start(world, options, || ()).unwrap();
+        let mut kept = player.clone();
+        desk.keep_sound(&mut kept);
+        assert_eq!(kept, player);
+        desk.finish().unwrap();
     }
 }

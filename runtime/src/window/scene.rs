@@ -240,10 +240,7 @@ impl Scene {
 
     /// Takes in what is new in the world.
     fn update(&mut self, desk: &Desk) {
-        self.settings.mute = desk.is_muted();
-        if self.has_sound() {
-            self.settings.volume = desk.volume();
-        }
+        desk.keep_sound(&mut self.settings);
         let Some(view) = desk.take_view() else {
             return;
         };
