@@ -5,7 +5,7 @@ use super::style::{QUIET, TEXT, quiet};
 use super::{HudAction, HudState};
 use crate::frame_loop::Command;
 use crate::settings::Filter;
-use egui::{Align, Button, Label, Layout, RichText, Slider, Ui};
+use egui::{Align, Button, Label, Layout, RichText, Slider, SliderClamping, Ui};
 use worlds::{RolloutSettings, Strength};
 
 /// How looks are called.
@@ -181,6 +181,8 @@ fn labelled(ui: &mut Ui, name: &str, value: &str, slider: Slider<'_>) -> bool {
             });
         });
     });
+    // What lies beyond a slider's ends or between its steps stays as it is until the player moves it.
+    let slider = slider.clamping(SliderClamping::Edits);
     let response = ui.add(slider.show_value(false));
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Slider, true, name));
     response.changed()

@@ -372,6 +372,28 @@ fn steps_that_give_way_do_not_change_what_the_player_wants() {
 }
 
 #[test]
+fn values_that_no_slider_offers_stay_until_they_are_moved() {
+    let mut scenery = Scenery::new();
+    scenery.page = Some(Page::Settings);
+    scenery.view.settings.strength = Strength::Wish(14.03);
+    scenery.view.settings.sampler.temperature = 3.0;
+    scenery.view.speed = 0.12;
+    scenery.settings.volume = 0.123;
+    let shown = run(&scenery, USUAL, None);
+    assert!(shown.actions.is_empty(), "{:?}", shown.actions);
+    let below = |shown: &Shown| shown.place("Temperature") + vec2(0.0, 24.0);
+    let actions = run(&scenery, USUAL, Some(&below)).actions;
+    assert!(!actions.is_empty());
+    for action in &actions {
+        let HudAction::World(Command::Change(settings)) = action else {
+            panic!("{actions:?}");
+        };
+        assert_eq!(settings.strength, Strength::Wish(14.03));
+        assert!(settings.sampler.temperature <= 2.0, "{actions:?}");
+    }
+}
+
+#[test]
 fn keys_have_the_names_that_players_know() {
     for (key, name) in [
         ("ArrowLeft", "Left"),
