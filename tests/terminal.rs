@@ -276,6 +276,9 @@ fn without_news_of_releases_a_key_is_held_while_it_repeats() {
         held() > 12
     });
     wait_until("its release", || held() == 0);
+    // Such a terminal tells of a shift key by the capital letter alone.
+    terminal.press(b"R");
+    wait_until("a new seed", || terminal.status().contains("seed 8"));
     terminal.press(b"\x03");
     assert_eq!(exit_code(player), Some(0));
     terminal.check_given_back();

@@ -1,6 +1,6 @@
 //! From a terminal's key events to keys that go down and up.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, ModifierKeyCode};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 const FIRST_HOLD: Duration = Duration::from_millis(550);
 /// How long it counts as held after each repetition.
 const REPEAT_HOLD: Duration = Duration::from_millis(150);
+/// What either shift key is called: most terminals tell that one is held, and not which.
+const SHIFT: &str = "ShiftLeft";
+/// What the number keys from 0 to 9 give with a shift key, on a keyboard in English.
+const SHIFTED_DIGITS: &str = ")!@#$%^&*(";
 
 /// A key that went down or up, by its physical name, as in `ArrowLeft`, `KeyA`, `Digit1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,8 @@ pub struct Keys {
     releases: bool,
     /// Until when each key counts as held.
     held: BTreeMap<String, Instant>,
+    /// Whether a shift key is held.
+    shift: bool,
 }
 
 impl Keys {
@@ -33,18 +39,38 @@ impl Keys {
         Self {
             releases,
             held: BTreeMap::new(),
+            shift: false,
         }
     }
 
-    /// What a key event means.
-    pub fn take(&mut self, event: &KeyEvent, now: Instant) -> Option<Change> {
-        let name = name(event.code)?;
+    /// What a key event means, in the order in which it happened.
+    pub fn take(&mut self, event: &KeyEvent, now: Instant) -> Vec<Change> {
+        let Some(name) = name(event.code) else {
+            return Vec::new();
+        };
+        let mut changes = Vec::new();
+        let shift = is_shifted(event);
+        if shift != self.shift {
+            self.shift = shift;
+            // With or without a shift key it is another key to whoever presses it, and no repetition.
+            if self.held.remove(&name).is_some() {
+                changes.push(Change::Up(name.clone()));
+            }
+            changes.push(match shift {
+                true => Change::Down(SHIFT.into()),
+                false => Change::Up(SHIFT.into()),
+            });
+        }
+        if name == SHIFT {
+            return changes;
+        }
         if self.releases {
-            return match event.kind {
-                KeyEventKind::Press => Some(Change::Down(name)),
-                KeyEventKind::Release => Some(Change::Up(name)),
-                KeyEventKind::Repeat => None,
-            };
+            match event.kind {
+                KeyEventKind::Press => changes.push(Change::Down(name)),
+                KeyEventKind::Release => changes.push(Change::Up(name)),
+                KeyEventKind::Repeat => {}
+            }
+            return changes;
         }
         let known = self.held.contains_key(&name);
         let until = now + if known { REPEAT_HOLD } else { FIRST_HOLD };
@@ -53,7 +79,10 @@ impl Keys {
             *other = (*other).max(until);
         }
         self.held.insert(name.clone(), until);
-        (!known).then_some(Change::Down(name))
+        if !known {
+            changes.push(Change::Down(name));
+        }
+        changes
     }
 
     /// The keys that have gone up by now.
@@ -65,7 +94,28 @@ impl Keys {
             .map(|(name, _)| name.clone())
             .collect();
         self.held.retain(|_, until| *until > now);
-        expired.into_iter().map(Change::Up).collect()
+        let mut changes: Vec<Change> = expired.into_iter().map(Change::Up).collect();
+        // Of a shift key such a terminal tells only together with another.
+        if self.shift && !self.releases && self.held.is_empty() {
+            self.shift = false;
+            changes.push(Change::Up(SHIFT.into()));
+        }
+        changes
+    }
+
+    /// No key is held any more, as when the terminal hears no more of them.
+    pub fn release_all(&mut self) {
+        self.held.clear();
+        self.shift = false;
+    }
+}
+
+/// Whether a shift key is held after a key event.
+fn is_shifted(event: &KeyEvent) -> bool {
+    match event.code {
+        KeyCode::Modifier(_) => event.kind != KeyEventKind::Release,
+        KeyCode::Char(sign) if SHIFTED_DIGITS.contains(sign) => true,
+        _ => event.modifiers.contains(KeyModifiers::SHIFT),
     }
 }
 
@@ -86,6 +136,11 @@ fn name(code: KeyCode) -> Option<String> {
             return Some(format!("Key{}", letter.to_ascii_uppercase()));
         }
         KeyCode::Char(digit) if digit.is_ascii_digit() => return Some(format!("Digit{digit}")),
+        KeyCode::Char(sign) => {
+            let digit = SHIFTED_DIGITS.find(sign);
+            return digit.map(|digit| format!("Digit{digit}"));
+        }
+        KeyCode::Modifier(ModifierKeyCode::LeftShift | ModifierKeyCode::RightShift) => SHIFT,
         KeyCode::F(number) => return Some(format!("F{number}")),
         KeyCode::Enter => "Enter",
         KeyCode::Esc => "Escape",
@@ -105,14 +160,21 @@ fn name(code: KeyCode) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crossterm::event::KeyModifiers;
 
     fn event(code: KeyCode, kind: KeyEventKind) -> KeyEvent {
         KeyEvent::new_with_kind(code, KeyModifiers::NONE, kind)
     }
 
-    fn down(name: &str) -> Option<Change> {
-        Some(Change::Down(name.into()))
+    fn shifted(code: KeyCode, kind: KeyEventKind) -> KeyEvent {
+        KeyEvent::new_with_kind(code, KeyModifiers::SHIFT, kind)
+    }
+
+    fn down(name: &str) -> Change {
+        Change::Down(name.into())
+    }
+
+    fn up(name: &str) -> Change {
+        Change::Up(name.into())
     }
 
     #[test]
@@ -121,13 +183,13 @@ mod tests {
         let right = |kind| event(KeyCode::Right, kind);
         assert_eq!(
             keys.take(&right(KeyEventKind::Press), now),
-            down("ArrowRight")
+            [down("ArrowRight")]
         );
-        assert_eq!(keys.take(&right(KeyEventKind::Repeat), now), None);
+        assert_eq!(keys.take(&right(KeyEventKind::Repeat), now), []);
         assert!(keys.expire(now + Duration::from_secs(60)).is_empty());
         assert_eq!(
             keys.take(&right(KeyEventKind::Release), now),
-            Some(Change::Up("ArrowRight".into()))
+            [up("ArrowRight")]
         );
     }
 
@@ -136,15 +198,15 @@ mod tests {
         let (mut keys, start) = (Keys::new(false), Instant::now());
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         let press = event(KeyCode::Char('a'), KeyEventKind::Press);
-        assert_eq!(keys.take(&press, at(0)), down("KeyA"));
+        assert_eq!(keys.take(&press, at(0)), [down("KeyA")]);
         assert!(keys.expire(at(500)).is_empty());
         for repeat in 0..20 {
-            assert_eq!(keys.take(&press, at(500 + 33 * repeat)), None);
+            assert_eq!(keys.take(&press, at(500 + 33 * repeat)), []);
             assert!(keys.expire(at(500 + 33 * repeat)).is_empty());
         }
         assert_eq!(keys.expire(at(1127 + 149)), []);
-        assert_eq!(keys.expire(at(1127 + 151)), [Change::Up("KeyA".into())]);
-        assert_eq!(keys.take(&press, at(2000)), down("KeyA"));
+        assert_eq!(keys.expire(at(1127 + 151)), [up("KeyA")]);
+        assert_eq!(keys.take(&press, at(2000)), [down("KeyA")]);
     }
 
     #[test]
@@ -157,10 +219,72 @@ mod tests {
         );
         keys.take(&right, at(0));
         keys.take(&right, at(500));
-        assert_eq!(keys.take(&space, at(600)), down("Space"));
-        assert_eq!(keys.take(&space, at(1100)), None);
+        assert_eq!(keys.take(&space, at(600)), [down("Space")]);
+        assert_eq!(keys.take(&space, at(1100)), []);
         assert!(keys.expire(at(1200)).is_empty());
         assert_eq!(keys.expire(at(1300)).len(), 2);
+    }
+
+    #[test]
+    fn a_shift_key_that_is_told_of_goes_down_and_up_by_itself() {
+        let (mut keys, now) = (Keys::new(true), Instant::now());
+        let shift = KeyCode::Modifier(ModifierKeyCode::RightShift);
+        // crossterm says of a shift key's own release, too, that it is held.
+        for (event, expected) in [
+            (shifted(shift, KeyEventKind::Press), vec![down(SHIFT)]),
+            (
+                shifted(KeyCode::Char('r'), KeyEventKind::Press),
+                vec![down("KeyR")],
+            ),
+            (
+                shifted(KeyCode::Char('r'), KeyEventKind::Release),
+                vec![up("KeyR")],
+            ),
+            (
+                shifted(KeyCode::Char('3'), KeyEventKind::Press),
+                vec![down("Digit3")],
+            ),
+            (shifted(shift, KeyEventKind::Release), vec![up(SHIFT)]),
+            (
+                event(KeyCode::Char('3'), KeyEventKind::Release),
+                vec![up("Digit3")],
+            ),
+            // Where it is not told of, it is known by the others.
+            (
+                shifted(KeyCode::Char('R'), KeyEventKind::Press),
+                vec![down(SHIFT), down("KeyR")],
+            ),
+            (
+                event(KeyCode::Char('r'), KeyEventKind::Release),
+                vec![up(SHIFT), up("KeyR")],
+            ),
+        ] {
+            assert_eq!(keys.take(&event, now), expected, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_a_shift_key_is_known_by_what_it_makes_of_others() {
+        let (mut keys, start) = (Keys::new(false), Instant::now());
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let press = |sign| event(KeyCode::Char(sign), KeyEventKind::Press);
+        let capital = shifted(KeyCode::Char('R'), KeyEventKind::Press);
+        assert_eq!(keys.take(&press('r'), at(0)), [down("KeyR")]);
+        let expected = [up("KeyR"), down(SHIFT), down("KeyR")];
+        assert_eq!(keys.take(&capital, at(100)), expected);
+        assert_eq!(keys.take(&capital, at(200)), []);
+        assert_eq!(keys.expire(at(3000)), [up("KeyR"), up(SHIFT)]);
+        assert_eq!(keys.expire(at(3000)), []);
+        let expected = [down(SHIFT), down("Digit3")];
+        assert_eq!(keys.take(&press('#'), at(4000)), expected);
+        let expected = [up(SHIFT), down("Digit4")];
+        assert_eq!(keys.take(&press('4'), at(4100)), expected);
+        assert_eq!(
+            keys.take(&press('('), at(4200)).last(),
+            Some(&down("Digit9"))
+        );
+        keys.release_all();
+        assert_eq!(keys.take(&press('4'), at(4300)), [down("Digit4")]);
     }
 
     #[test]
@@ -168,6 +292,8 @@ mod tests {
         for (code, expected) in [
             (KeyCode::Char('W'), "KeyW"),
             (KeyCode::Char('7'), "Digit7"),
+            (KeyCode::Char(')'), "Digit0"),
+            (KeyCode::Char('&'), "Digit7"),
             (KeyCode::Char(' '), "Space"),
             (KeyCode::Esc, "Escape"),
             (KeyCode::F(2), "F2"),

@@ -127,14 +127,15 @@ impl Terminal {
                     Event::Key(key) => {
                         apply(desk, self.keys.take(&key, Instant::now()));
                     }
-                    Event::FocusLost => desk.release_all(),
+                    Event::FocusLost => {
+                        self.keys.release_all();
+                        desk.release_all();
+                    }
                     Event::Resize(..) => changed = true,
                     _ => {}
                 }
             }
-            for change in self.keys.expire(Instant::now()) {
-                apply(desk, Some(change));
-            }
+            apply(desk, self.keys.expire(Instant::now()));
             for control in desk.obey() {
                 match control {
                     Control::Leave => return Ok(()),
@@ -209,11 +210,12 @@ fn asks_to_leave(key: &KeyEvent) -> bool {
     key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'C'))
 }
 
-fn apply(desk: &Desk, change: Option<Change>) {
-    match change {
-        Some(Change::Down(key)) => desk.press(&key),
-        Some(Change::Up(key)) => desk.release(&key),
-        None => {}
+fn apply(desk: &Desk, changes: Vec<Change>) {
+    for change in changes {
+        match change {
+            Change::Down(key) => desk.press(&key),
+            Change::Up(key) => desk.release(&key),
+        }
     }
 }
 
