@@ -1,6 +1,6 @@
 //! Bindings of the player's own, as the program shows, keeps and refuses them.
 
-use super::common::{Said, djinn, succeed};
+use super::common::{Said, djinn, fail, succeed};
 use super::json;
 use serde_json::Value;
 use std::path::Path;
@@ -104,4 +104,32 @@ fn every_action_is_measured_and_shown() {
     );
     assert_eq!(value["own"], false);
     assert!(media::read_image(&pictures).unwrap().width > 300);
+}
+
+#[test]
+fn steps_that_a_world_does_not_allow_are_told_of_and_it_is_played() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path();
+    let said = succeed(
+        program(home)
+            .args(["bind", "coinrun", "--json"])
+            .args(["--set", "1=KeyK"]),
+    );
+    let bindings = json(&said.out)["bindings"].clone();
+    let configuration = Path::new(bindings.as_str().unwrap()).ancestors().nth(2);
+    let settings = configuration.unwrap().join("settings.ron");
+    std::fs::write(settings, "(steps: 60)").unwrap();
+    let play = || {
+        let mut command = program(home);
+        command
+            .current_dir(home)
+            .args(["play", "coinrun", "--frames", "1"]);
+        command
+    };
+    let said = succeed(&mut play());
+    assert!(said.out.contains("60 MaskGIT steps"), "{}", said.out);
+    let said = succeed(play().args(["--steps", "1"]));
+    assert!(!said.out.contains("MaskGIT steps"), "{}", said.out);
+    // Who asks for it now is told that it cannot be.
+    fail(play().args(["--steps", "60"]), &["60 MaskGIT steps"]);
 }

@@ -38,6 +38,16 @@ impl Preferences {
         }
     }
 
+    /// As far as a world allows it: MaskGIT steps become the nearest that it is made for. What is meant for all worlds cannot fit each of them.
+    pub fn within(self, manifest: &WorldManifest) -> Self {
+        let range = manifest.maskgit_steps;
+        let allowed = |steps: usize| steps.clamp(range.least, range.most);
+        Self {
+            steps: self.steps.map(allowed),
+            ..self
+        }
+    }
+
     /// The settings for a world.
     ///
     /// # Errors
@@ -135,6 +145,12 @@ mod tests {
             ..Preferences::default()
         };
         refused(slow, "60 MaskGIT steps");
+        let most = manifest.maskgit_steps.most;
+        let allowed = slow.within(&manifest);
+        assert_eq!(allowed.steps, Some(most));
+        assert_eq!(settings(allowed).unwrap().sampler.steps, most);
+        assert_eq!(quick.within(&manifest), quick);
+        assert!(Preferences::default().within(&manifest).is_empty());
         let fast = Preferences {
             speed: Some(99.0),
             ..Preferences::default()

@@ -38,7 +38,15 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         temperature: arguments.temperature,
         speed: None,
     };
-    let preferences = asked.or(of_world.preferences).or(own.preferences());
+    let preferences = asked.or(of_world.preferences);
+    let of_all = own.preferences();
+    let allowed = of_all.within(&world.manifest);
+    if let (None, Some(wanted), Some(steps)) = (preferences.steps, of_all.steps, allowed.steps)
+        && wanted != steps
+    {
+        output.tell(format!("This world is not made for the {wanted} MaskGIT steps of your settings, so it makes {steps}."));
+    }
+    let preferences = preferences.or(allowed);
     let game = Game {
         settings: preferences.settings(&world.manifest, seed)?,
         speed: preferences.speed(),

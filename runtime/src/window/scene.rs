@@ -397,7 +397,8 @@ impl Scene {
             // A recording that is watched cannot be changed.
             Command::Change(_) if self.view.replay.is_some() => {}
             Command::Change(after) => {
-                let usual = self.settings.preferences().settings(manifest, after.seed);
+                let usual = self.settings.preferences().within(manifest);
+                let usual = usual.settings(manifest, after.seed);
                 let usual = usual.unwrap_or_else(|_| RolloutSettings::of(manifest, after.seed));
                 let mut before = self.view.settings;
                 before.sampler.steps = self.view.wanted_steps;

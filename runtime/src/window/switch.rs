@@ -87,7 +87,8 @@ impl Application<'_> {
         let seed = open.desk.view().settings.seed;
         // What the player prefers may lie outside what this world allows.
         let of_world = OwnWorld::of(&world)?;
-        let preferences = of_world.preferences.or(own.preferences());
+        let allowed = own.preferences().within(manifest);
+        let preferences = of_world.preferences.or(allowed);
         let settings = preferences.settings(manifest, seed);
         let options = PlayOptions {
             prompt: world.prompts.iter().take(1).cloned().collect(),
