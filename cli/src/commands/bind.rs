@@ -279,7 +279,7 @@ mod tests {
             .into_iter()
             .map(|a| a.bindings)
             .collect();
-        assert_eq!(bound[0], ["ArrowLeft"]);
+        assert!(bound[0].contains(&"ArrowLeft".to_owned()), "{bound:?}");
         assert_eq!(bound[1], ["KeyL", "South"]);
         assert!(bound[2].is_empty() && bound[3].is_empty());
         assert!(answers.is_empty());

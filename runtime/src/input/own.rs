@@ -224,7 +224,7 @@ impl OwnWorld {
             .map(|input| bindable(input, controls))
             .collect::<Result<Vec<Chord>, _>>()
             .map_err(Error::Binding)?;
-        self.give(manifest, code, &wanted, &[])
+        self.give(manifest, code, &wanted, false)
     }
 
     /// Binds one more input or chord to a code; it wishes for no other code any more.
@@ -239,34 +239,44 @@ impl OwnWorld {
         input: &str,
     ) -> Result<()> {
         let wanted = bindable(input, controls).map_err(Error::Binding)?;
-        let actions = self.actions(manifest);
-        let action = actions.get(usize::from(code.0));
-        let kept: Vec<Chord> = action.map_or_else(Vec::new, |action| action.chords().collect());
-        self.give(manifest, code, &[wanted], &kept)
+        self.give(manifest, code, &[wanted], true)
     }
 
-    /// Binds `wanted` to a code and to no other, beside those of `kept`.
+    /// Binds `wanted` to a code and to no other; `beside`: beside what wishes for it already.
     fn give(
         &mut self,
         manifest: &WorldManifest,
         code: ActionCode,
         wanted: &[Chord],
-        kept: &[Chord],
+        beside: bool,
     ) -> Result<()> {
         let mut changed = self.clone();
+        let before = self.bindings(manifest);
+        // Number keys need not be written down.
+        let in_force = |code| {
+            let mut chords = before.of_code(code);
+            chords.retain(|chord| chord.inputs().iter().all(|input| input.digit().is_none()));
+            chords
+        };
+        let kept = |code| {
+            let mut chords = in_force(code);
+            chords.retain(|chord| !wanted.contains(chord));
+            chords
+        };
+        let texts = |chords: Vec<&Chord>| Some(chords.iter().map(ToString::to_string).collect());
         for (other, action) in (0u16..).zip(self.actions(manifest)) {
-            let kept: Vec<String> = action
-                .chords()
-                .filter(|chord| !wanted.contains(chord))
-                .map(|chord| chord.to_string())
-                .collect();
-            if ActionCode(other) != code && kept.len() != action.bindings.len() {
-                changed.actions.entry(other).or_default().bindings = Some(kept);
+            let (had, has) = (in_force(ActionCode(other)), kept(ActionCode(other)));
+            // What is bound to one action is no longer usual for another, so what is usual is written down with the rest, and stays.
+            if had.len() != action.bindings.len() || has.len() != had.len() {
+                changed.actions.entry(other).or_default().bindings = texts(has);
             }
         }
-        let kept = kept.iter().filter(|chord| !wanted.contains(chord));
-        let texts = kept.chain(wanted).map(ToString::to_string).collect();
-        changed.actions.entry(code.0).or_default().bindings = Some(texts);
+        let mut chords = match beside {
+            true => kept(code),
+            false => Vec::new(),
+        };
+        chords.extend(wanted);
+        changed.actions.entry(code.0).or_default().bindings = texts(chords);
         self.replace_with(changed, manifest)
     }
 
@@ -352,6 +362,7 @@ fn place_of(text: &str, what: &str) -> (usize, usize) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn manifest() -> WorldManifest {
         worlds::tiny_contents(1).unwrap().manifest
@@ -430,6 +441,36 @@ mod tests {
             (texts(&["KeyK"]), texts(&["KeyI"]))
         );
         assert_eq!(bound(&own, 2), other);
+    }
+
+    #[test]
+    fn the_usual_inputs_stay_beside_one_more() {
+        // A world made for the keyboard, with a key for two actions: pads play it by what is usual.
+        let mut manifest = manifest();
+        manifest.actions[1].bindings = texts(&["ArrowRight", "Space"]);
+        let controls = ControlTable::default();
+        let mut own = OwnWorld::none(&manifest);
+        let in_force = |own: &OwnWorld| -> Vec<BTreeSet<String>> {
+            let bindings = own.bindings(&manifest);
+            let inputs = |code| bindings.of_code(ActionCode(code)).into_iter();
+            (0..4)
+                .map(|code| inputs(code).map(Chord::to_string).collect())
+                .collect()
+        };
+        let mut expected = in_force(&own);
+        assert!(expected[0].contains("KeyA") && expected[0].contains("DPadLeft"));
+        assert!(expected[1].contains("South") && expected[2].contains("South"));
+        for (code, input) in [(0, "KeyK"), (2, "KeyL"), (0, "ArrowRight"), (1, "KeyA")] {
+            own.bind_too(&manifest, &controls, ActionCode(code), input)
+                .unwrap();
+            expected.iter_mut().for_each(|inputs| {
+                inputs.remove(input);
+            });
+            expected[usize::from(code)].insert(input.to_owned());
+            assert_eq!(in_force(&own), expected, "{input}");
+        }
+        // What has no inputs may still come to usual ones by its name.
+        assert_eq!(own.actions.get(&3), None);
     }
 
     #[test]
