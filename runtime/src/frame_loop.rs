@@ -196,8 +196,8 @@ pub struct FrameLoop {
     paused: bool,
     step: bool,
     rewinding: bool,
-    /// Frames without input.
-    quiet: u64,
+    /// How long play has gone on without input.
+    quiet: Duration,
     message: Message,
 }
 
@@ -223,7 +223,7 @@ impl FrameLoop {
             paused: false,
             step: false,
             rewinding: false,
-            quiet: 0,
+            quiet: Duration::ZERO,
             message: Message::default(),
         })
     }
@@ -295,7 +295,7 @@ impl FrameLoop {
             }
             Command::Attract(seconds) => {
                 self.options.attract_seconds = seconds;
-                self.quiet = 0;
+                self.quiet = Duration::ZERO;
             }
             Command::RewindMemory(bytes) => self.play.set_rewind_memory(bytes),
             Command::Say(text) => self.say(text),
@@ -391,7 +391,7 @@ impl FrameLoop {
         self.frame = Arc::new(self.play.frame()?);
         self.wish = Wish::none();
         self.code = None;
-        self.quiet = 0;
+        self.quiet = Duration::ZERO;
         Ok(())
     }
 
@@ -417,7 +417,7 @@ impl FrameLoop {
                 self.wish = Wish::none();
                 self.code = None;
             }
-            self.quiet = 0;
+            self.quiet = Duration::ZERO;
             return Ok(Tick::Moved);
         }
         let attract = self.attract();
@@ -433,7 +433,11 @@ impl FrameLoop {
             Asked::Code(_) => Wish::none(),
         };
         let pressed = !self.wish.is_none() && self.wish.codes() != self.idle.as_slice();
-        self.quiet = if pressed { 0 } else { self.quiet + 1 };
+        self.quiet = match pressed {
+            true => Duration::ZERO,
+            // Frames come at their rate, or as fast as the machine makes them.
+            false => self.quiet + self.interval().max(time),
+        };
         self.code = Some(step.code);
         self.frame = Arc::new(step.frame);
         self.rate.add(Instant::now());
@@ -447,8 +451,7 @@ impl FrameLoop {
     /// Whether nobody has pressed anything for so long that the world plays itself.
     fn attract(&self) -> bool {
         let seconds = self.options.attract_seconds;
-        let frames = seconds * self.play.world().manifest.frames_per_second;
-        seconds > 0.0 && self.quiet as f64 >= frames
+        seconds > 0.0 && self.quiet.as_secs_f64() >= seconds
     }
 
     fn adapt(&mut self, time: Duration) -> Result<()> {

@@ -169,8 +169,10 @@ fn states_are_saved_and_loaded_and_what_cannot_be_is_told() {
 fn nobody_playing_lets_the_world_play_itself_until_a_key_is_pressed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
+    // Ten seconds are 15 frames at a tenth of the world's rate.
     let options = LoopOptions {
-        attract_seconds: 1.0,
+        speed: 0.1,
+        attract_seconds: 10.0,
         ..LoopOptions::default()
     };
     let hands = Hands::default();
