@@ -45,6 +45,13 @@ fn what_a_player_binds_is_kept_shown_and_forgotten() {
         inputs(home, 1),
         ["Digit1", "ArrowRight+Space", "DPadRight+South"]
     );
+    // The player's own name is known from now on, and so is the world's.
+    for name in ["LEAP", "jump right"] {
+        let set = format!("{name}=ArrowRight+Space,DPadRight+South");
+        let said = succeed(program(home).args(["bind", "coinrun", "--json", "--set", &set]));
+        assert_eq!(json(&said.out)["actions"][1]["name"], "leap");
+        assert_eq!(inputs(home, 1).len(), 3);
+    }
     // Refused, and nothing lost.
     for (option, part) in [
         ("1=Start", "pause"),

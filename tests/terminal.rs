@@ -1,6 +1,6 @@
 //! Play in a terminal for real: in a pseudo-terminal, read by a terminal emulator.
 
-use super::common::{Said, action_lines, codes_of, djinn, verify};
+use super::common::{Said, action_lines, codes_of, djinn, tiny, verify};
 use super::wait_until;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -311,6 +311,22 @@ fn a_terminal_that_hangs_up_ends_the_program_and_keeps_the_session() {
     assert_eq!(exit_code(player), Some(1));
     let said = verify(&session);
     assert_eq!(said.code, Some(0), "{}", said.err);
+}
+
+#[test]
+fn the_questions_for_keys_end_when_they_are_interrupted() {
+    let home = tempfile::tempdir().unwrap();
+    let terminal = Terminal::open(false);
+    let mut command = djinn();
+    command.arg("bind").arg(&tiny().world);
+    command
+        .env("XDG_CONFIG_HOME", home.path())
+        .env("HOME", home.path());
+    let program = terminal.run(&mut command);
+    wait_until("the questions", || terminal.has_written("q ends"));
+    let id = rustix::process::Pid::from_child(&program);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    assert_eq!(exit_code(program), Some(130));
 }
 
 #[test]

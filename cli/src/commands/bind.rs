@@ -39,23 +39,21 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     let changes = !arguments.set.is_empty() || !arguments.name.is_empty();
     for (code, inputs) in &arguments.set {
         let inputs: Vec<String> = inputs.iter().map(|input| input.trim().to_owned()).collect();
-        own.bind(manifest, &controls, code_of(code, manifest)?, &inputs)
+        own.bind(manifest, &controls, code_of(code, &own, manifest)?, &inputs)
             .with_context(|| format!("--set {code}"))?;
     }
     for (code, name) in &arguments.name {
-        own.name(manifest, code_of(code, manifest)?, name)
+        own.name(manifest, code_of(code, &own, manifest)?, name)
             .with_context(|| format!("--name {code}"))?;
     }
     if changes || arguments.reset {
         own.write(&path)?;
     }
+    let cancel = on_interrupt()?;
     // Who only sets something need not wait for what is measured.
     let asked_for = !changes && !arguments.reset;
     let measured = match asked_for || arguments.pictures.is_some() {
-        true => {
-            let cancel = on_interrupt()?;
-            Some(measured(&world, output, &cancel)?)
-        }
+        true => Some(measured(&world, output, &cancel)?),
         false => None,
     };
     if let (Some((effects, _)), Some(pictures)) = (&measured, &arguments.pictures) {
@@ -69,6 +67,8 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     output.result(&report.value(&own, manifest), report.text(&own, manifest))?;
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if asked_for && at_terminal && !output.is_for_programs() {
+        // Nobody can look at a flag while an answer is waited for, so the first Ctrl-C ends the program now.
+        cancel.store(true, Ordering::Relaxed);
         // Whoever ends it half way keeps what was answered.
         let keep = |own: &OwnWorld| Ok(own.write(&path)?);
         ask(
@@ -82,9 +82,13 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The code that a number or name means.
-fn code_of(text: &str, manifest: &WorldManifest) -> Result<ActionCode> {
-    let code = manifest.find_action(text.trim());
+/// The code that a number or name means: the player's own name, or else the world's.
+fn code_of(text: &str, own: &OwnWorld, manifest: &WorldManifest) -> Result<ActionCode> {
+    let mut named = manifest.clone();
+    named.actions = own.actions(manifest);
+    let code = [&named, manifest]
+        .into_iter()
+        .find_map(|manifest| manifest.find_action(text.trim()));
     code.with_context(|| format!("no action {text:?} in this world; `djinn worlds` lists them"))
 }
 
