@@ -120,8 +120,12 @@ impl InputState {
         }
     }
 
-    /// All inputs of a device went up, as when a window loses the focus and hears no more of them, or a pad is unplugged.
+    /// All inputs of a device went up, as when a window loses the focus and hears no more of them, or a pad is unplugged. Nothing is captured any
+    /// more when it is the keyboard: what took the focus away, as Alt + Tab does, was not meant for it.
     pub fn release_all(&mut self, source: Source) {
+        if source == Source::Keyboard {
+            self.capture = None;
+        }
         self.held.retain(|(holder, _)| *holder != source);
         let ended = self
             .commanding
@@ -317,5 +321,18 @@ mod tests {
         assert!(state.take_commands().is_empty());
         state.press(Source::Keyboard, input("KeyP"));
         assert_eq!(state.take_commands().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_captured_of_what_takes_the_focus_away() {
+        let mut state = state();
+        state.begin_capture();
+        state.press(KEYS, input("AltLeft"));
+        state.release_all(KEYS);
+        state.release(KEYS, input("AltLeft"));
+        assert!(!state.has_commands());
+        assert_eq!(state.take_captured(), None);
+        state.press(KEYS, input("Space"));
+        assert_eq!(wish(&mut state).0, [2]);
     }
 }

@@ -134,6 +134,12 @@ struct Open {
 }
 
 impl Open {
+    /// The window hears no more keys: none is held, and none of those that took the focus away is bound to anything.
+    fn lose_focus(&mut self) {
+        self.scene.cancel_binding(&self.desk);
+        self.desk.release_all();
+    }
+
     /// Ends play, and keeps what the player has set.
     fn finish(mut self) -> Result<PlaySummary> {
         self.scene.keep_settings();
@@ -193,6 +199,8 @@ impl Application<'_> {
             ElementState::Pressed
                 if key == KeyCode::Escape && open.scene.cancel_binding(&open.desk) => {}
             ElementState::Pressed => open.desk.press(&name),
+            // Some systems let go of all keys first, and then say that the focus is lost.
+            ElementState::Released if already => open.lose_focus(),
             ElementState::Released => open.desk.release(&name),
         }
         self.obey(event_loop);
@@ -275,8 +283,8 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         match event {
             WindowEvent::CloseRequested => event_loop.exit(),
             WindowEvent::Focused(false) => {
-                if let Some(open) = &self.open {
-                    open.desk.release_all();
+                if let Some(open) = &mut self.open {
+                    open.lose_focus();
                 }
                 self.obey(event_loop);
             }
