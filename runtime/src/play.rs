@@ -377,13 +377,17 @@ impl Play {
         Ok(())
     }
 
+    /// Completes the recording, if there is one; that it failed is remembered for the summary, too.
     fn end_recording(&mut self) -> Result<()> {
         let Some(recorder) = self.recorder.take() else {
             return Ok(());
         };
         let frames = self.times.len() - self.times_before;
-        recorder.finish(self.times.summary_of_newest(frames))?;
-        Ok(())
+        let ended = recorder.finish(self.times.summary_of_newest(frames));
+        if let Err(error) = &ended {
+            self.failure = Some(error.to_string());
+        }
+        ended.map(drop)
     }
 
     /// Why recording failed, once.
@@ -444,9 +448,8 @@ impl Play {
 
     /// Ends the play and completes its recording; if that fails, the summary says so.
     pub fn finish(mut self, interrupted: bool) -> PlaySummary {
-        if let Err(error) = self.end_recording() {
-            self.failure = Some(error.to_string());
-        }
+        // What failed is remembered, and told by the summary.
+        let _ = self.end_recording();
         PlaySummary {
             frames: self.frames,
             times: self.times.summary(),

@@ -321,6 +321,31 @@ fn a_recorder_that_fails_stops_and_play_goes_on() {
 }
 
 #[test]
+fn a_recording_that_cannot_be_completed_is_told_of_at_once_and_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let mut frames = frames_of(
+        Player::Source(ActionSource::Autoplay),
+        LoopOptions::default(),
+    );
+    frames.command(Command::Record(Some(recording(&path))));
+    run(&mut frames, 3);
+    std::fs::remove_file(path.join("tokens.journal")).unwrap();
+    frames.command(Command::Record(None));
+    let view = frames.view();
+    assert!(view.message.warning && view.recording.is_none());
+    assert!(view.message.text.contains("tokens.journal"), "{view:?}");
+    // Another one that succeeds does not make up for it.
+    let second = folder.path().join("second");
+    frames.command(Command::Record(Some(recording(&second))));
+    run(&mut frames, 3);
+    let summary = frames.finish(false);
+    let failure = summary.recording_failure.unwrap();
+    assert!(failure.contains("tokens.journal"), "{failure}");
+    assert_verifies(&second);
+}
+
+#[test]
 fn play_is_taken_over_from_any_frame_of_a_session() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
