@@ -1,7 +1,7 @@
 //! Where the actions of a play without hands come from.
 
 use crate::error::{Error, Result};
-use crate::session::parse_action_lines;
+use crate::session::{SessionLine, parse_session_lines};
 use nn::ActionCode;
 use std::fs::File;
 use std::io::Read;
@@ -77,12 +77,15 @@ impl ActionSource {
     fn parse(text: &str, manifest: &WorldManifest) -> Result<Self, (usize, String)> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim_start().starts_with('{') {
-            let (lines, _) = parse_action_lines(text)?;
+            let (lines, _) = parse_session_lines(text)?;
             let mut codes = Vec::with_capacity(lines.len());
-            for (index, line) in lines.iter().enumerate() {
+            for (number, line) in lines {
+                let SessionLine::Frame(line) = line else {
+                    continue;
+                };
                 if usize::from(line.code.0) >= manifest.codes() {
                     let reason = format!("code {} of {}", line.code, manifest.codes());
-                    return Err((index + 1, reason));
+                    return Err((number, reason));
                 }
                 codes.push(line.code);
             }
@@ -181,6 +184,11 @@ mod tests {
         assert!(binary.contains("line 3: is no text"), "{binary}");
         let code = mistake(b"{\"frame\":1,\"code\":0}\n{\"frame\":2,\"code\":9}\n");
         assert!(code.contains("line 2: code 9 of 4"), "{code}");
+        // Lines of what happened between frames count, and so do empty ones.
+        let code = mistake(
+            b"{\"event\":\"start\",\"frame\":0,\"pictures\":1}\n\n{\"frame\":1,\"code\":0}\n{\"frame\":2,\"code\":9}\n",
+        );
+        assert!(code.contains("line 4: code 9 of 4"), "{code}");
         let broken =
             mistake(b"{\"frame\":1,\"code\":0}\n{\"frame\":2}\n{\"frame\":3,\"code\":1}\n");
         assert!(broken.contains("line 2: "), "{broken}");

@@ -75,7 +75,7 @@ pub use saved_state::{SLOTS, SavedState, Slots};
 pub use screenshot::save_screenshot;
 pub use session::{
     ActionLine, Event, NumberedLine, Opening, Recorder, SESSION_VERSION, Session, SessionLine,
-    SessionManifest, enlargement, parse_action_lines, parse_session_lines,
+    SessionManifest, enlargement, parse_session_lines,
 };
 pub use settings::{Filter, Settings, SettingsFlaw};
 pub use sound::{LiveSound, MIX_RATE, Mixer, Moment, NullSink, Sink, SoundOutput, Volume};

@@ -122,7 +122,7 @@ pub fn parse_session_lines(text: &str) -> Result<(Vec<NumberedLine>, bool), (usi
         if line.trim().is_empty() {
             continue;
         }
-        let parsed = parse_line(line).map_err(|error| (index + 1, error.to_string()))?;
+        let parsed = parse_line(line).map_err(|error| (index + 1, reason(&error)))?;
         lines.push((index + 1, parsed));
     }
     Ok((lines, complete))
@@ -140,17 +140,10 @@ fn parse_line(line: &str) -> serde_json::Result<SessionLine> {
     }
 }
 
-/// As [`parse_session_lines`], of frames alone.
-///
-/// # Errors
-/// The first line, from 1, that cannot be read, and why.
-pub fn parse_action_lines(text: &str) -> Result<(Vec<ActionLine>, bool), (usize, String)> {
-    let (lines, complete) = parse_session_lines(text)?;
-    let frames = lines.into_iter().filter_map(|(_, line)| match line {
-        SessionLine::Frame(line) => Some(line),
-        SessionLine::Event(_) => None,
-    });
-    Ok((frames.collect(), complete))
+/// What is wrong with a line. To the parser, which sees nothing else, it is the first line; of the place only the column is told.
+fn reason(error: &serde_json::Error) -> String {
+    let line = format!(" at line {} column", error.line());
+    error.to_string().replace(&line, " at column")
 }
 
 #[cfg(test)]
@@ -200,7 +193,16 @@ mod tests {
             };
             assert_eq!(&serde_json::to_string(event).unwrap(), text);
         }
-        assert_eq!(parse_action_lines(&text).unwrap().0.len(), 1);
+        assert_eq!(
+            lines[5].1,
+            SessionLine::Frame(ActionLine {
+                frame: 8,
+                wish: vec![],
+                code: ActionCode(1),
+                device: String::new(),
+                time: 0.0,
+            })
+        );
         let unknown = parse_session_lines("{\"event\":\"sleep\",\"frame\":1}\n");
         assert_eq!(unknown.unwrap_err().0, 1);
     }
@@ -208,17 +210,14 @@ mod tests {
     #[test]
     fn a_mistake_in_the_middle_is_an_error_and_one_at_the_end_is_a_crash() {
         let good = serde_json::to_string(&line(1)).unwrap();
-        let (lines, complete) = parse_action_lines(&format!("{good}\n{good}\n{good}")).unwrap();
+        let (lines, complete) = parse_session_lines(&format!("{good}\n{good}\n{good}")).unwrap();
         assert_eq!((lines.len(), complete), (2, false));
-        let (lines, complete) = parse_action_lines(&format!("{good}\n\n{good}\n")).unwrap();
+        let (lines, complete) = parse_session_lines(&format!("{good}\n\n{good}\n")).unwrap();
         assert_eq!((lines.len(), complete), (2, true));
-        assert_eq!(
-            parse_action_lines(&format!("{good}\n{{\n{good}\n"))
-                .unwrap_err()
-                .0,
-            2
-        );
-        assert_eq!(parse_action_lines("").unwrap(), (vec![], true));
+        let (number, reason) = parse_session_lines(&format!("{good}\n{{\n{good}\n")).unwrap_err();
+        assert_eq!(number, 2);
+        assert!(reason.ends_with(" at column 1"), "{reason}");
+        assert_eq!(parse_session_lines("").unwrap(), (vec![], true));
     }
 
     proptest! {
@@ -226,14 +225,14 @@ mod tests {
         fn a_cut_text_gives_the_lines_before_the_cut(count in 0u64..6, cut in any::<prop::sample::Index>()) {
             let text: String = (1..=count).map(|frame| serde_json::to_string(&line(frame)).unwrap() + "\n").collect();
             let cut = cut.index(text.len() + 1);
-            let (lines, complete) = parse_action_lines(&text[..cut]).unwrap();
+            let (lines, complete) = parse_session_lines(&text[..cut]).unwrap();
             prop_assert_eq!(lines.len(), text[..cut].matches('\n').count());
             prop_assert_eq!(complete, cut == 0 || text[..cut].ends_with('\n'));
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in "(\\PC|\n){0,60}") {
-            let _ = parse_action_lines(&text);
+            let _ = parse_session_lines(&text);
         }
     }
 }

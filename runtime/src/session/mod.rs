@@ -17,9 +17,7 @@ mod lines;
 mod reader;
 mod recorder;
 
-pub use lines::{
-    ActionLine, Event, NumberedLine, SessionLine, parse_action_lines, parse_session_lines,
-};
+pub use lines::{ActionLine, Event, NumberedLine, SessionLine, parse_session_lines};
 pub use reader::Session;
 pub use recorder::{Opening, Recorder, enlargement};
 
