@@ -168,12 +168,12 @@ fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     }
 }
 
-/// Whether what is there is a world's folder or an empty one.
+/// Whether what is there is a world's folder or one with nothing in it; hidden is what an interrupted attempt to save a world left there.
 fn may_hold_world(out: &Path) -> bool {
-    let empty = || {
-        out.read_dir()
-            .is_ok_and(|mut entries| entries.next().is_none())
+    let hidden = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"."))
     };
+    let empty = || out.read_dir().is_ok_and(|mut entries| entries.all(hidden));
     out.join(worlds::MANIFEST_FILE).exists() || empty()
 }
 
@@ -464,5 +464,16 @@ mod tests {
         for out in ["a/world", "a/world/", "a//world/."] {
             assert_eq!(run_folder(Path::new(out)), Path::new("a/world.run"));
         }
+    }
+
+    #[test]
+    fn what_interrupted_saving_leaves_is_not_in_the_way_of_a_world() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(".saving-1")).unwrap();
+        assert!(may_hold_world(folder.path()));
+        std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+        assert!(!may_hold_world(folder.path()));
+        std::fs::write(folder.path().join(worlds::MANIFEST_FILE), "").unwrap();
+        assert!(may_hold_world(folder.path()));
     }
 }

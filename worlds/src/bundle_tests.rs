@@ -76,6 +76,33 @@ fn saving_replaces_a_world_and_leaves_other_files_alone() {
 }
 
 #[test]
+fn where_replacing_is_interrupted_there_is_a_whole_world_and_it_can_be_replaced_again() {
+    let (folder, path) = saved();
+    // A file cannot take the place of a folder with something in it.
+    let in_the_way = path.join("picture.png");
+    fs::create_dir(&in_the_way).unwrap();
+    fs::write(in_the_way.join("notes.txt"), "mine").unwrap();
+    let mut contents = tiny_contents(2).unwrap();
+    contents.prompts.truncate(1);
+    contents.files.insert("picture.png".into(), vec![1, 2, 3]);
+    let new = contents.world(WeightFormat::F16).unwrap();
+    let error = save(&contents, WeightFormat::F16, &path).unwrap_err();
+    assert!(error.to_string().contains("picture.png"), "{error}");
+    assert!(path.join(MANIFEST_FILE).is_file());
+    let half = World::load(&path).unwrap();
+    assert_eq!((&half.hash, half.prompts.len()), (&new.hash, 1));
+
+    fs::remove_dir_all(&in_the_way).unwrap();
+    let hash = save(&tiny_contents(3).unwrap(), WeightFormat::F16, &path);
+    assert_eq!(World::load(&path).unwrap().hash, hash.unwrap().hash);
+    assert_ne!(new.hash, World::load(&path).unwrap().hash);
+    let visible = |name: &std::ffi::OsStr| !name.as_encoded_bytes().starts_with(b".");
+    let mut names = fs::read_dir(&path).unwrap().flatten();
+    assert!(names.all(|entry| visible(&entry.file_name())));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn what_cannot_be_loaded_is_not_saved_and_the_old_world_stays() {
     let (_folder, path) = saved();
     let before = World::load(&path).unwrap().hash;

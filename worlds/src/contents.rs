@@ -1,7 +1,7 @@
 //! Making bundles: what a trainer hands over, and how it gets to disk.
 
 use crate::error::{Error, Result};
-use crate::source::{MemorySource, is_safe_name, refused};
+use crate::source::{MemorySource, REPLACEMENT_FOLDER, is_safe_name, refused};
 use crate::weights::{self, WeightFormat};
 use crate::world::{
     DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, SOUNDS_FOLDER,
@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// All that a bundle is made of.
 #[derive(Clone, Debug)]
@@ -101,15 +101,16 @@ impl BundleContents {
 
 /// Saves a bundle in `folder` and returns the world that it is, loaded from the saved bytes.
 ///
-/// Everything is checked and written beside the folder first, then put in place by renaming, the manifest last: whenever the program
-/// is interrupted, the folder holds the old world, no world or the new one, never a mixture. Other files in the folder stay.
+/// Everything is checked and written inside the folder first, so that all renaming stays on one file system. Whenever the program is
+/// interrupted, the folder holds the old world or the new one, never a mixture: a replacement counts from the moment that it is complete,
+/// also where its files have not come to their places yet (see [`FolderSource`](crate::FolderSource)). Other files in the folder stay.
 ///
 /// # Errors
 /// When a loader would refuse the bundle, or writing fails.
 pub fn save(contents: &BundleContents, format: WeightFormat, folder: &Path) -> Result<World> {
     let files = contents.encode(format)?;
     let world = contents.load(&files)?;
-    let staging = staging_folder(folder)?;
+    let staging = folder.join(format!(".saving-{}", std::process::id()));
     let done = write_all(&files, &staging).and_then(|()| put_in_place(&files, &staging, folder));
     if staging.exists()
         && let Err(error) = fs::remove_dir_all(&staging)
@@ -119,23 +120,12 @@ pub fn save(contents: &BundleContents, format: WeightFormat, folder: &Path) -> R
     done.map(|()| world)
 }
 
-/// A name for a temporary folder beside `folder`, on the same file system; its parent is made.
-fn staging_folder(folder: &Path) -> Result<PathBuf> {
-    let parent = match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
-    let name = folder.file_name().unwrap_or("world".as_ref());
-    let name = format!(".{}.saving-{}", name.to_string_lossy(), std::process::id());
-    let staging = parent.join(name);
-    if staging.exists() {
-        fs::remove_dir_all(&staging).map_err(|error| Error::io(&staging, error))?;
-    }
-    Ok(staging)
-}
-
+/// Writes files into a new folder.
 fn write_all(files: &BTreeMap<String, Vec<u8>>, staging: &Path) -> Result<()> {
+    if staging.exists() {
+        // Left by a killed process of the same number.
+        fs::remove_dir_all(staging).map_err(|error| Error::io(staging, error))?;
+    }
     for (name, content) in files {
         let path = staging.join(name);
         let folder = path.parent().unwrap_or(staging);
@@ -150,28 +140,41 @@ fn write_all(files: &BTreeMap<String, Vec<u8>>, staging: &Path) -> Result<()> {
 }
 
 fn put_in_place(files: &BTreeMap<String, Vec<u8>>, staging: &Path, folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        return fs::rename(staging, folder).map_err(|error| Error::io(folder, error));
+    let replacement = folder.join(REPLACEMENT_FOLDER);
+    if replacement.exists() {
+        // Saving was interrupted before: only a whole world can be replaced.
+        move_out(&replacement, folder)?;
     }
-    let old_manifest = folder.join(MANIFEST_FILE);
-    if old_manifest.exists() {
-        fs::remove_file(&old_manifest).map_err(|error| Error::io(&old_manifest, error))?;
-    }
+    fs::rename(staging, &replacement).map_err(|error| Error::io(&replacement, error))?;
+    // From here on the folder is the new world, and what is moved is the same before and after. The manifest first: by it a world is found.
+    let manifest = folder.join(MANIFEST_FILE);
+    fs::rename(replacement.join(MANIFEST_FILE), &manifest)
+        .map_err(|error| Error::io(&manifest, error))?;
+    move_out(&replacement, folder)?;
     // The old world's prompts and sounds would otherwise stay among the new ones.
     for inside in [PROMPTS_FOLDER, SOUNDS_FOLDER] {
-        let old = folder.join(inside);
-        if old.exists() {
-            let aside = staging.join(format!("replaced-{inside}"));
-            fs::rename(&old, aside).map_err(|error| Error::io(&old, error))?;
+        let entries = fs::read_dir(folder.join(inside)).into_iter().flatten();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_file() && !files.contains_key(&format!("{inside}/{name}")) {
+                fs::remove_file(&path).map_err(|error| Error::io(&path, error))?;
+            }
         }
     }
-    let later = |name: &&String| name.as_str() == MANIFEST_FILE;
-    let (last, first): (Vec<_>, Vec<_>) = files.keys().partition(later);
-    for name in first.into_iter().chain(last) {
-        let path = folder.join(name);
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
-        fs::rename(staging.join(name), &path).map_err(|error| Error::io(&path, error))?;
-    }
     Ok(())
+}
+
+/// Moves everything in the folder `from` into the folder `to`, over what is there, and removes `from`.
+fn move_out(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(|error| Error::io(to, error))?;
+    // All of them before the first is moved: a listing may miss entries of a folder that changes under it.
+    let entries = fs::read_dir(from).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    for entry in entries.map_err(|error| Error::io(from, error))? {
+        let (path, place) = (entry.path(), to.join(entry.file_name()));
+        match path.is_dir() {
+            true => move_out(&path, &place)?,
+            false => fs::rename(&path, &place).map_err(|error| Error::io(&place, error))?,
+        }
+    }
+    fs::remove_dir(from).map_err(|error| Error::io(from, error))
 }

@@ -67,7 +67,11 @@ pub fn is_safe_name(name: &str) -> bool {
     name.len() <= 100 && name.split('/').all(plain)
 }
 
-/// A bundle in a folder.
+/// Where a new world stands, complete, inside the folder of the one that it replaces, until its files have been moved to their places.
+pub(crate) const REPLACEMENT_FOLDER: &str = ".replacement";
+
+/// A bundle in a folder. Where saving one was interrupted while its files were being moved to their places, those that have not been moved
+/// yet are read from where they still are, so that the bundle is the new one all the same.
 pub struct FolderSource {
     given: PathBuf,
     root: PathBuf,
@@ -93,7 +97,10 @@ impl FolderSource {
         if !is_safe_name(file) {
             return Err(refused(self, file, "name", "is no plain file name"));
         }
-        let path = self.root.join(file);
+        let mut path = self.root.join(REPLACEMENT_FOLDER).join(file);
+        if !path.exists() {
+            path = self.root.join(file);
+        }
         let real = match path.canonicalize() {
             Ok(real) => real,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
