@@ -51,6 +51,11 @@ pub enum Error {
     /// The world would take the place of something that is none.
     #[error("{} is there already and is no world: choose another --out, or remove it", .0.display())]
     NoWorld(PathBuf),
+    /// The path of the world does not end in a name, from which the world and its run folder could have theirs.
+    #[error(
+        "{0:?} does not end in the name of a folder: give --out a path that does, such as my.world or ../my.world"
+    )]
+    NoName(PathBuf),
     /// A stage needs what another one makes.
     #[error("{needs} cannot be trained yet: train {missing} first (--stage {missing})")]
     StageMissing {

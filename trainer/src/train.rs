@@ -45,7 +45,7 @@ const PREPARED_FROM: &str = "prepared from weights";
 /// What to train and where.
 #[derive(Clone, Debug)]
 pub struct TrainOptions {
-    /// Folder of the finished bundle. The run folder lies beside it: `OUT.run`.
+    /// Folder of the finished bundle, by its name (not `.` or `..`). The run folder lies beside it: `OUT.run`.
     pub out: PathBuf,
     /// Settings. Where none are given, those that the run was begun with, if there is one already; else the defaults.
     pub config: Option<TrainConfig>,
@@ -145,9 +145,13 @@ pub fn train(
     })
 }
 
-/// Nothing that is there already may be lost: what is no world never, a world or a run only with `--resume`.
+/// There must be a name to call the run folder by, and nothing that is there already may be lost: what is no world never, a world or a run only
+/// with `--resume`.
 fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     let out = &options.out;
+    if out.file_name().is_none() {
+        return Err(Error::NoName(out.clone()));
+    }
     if out.exists() && !may_hold_world(out) {
         return Err(Error::NoWorld(out.clone()));
     }

@@ -576,6 +576,20 @@ fn too_little_video_is_said_before_anything_is_trained() {
     );
 }
 
+#[test]
+fn a_place_without_a_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    for out in [".", "./", "..", "a/..", "a/../", "/", ""] {
+        let nameless = TrainOptions {
+            out: PathBuf::from(out),
+            ..options(folder.path(), "world")
+        };
+        let error = run(&dataset, &nameless, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, trainer::Error::NoName(_)), "{error}");
+    }
+}
+
 /// The one meaning of an action: what happens between frame i and i + 1, in the dataset as in the codes. Were either off by
 /// one, codes and true actions would have nothing to do with each other, as each action is drawn anew.
 #[test]
