@@ -240,8 +240,8 @@ impl<'a, T: Task> Session<'a, T> {
             // Also where the time is over at once: a phase may be what makes a stage whole.
             self.enter_due_phases(progress)?;
             if progress >= 1.0 {
-                // Time may run out between a step and the next; the stage's last word is about what it ends with.
-                if self.settings.pace.evaluations > 0 && evaluated != Some(self.position.step) {
+                // The stage's last word is about what it ends with: after the last step and in the last phase.
+                if self.settings.pace.evaluations > 0 && evaluated != Some(self.standpoint()) {
                     self.evaluate(progress, observer)?;
                 }
                 return Ok(Event::Done);
@@ -251,9 +251,9 @@ impl<'a, T: Task> Session<'a, T> {
             }
             self.count_time();
             let (places, now) = (self.settings.pace.evaluations as f64, self.progress());
-            let due = (now * places).floor() > (progress * places).floor();
-            if due && (now >= 1.0 || self.can_afford_evaluation()) {
-                evaluated = Some(self.position.step);
+            let due = now < 1.0 && (now * places).floor() > (progress * places).floor();
+            if due && self.can_afford_evaluation() {
+                evaluated = Some(self.standpoint());
                 if let Some(restart) = self.evaluate(now, observer)? {
                     return Ok(restart);
                 }
@@ -262,6 +262,11 @@ impl<'a, T: Task> Session<'a, T> {
                 self.save()?;
             }
         }
+    }
+
+    /// Step and phase: as long as these stay, the weights do.
+    fn standpoint(&self) -> (u64, usize) {
+        (self.position.step, self.position.phase)
     }
 
     /// Whether another evaluation like the last one leaves most of the time so far to training.

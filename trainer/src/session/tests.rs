@@ -27,6 +27,8 @@ enum Trouble {
     Always(u64),
     /// Every attempt but the third is judged hopeless at the first evaluation.
     Hopeless,
+    /// A phase begins where the stage ends.
+    LatePhase,
 }
 
 /// Learns one number to be a half.
@@ -89,10 +91,18 @@ impl Task for Toy {
         })
     }
 
-    fn evaluate(&self, model: &Tensor, _: &Parameters, _: &Standing) -> Result<Evaluated> {
+    fn phases(&self) -> Vec<f64> {
+        match self.trouble {
+            Trouble::LatePhase => vec![1.0],
+            _ => Vec::new(),
+        }
+    }
+
+    fn evaluate(&self, model: &Tensor, _: &Parameters, standing: &Standing) -> Result<Evaluated> {
         let number = f64::from(model.to_vec1::<f32>()?[0]);
+        let phase = standing.phase as f64;
         Ok(Evaluated {
-            figures: [("number".to_owned(), number)].into(),
+            figures: [("number".to_owned(), number), ("phase".to_owned(), phase)].into(),
             text: String::new(),
             warnings: Vec::new(),
             pictures: None,
@@ -109,6 +119,8 @@ impl Task for Toy {
 
 struct Told {
     steps: Vec<u64>,
+    /// Steps after which there was an evaluation.
+    evaluated: Vec<u64>,
     warnings: Vec<String>,
     result: Result<Ending>,
     position: Option<Position>,
@@ -144,6 +156,8 @@ fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
     };
     let result = train_stage(&Toy::new(trouble), &settings, &mut observer);
     let logged = metrics::read(folder.path()).unwrap();
+    let held_out = logged.iter().filter(|line| line.held_out);
+    let evaluated = held_out.map(|line| line.step).collect();
     if result.is_ok() {
         let logged: Vec<u64> = logged
             .iter()
@@ -154,6 +168,7 @@ fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
     }
     Told {
         steps,
+        evaluated,
         warnings,
         result,
         position: trained(folder.path(), Stage::Tokenizer)
@@ -171,6 +186,17 @@ fn an_undisturbed_stage_takes_its_steps_and_finishes() {
     assert!(position.finished && position.rollbacks == 0);
     let number = position.figures["number"];
     assert!(number.is_finite());
+}
+
+#[test]
+fn the_last_evaluation_is_of_what_the_stage_ends_with() {
+    for (trouble, phase) in [(Trouble::Nothing, 0), (Trouble::LatePhase, 1)] {
+        let told = train(trouble, 1e6);
+        assert_eq!(told.evaluated, [15, 30, 45, 60]);
+        let position = told.position.unwrap();
+        assert_eq!(position.phase, phase);
+        assert_eq!(position.figures["phase"], phase as f64);
+    }
 }
 
 #[test]
