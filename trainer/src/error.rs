@@ -35,8 +35,8 @@ pub enum Error {
         /// What is wrong with it, and what to do.
         reason: String,
     },
-    /// A checkpoint was made with other sizes, or of other video.
-    #[error("{}: {stage} was begun under another configuration or with other data ({differences}); restore that, or remove this file to train {stage} anew", path.display())]
+    /// A checkpoint was made with other sizes, of other video, or by a version of this program that knew other fields.
+    #[error("{}: {stage} was begun under another configuration, with other video or by an earlier version of this program ({differences}); restore that, or remove this file to train {stage} anew", path.display())]
     AnotherRecipe {
         /// The checkpoint.
         path: PathBuf,

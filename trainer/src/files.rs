@@ -1,10 +1,15 @@
-//! Writing files so that a crash leaves the old one or the new one, never half of one.
+//! Writing files so that a crash leaves the old one or the new one, never half of one; and digests of what is in them, as text.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::{Error, Result};
+
+/// Bytes of a digest that are enough to tell one thing from another where nobody means harm.
+const SHORT_BYTES: usize = 8;
 
 /// Writes `bytes` to `path`: under another name, brought to disk, then renamed.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -22,6 +27,16 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         let _ = fs::remove_file(temporary);
     }
     result.map_err(Error::io(path))
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The beginning of a digest in hexadecimal.
+pub(crate) fn short_digest(hasher: Sha256) -> String {
+    hexadecimal(&hasher.finalize()[..SHORT_BYTES])
 }
 
 /// Makes a folder and those above it.

@@ -50,11 +50,12 @@ fn flatten(name: String, value: Value, into: &mut Recipe) {
     }
 }
 
-/// The fields of a configuration that a checkpoint of `stage` depends on. Learning rates, budgets, evaluation and what the bundle says about itself may
-/// change from one day to the next.
-pub(crate) fn of_stage(config: &TrainConfig, stage: Stage) -> Result<Recipe> {
+/// The fields of a configuration that a checkpoint of `stage` depends on, and the dataset by its digest. Learning rates, budgets, evaluation and what
+/// the bundle says about itself may change from one day to the next.
+pub(crate) fn of_stage(config: &TrainConfig, dataset: &str, stage: Stage) -> Result<Recipe> {
     let mut recipe = fields(config)?;
     recipe.retain(|field, _| decides(stage, field));
+    recipe.insert("dataset".to_owned(), dataset.to_owned());
     Ok(recipe)
 }
 
@@ -117,7 +118,7 @@ mod tests {
         now.budget_minutes = 5.0;
         now.optimizer.average_decay = 0.5;
         for stage in Stage::ALL {
-            let of = |config| of_stage(config, stage).unwrap();
+            let of = |config| of_stage(config, "d", stage).unwrap();
             assert!(!of(&before).is_empty());
             assert_eq!(of(&before), of(&now), "{stage}");
         }
@@ -138,8 +139,8 @@ mod tests {
         now.preparation.corruption = 0.5;
         let changed = |stage| {
             differences(
-                &of_stage(&before, stage).unwrap(),
-                &of_stage(&now, stage).unwrap(),
+                &of_stage(&before, "d", stage).unwrap(),
+                &of_stage(&now, "d", stage).unwrap(),
             )
         };
         assert_eq!(
@@ -156,13 +157,22 @@ mod tests {
             ["preparation.corruption: 0.08 -> 0.5"]
         );
         now.seed = 9;
-        let of = |config: &TrainConfig| of_stage(config, Stage::Tokenizer).unwrap();
+        let of = |config: &TrainConfig| of_stage(config, "d", Stage::Tokenizer).unwrap();
         assert_eq!(differences(&of(&before), &of(&now)), ["seed: 1 -> 9"]);
         now.optimizer.muon = None;
         assert_eq!(
             differences(&of(&before), &of(&now)),
             ["optimizer.muon.momentum: 0.95 -> none", "seed: 1 -> 9"]
         );
+    }
+
+    #[test]
+    fn every_stage_depends_on_the_video() {
+        let config = TrainConfig::default();
+        for stage in Stage::ALL {
+            let [before, now] = ["a1", "b2"].map(|video| of_stage(&config, video, stage).unwrap());
+            assert_eq!(differences(&before, &now), ["dataset: a1 -> b2"]);
+        }
     }
 
     #[test]

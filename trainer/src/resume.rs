@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use nn::FrameSize;
-
 use crate::checkpoint::Checkpoint;
+use crate::dataset::Dataset;
 use crate::recipe::{self, Recipe};
 use crate::session::checkpoint_path;
 use crate::{Error, Result, Stage, TrainConfig, TrainOptions, beginning, files};
@@ -25,11 +24,11 @@ pub(crate) struct Chosen {
 /// default. A budget that is given wins over all of them.
 ///
 /// # Errors
-/// When it cannot be trained with, or a checkpoint was made with other sizes; the message names the fields.
+/// When it cannot be trained with, or a checkpoint was made with other sizes or of other video; the message names the fields.
 pub(crate) fn configuration(
     options: &TrainOptions,
     folder: &Path,
-    frame: FrameSize,
+    dataset: &Dataset,
 ) -> Result<Chosen> {
     let begun: Vec<Stage> = Stage::ALL
         .into_iter()
@@ -49,10 +48,11 @@ pub(crate) fn configuration(
         config.budget_minutes = budget.as_secs_f64() / 60.0;
     }
     config.validate()?;
-    let config = config.for_frames(frame)?;
+    let config = config.for_frames(dataset.frame_size())?;
+    let video = dataset.manifest().digest();
     for &stage in &begun {
-        let now = recipe::of_stage(&config, stage)?;
-        // Of the checkpoint's recipe, what is about data can only be compared once the stage is at hand.
+        let now = recipe::of_stage(&config, &video, stage)?;
+        // Of the checkpoint's recipe, what is about prepared frames can only be compared once these are at hand.
         check_checkpoint(folder, stage, &now, |field| {
             now.contains_key(field) || field.contains('.')
         })?;

@@ -113,7 +113,7 @@ pub fn train(
         config,
         changes,
         begun,
-    } = resume::configuration(options, &folder, dataset.frame_size())?;
+    } = resume::configuration(options, &folder, dataset)?;
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
         let path = folder.display();
         observer.observe(&TrainEvent::Note(format!(
@@ -212,10 +212,6 @@ impl Run<'_> {
 
     fn stages(&self, observer: &mut dyn TrainObserver) -> Result<TrainOutcome> {
         let wanted = |stage| self.only.is_none_or(|only| only == stage);
-        let video = [(
-            "training frames",
-            self.dataset.frame_count(Split::Train).to_string(),
-        )];
         let kept = beginning::keeps_latent_actions(&self.folder);
         if kept && self.only == Some(Stage::LatentActions) {
             return Err(Error::config(
@@ -223,7 +219,7 @@ impl Run<'_> {
             ));
         }
         if wanted(Stage::LatentActions) && !kept {
-            let settings = self.settings(Stage::LatentActions, LATENT_ACTION_SHARE, &video)?;
+            let settings = self.settings(Stage::LatentActions, LATENT_ACTION_SHARE)?;
             let task = LatentActionTask::new(
                 &self.config.latent_actions,
                 self.dataset,
@@ -235,7 +231,7 @@ impl Run<'_> {
             }
         }
         if wanted(Stage::Tokenizer) {
-            let settings = self.settings(Stage::Tokenizer, TOKENIZER_SHARE, &video)?;
+            let settings = self.settings(Stage::Tokenizer, TOKENIZER_SHARE)?;
             let task = TokenizerTask::new(
                 &self.config.tokenizer,
                 self.dataset,
@@ -257,11 +253,10 @@ impl Run<'_> {
         }
     }
 
-    /// What a stage trains with, on data that `data` tells apart from other data.
-    fn settings(&self, stage: Stage, share: f64, data: &[(&str, String)]) -> Result<Settings<'_>> {
-        let mut recipe = recipe::of_stage(&self.config, stage)?;
-        let data = data.iter().cloned();
-        recipe.extend(data.map(|(name, value)| (name.to_owned(), value)));
+    /// What a stage trains with.
+    fn settings(&self, stage: Stage, share: f64) -> Result<Settings<'_>> {
+        let video = self.dataset.manifest().digest();
+        let recipe = recipe::of_stage(&self.config, &video, stage)?;
         let pace = self.config.pace(stage);
         let share = if self.only.is_some() { 1.0 } else { share };
         Ok(Settings {
@@ -330,11 +325,11 @@ impl Run<'_> {
         let whole = self.config.budget_minutes;
         let least = if whole > 0.0 { 0.1 } else { 1.0 };
         let left = (1.0 - finish_share(whole) - spent / 60.0 / whole.max(1e-9)).clamp(least, 1.0);
-        let data = [
-            ("prepared frames", prepared.frames().to_string()),
-            (PREPARED_FROM, identity.clone()),
-        ];
-        let mut settings = self.settings(Stage::Dynamics, 1.0, &data)?;
+        let mut settings = self.settings(Stage::Dynamics, 1.0)?;
+        settings.recipe.extend([
+            ("prepared frames".to_owned(), prepared.frames().to_string()),
+            (PREPARED_FROM.to_owned(), identity.clone()),
+        ]);
         if settings.pace.budget.is_none() {
             settings.budget = Budget::Minutes(whole * left);
         }
@@ -444,18 +439,13 @@ impl Run<'_> {
         }
         let preparation = &self.config.preparation;
         hasher.update(format!(
-            "{} {SHARD_FRAMES} {} {} {:?}",
+            "{} {SHARD_FRAMES} {} {} {}",
             self.config.seed,
             preparation.corruption,
             preparation.validation_frames,
-            self.dataset.manifest().episodes
+            self.dataset.manifest().digest()
         ));
-        let digest = hasher.finalize();
-        Ok(digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect())
+        Ok(files::short_digest(hasher))
     }
 }
 

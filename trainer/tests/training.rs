@@ -420,8 +420,23 @@ fn single_stages_run_in_any_order_and_the_last_one_waits_for_the_others() {
     let error = run(&other, &again, &mut Vec::new())
         .unwrap_err()
         .to_string();
+    assert!(error.contains("with other video"), "{error}");
+    assert!(error.contains("dataset: "), "{error}");
+    assert!(fs::read(&shard).unwrap() == before);
+
+    // So are frames that another tokenizer made.
+    let checkpoint = run_folder(&again.out).join("tokenizer.checkpoint.safetensors");
+    let kept = fs::read(&checkpoint).unwrap();
+    fs::remove_file(&checkpoint).unwrap();
+    let mut anew = with(Stage::Tokenizer);
+    settings(&mut anew).tokenizer.learning_rate = 2e-4;
+    run(&dataset, &anew, &mut Vec::new()).unwrap();
+    let error = run(&dataset, &again, &mut Vec::new())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("prepared from weights"), "{error}");
     assert!(fs::read(&shard).unwrap() == before);
+    fs::write(&checkpoint, kept).unwrap();
     let outcome = run(&dataset, &again, &mut Vec::new()).unwrap();
     assert!(matches!(outcome, TrainOutcome::World { .. }));
 }
@@ -480,6 +495,36 @@ fn checkpoints_that_do_not_fit_are_refused_in_words() {
         "{notes:?}"
     );
     assert_ne!(stored(), before);
+}
+
+#[test]
+fn a_run_is_not_resumed_with_other_video_of_the_same_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let mut options = TrainOptions {
+        stage: Some(Stage::Tokenizer),
+        ..options(folder.path(), "world")
+    };
+    run(&dataset, &options, &mut vec![(Stage::Tokenizer, 3)]).unwrap();
+    options.resume = true;
+    settings(&mut options).tokenizer.learning_rate = 2e-4;
+    let kept = run_folder(&options.out).join("train.ron");
+    let before = fs::read_to_string(&kept).unwrap();
+    let manifest = dataset.path().join("dataset.ron");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let (zeros, ones) = ("0".repeat(64), "1".repeat(64));
+    for (from, to) in [(zeros.as_str(), ones.as_str()), ("10.0", "12.0")] {
+        assert!(text.contains(from), "{text}");
+        fs::write(&manifest, text.replace(from, to)).unwrap();
+        let other = Dataset::open(dataset.path()).unwrap();
+        let error = run(&other, &options, &mut Vec::new()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("with other video"), "{error}");
+        assert!(error.contains("dataset: "), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&kept).unwrap(), before);
+    let outcome = run(&dataset, &options, &mut Vec::new()).unwrap();
+    assert!(matches!(outcome, TrainOutcome::Stage { .. }));
 }
 
 #[test]

@@ -3,8 +3,10 @@ use std::path::Path;
 
 use media::{CropRect, Fit};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::DatasetError;
+use crate::files;
 
 /// Version of the format that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -109,6 +111,20 @@ impl DatasetManifest {
     /// Bytes of one frame.
     pub fn frame_bytes(&self) -> usize {
         self.height * self.width * 3
+    }
+
+    /// Sixteen hexadecimal digits that change with the frames and with what they are used for: with their size and rate, with the content, fit
+    /// and crop of the sources, and with the episodes. Where the sources lie and what their true actions are does not matter.
+    pub fn digest(&self) -> String {
+        let sources = self.sources.iter();
+        let sources: Vec<_> = sources
+            .map(|source| (&source.sha256, &source.codec, source.frames))
+            .collect();
+        let text = format!(
+            "{} {} {} {:?} {:?} {sources:?} {:?}",
+            self.height, self.width, self.frames_per_second, self.fit, self.crop, self.episodes
+        );
+        files::short_digest(Sha256::new_with_prefix(text))
     }
 
     pub(super) fn read(path: &Path) -> Result<Self, DatasetError> {
@@ -279,6 +295,41 @@ pub(super) mod tests {
             DatasetManifest::parse(Path::new("x"), &text).unwrap(),
             small()
         );
+    }
+
+    #[test]
+    fn the_digest_tells_other_video_apart_and_not_where_it_lies() {
+        let digest = |change: fn(&mut DatasetManifest)| {
+            let mut manifest = small();
+            change(&mut manifest);
+            manifest.digest()
+        };
+        let same = digest(|_| {});
+        assert_eq!(same.len(), 16);
+        assert_eq!(same, digest(|m| m.sources[0].path = "b.mp4".to_owned()));
+        assert_eq!(same, digest(|m| m.action_names.clear()));
+        let changes: [fn(&mut DatasetManifest); 8] = [
+            |m| m.height = 5,
+            |m| m.width = 5,
+            |m| m.frames_per_second = 15.5,
+            |m| m.fit = Fit::Pad,
+            |m| {
+                m.crop = Some(CropRect {
+                    x: 0,
+                    y: 0,
+                    width: 4,
+                    height: 4,
+                })
+            },
+            |m| m.sources[0].sha256 = "01".repeat(32),
+            |m| m.episodes[0].length = 4,
+            |m| m.episodes[1].split = Split::Train,
+        ];
+        let mut digests: Vec<String> = changes.into_iter().map(digest).collect();
+        digests.push(same);
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), 9);
     }
 
     #[test]

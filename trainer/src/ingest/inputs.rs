@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::SkippedSource;
+use crate::files;
 
 /// File name endings that are looked at in folders; a file that is named itself may have any.
 const VIDEO_ENDINGS: [&str; 25] = [
@@ -52,12 +53,12 @@ impl Source {
     /// SHA-256 of its pictures, in hexadecimal; `None` when `cancel` becomes true.
     pub(super) fn hash(&self, cancel: &AtomicBool) -> io::Result<Option<String>> {
         let mut hasher = Sha256::new();
-        let files = match self.kind {
+        let paths = match self.kind {
             Kind::Images => media::numbered_images(&self.path)?,
             Kind::Video | Kind::Session => vec![self.pictures()],
         };
         let mut buffer = vec![0; 1 << 16];
-        for path in files {
+        for path in paths {
             // Opening a pipe would wait for whoever writes to it.
             if !path.metadata()?.is_file() {
                 return Err(io::Error::other("it is no regular file"));
@@ -74,10 +75,7 @@ impl Source {
                 hasher.update(&buffer[..count]);
             }
         }
-        let digest = hasher.finalize();
-        Ok(Some(
-            digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ))
+        Ok(Some(files::hexadecimal(&hasher.finalize())))
     }
 }
 
