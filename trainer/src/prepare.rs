@@ -5,7 +5,7 @@
 //! (u8 `[F, H, W, 3]`: entry i is the guess of frame i+1, made from frame i *as decoded from its tokens*, some of which were
 //! replaced at random, and code i), `latents` (f32 `[F, N, L]`, the tokenizer's latents of that guess) and `episode_start`
 //! (i64 `[E]`). What would follow an episode's last frame is left zero and never read. Shards are written one at a time and
-//! renamed when complete, so an interrupted preparation goes on where it stopped.
+//! renamed when complete, so an interrupted preparation goes on where it stopped; `preparation.json` keeps the time that it has taken.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use serde::{Deserialize, Serialize};
 use tokenizer::Tokenizer;
 
 use crate::clips::{Clip, frames};
@@ -46,17 +47,65 @@ pub(crate) struct Preparation<'a> {
     /// Says which weights the tokens and forecasts come from.
     pub identity: String,
     pub seed: u64,
-    /// Seconds after which no further shard is begun; there is at least one of each split.
+    /// Seconds, of all attempts together, after which no further shard is begun; there is at least one of each split.
     pub budget_seconds: f64,
     pub folder: PathBuf,
     pub cancel: &'a AtomicBool,
 }
 
+/// How far preparation has come, kept in a file beside the shards.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// As in [`Preparation`].
+    identity: String,
+    /// Seconds spent, in all attempts.
+    pub seconds: f64,
+    /// Whether there is nothing more to do.
+    pub complete: bool,
+}
+
+impl Record {
+    fn path(folder: &Path) -> PathBuf {
+        folder.join("preparation.json")
+    }
+
+    /// What is known of the preparation of this identity: that nothing has been done where there is no file of it.
+    pub fn read(folder: &Path, identity: &str) -> Self {
+        let known = std::fs::read(Self::path(folder)).ok();
+        known
+            .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
+            .filter(|record| record.identity == identity)
+            .unwrap_or_else(|| Self {
+                identity: identity.to_owned(),
+                seconds: 0.0,
+                complete: false,
+            })
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        let path = Self::path(folder);
+        let bytes = serde_json::to_vec(self)
+            .map_err(|error| Error::damaged(&path, "preparation", error.to_string()))?;
+        files::write_atomically(&path, &bytes)
+    }
+}
+
 impl Preparation<'_> {
-    /// Prepares what is not prepared yet. `false` when it was asked to stop first.
-    pub fn run(&self, observer: &mut dyn TrainObserver) -> Result<bool> {
+    /// Prepares what is not prepared yet and gives the seconds that it took, in all attempts; `None` when it was asked to stop first.
+    pub fn run(&self, observer: &mut dyn TrainObserver) -> Result<Option<f64>> {
         let start = Instant::now();
         files::make_folder(&self.folder)?;
+        let before = Record::read(&self.folder, &self.identity).seconds;
+        let spent = || before + start.elapsed().as_secs_f64();
+        let keep = |complete: bool| -> Result<f64> {
+            let record = Record {
+                identity: self.identity.clone(),
+                seconds: spent(),
+                complete,
+            };
+            record.write(&self.folder)?;
+            Ok(record.seconds)
+        };
         let validation = self.episodes(Split::Validation, self.config.validation_frames);
         let train = self.episodes(Split::Train, usize::MAX);
         let total: usize = [&validation, &train]
@@ -71,19 +120,21 @@ impl Preparation<'_> {
                     Split::Train => 1.0,
                     Split::Validation => VALIDATION_SHARE,
                 };
-                let over = start.elapsed().as_secs_f64() > share * self.budget_seconds;
-                if split == Split::Validation && number > 0 && over {
+                let path = shard_path(&self.folder, split, number);
+                // What an earlier attempt has made counts, however late it is.
+                let current = PreparedSet::is_current(&path, &self.identity);
+                let over = number > 0 && !current && spent() > share * self.budget_seconds;
+                if split == Split::Validation && over {
                     break;
                 }
-                if number > 0 && over {
+                if over {
                     observer.observe(&TrainEvent::Note(format!(
                         "prepared {done} of {total} frames in the time that was planned for it; the dynamics trains on these"
                     )));
-                    return Ok(true);
+                    return keep(true).map(Some);
                 }
-                let path = shard_path(&self.folder, split, number);
                 let frames: usize = shard.iter().map(|episode| episode.length).sum();
-                if !PreparedSet::is_current(&path, &self.identity) {
+                if !current {
                     let mut random = generator(
                         self.seed,
                         STREAM + (number as u64 + 1) * 4 + u64::from(split == Split::Train),
@@ -97,13 +148,17 @@ impl Preparation<'_> {
                     };
                     match self.shard(shard, &mut random, &mut report)? {
                         Some(shard) => shard.write(&path, &self.identity)?,
-                        None => return Ok(false),
+                        None => {
+                            keep(false)?;
+                            return Ok(None);
+                        }
                     }
+                    keep(false)?;
                 }
                 done += frames;
             }
         }
-        Ok(true)
+        keep(true).map(Some)
     }
 
     /// Episodes, the long ones in pieces, in an order of no meaning, up to so many frames.

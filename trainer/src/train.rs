@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use candle_core::Tensor;
 use latent_actions::LatentActionModel;
 use nn::Parameters;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenizer::Tokenizer;
 use worlds::WorldWeights;
@@ -18,7 +17,7 @@ use crate::dataset::{Dataset, Split};
 use crate::evaluate::rollouts::check_size;
 use crate::finish::{self, Finished, Milestone};
 use crate::observer::{TrainEvent, TrainObserver};
-use crate::prepare::{Preparation, SHARD_FRAMES};
+use crate::prepare::{Preparation, Record, SHARD_FRAMES};
 use crate::prepared::{PreparedSet, Sizes};
 use crate::recipe::Recipe;
 use crate::resume::Chosen;
@@ -196,13 +195,6 @@ struct Run<'a> {
     cancel: &'a AtomicBool,
 }
 
-/// What is known of the preparation once it is complete.
-#[derive(Serialize, Deserialize)]
-struct PreparationRecord {
-    identity: String,
-    seconds: f64,
-}
-
 impl Run<'_> {
     fn interrupted(&self) -> TrainOutcome {
         TrainOutcome::Interrupted {
@@ -375,7 +367,7 @@ impl Run<'_> {
         }
     }
 
-    /// Prepares frames and gives the seconds that it took in all; `None` when it was asked to stop.
+    /// Prepares frames and gives the seconds that it took in all attempts; `None` when it was asked to stop.
     fn prepare(
         &self,
         tokenizer: &Tokenizer,
@@ -383,13 +375,8 @@ impl Run<'_> {
         (identity, folder): (&str, &Path),
         observer: &mut dyn TrainObserver,
     ) -> Result<Option<f64>> {
-        let path = folder.join("preparation.json");
-        let known = std::fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<PreparationRecord>(&bytes).ok());
-        if let Some(record) = known
-            && record.identity == identity
-        {
+        let record = Record::read(folder, identity);
+        if record.complete {
             return Ok(Some(record.seconds));
         }
         // Frames are not overwritten for a dynamics that will refuse them.
@@ -401,7 +388,6 @@ impl Run<'_> {
         let minutes = config
             .budget_minutes
             .unwrap_or(self.config.budget_minutes * PREPARATION_SHARE);
-        let start = Instant::now();
         let preparation = Preparation {
             dataset: self.dataset,
             tokenizer,
@@ -413,17 +399,8 @@ impl Run<'_> {
             folder: folder.to_owned(),
             cancel: self.cancel,
         };
-        if !preparation.run(observer)? || self.cancel.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let record = PreparationRecord {
-            identity: identity.to_owned(),
-            seconds: start.elapsed().as_secs_f64(),
-        };
-        let bytes = serde_json::to_vec(&record)
-            .map_err(|error| Error::damaged(&path, "preparation", error.to_string()))?;
-        files::write_atomically(&path, &bytes)?;
-        Ok(Some(record.seconds))
+        let seconds = preparation.run(observer)?;
+        Ok(seconds.filter(|_| !self.cancel.load(Ordering::Relaxed)))
     }
 
     /// Changes whenever prepared data would: with the weights, the settings of preparation, and the video.

@@ -123,7 +123,7 @@ fn prepare(
         cancel,
     }
     .run(&mut |_: &TrainEvent| {});
-    (folder, done.unwrap())
+    (folder, done.unwrap().is_some())
 }
 
 #[test]
@@ -263,9 +263,9 @@ fn an_interrupted_preparation_goes_on_and_a_foreign_one_is_made_anew() {
     let dataset = dataset(folder.path());
     let tokenizer = tokenizer(None);
     let (prepared, done) = prepare(&dataset, &tokenizer, 0.08, &true.into());
-    assert!(!done && fs::read_dir(&prepared).unwrap().next().is_none());
-    prepare(&dataset, &tokenizer, 0.08, &false.into());
     let path = crate::prepared::shard_path(&prepared, Split::Train, 0);
+    assert!(!done && !path.exists());
+    prepare(&dataset, &tokenizer, 0.08, &false.into());
     let (bytes, written) = (
         fs::read(&path).unwrap(),
         fs::metadata(&path).unwrap().modified().unwrap(),
@@ -276,6 +276,58 @@ fn an_interrupted_preparation_goes_on_and_a_foreign_one_is_made_anew() {
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
     prepare(&dataset, &tokenizer, 0.08, &false.into());
     assert!(fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn the_time_of_an_interrupted_preparation_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset(folder.path());
+    let tokenizer = tokenizer(None);
+    let (prepared, done) = prepare(&dataset, &tokenizer, 0.08, &true.into());
+    let mut record = Record::read(&prepared, "me");
+    assert!(!done && !record.complete && record.seconds > 0.0);
+    record.seconds = 1000.0;
+    record.write(&prepared).unwrap();
+    for finish in [false, true] {
+        let (_, done) = prepare(&dataset, &tokenizer, 0.08, &(!finish).into());
+        let before = std::mem::replace(&mut record, Record::read(&prepared, "me")).seconds;
+        assert_eq!((done, record.complete), (finish, finish));
+        assert!(record.seconds > before, "{} after {before}", record.seconds);
+    }
+    // That of other frames does not.
+    assert_eq!(Record::read(&prepared, "someone else").seconds, 0.0);
+}
+
+#[test]
+fn what_is_prepared_stays_in_use_when_the_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset_of(folder.path(), 12 * EPISODE);
+    let (tokenizer, model) = (tokenizer(None), latent_actions());
+    let prepared = folder.path().join("prepared");
+    let told = |budget_seconds: f64| {
+        let mut notes = Vec::new();
+        Preparation {
+            dataset: &dataset,
+            tokenizer: &tokenizer,
+            latent_actions: &model,
+            config: &PreparationConfig::default(),
+            identity: "me".to_owned(),
+            seed: 1,
+            budget_seconds,
+            folder: prepared.clone(),
+            cancel: &false.into(),
+        }
+        .run(&mut |event: &TrainEvent| {
+            if let TrainEvent::Note(text) = event {
+                notes.push(text.clone());
+            }
+        })
+        .unwrap();
+        notes
+    };
+    // Everything, and then there is nothing left for which the time could be too short.
+    assert_eq!(told(1e6), [""; 0]);
+    assert_eq!(told(0.0), [""; 0]);
 }
 
 proptest! {
