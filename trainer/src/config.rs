@@ -467,8 +467,8 @@ impl TrainConfig {
                 pace.clip_frames as f64,
                 least_frames,
                 match stage {
-                    // No longer than the pieces that are prepared for it.
-                    Stage::Dynamics => SHARD_FRAMES as f64,
+                    // No longer than the shortest piece that a longer episode is cut into when it is prepared.
+                    Stage::Dynamics => (SHARD_FRAMES / 2) as f64,
                     _ => 1024.0,
                 },
             )?;
@@ -626,6 +626,10 @@ mod tests {
             (
                 "(latent_actions: (clip_frames: 2))",
                 "latent_actions.clip_frames = 2",
+            ),
+            (
+                "(dynamics: (clip_frames: 257))",
+                "dynamics.clip_frames = 257",
             ),
             (
                 "(dynamics: (learning_rate: NaN))",

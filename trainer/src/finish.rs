@@ -26,6 +26,8 @@ use crate::{Error, Result};
 const CLIPS: usize = 24;
 const PROMPT: usize = 4;
 const AHEAD: usize = 4;
+/// Frames that an episode must have for that.
+pub(crate) const SHORTEST_EPISODE: usize = PROMPT + AHEAD;
 
 /// Puts the present state of the dynamics into a bundle and plays it on held-out clips.
 pub(crate) struct Milestone<'a> {
@@ -43,7 +45,7 @@ impl<'a> Milestone<'a> {
         out: &Path,
         thoroughness: f64,
     ) -> Result<Self> {
-        let sampler = ClipSampler::held_out(dataset, PROMPT + AHEAD)?;
+        let sampler = ClipSampler::held_out(dataset, SHORTEST_EPISODE)?;
         Ok(Self {
             blueprint,
             dataset,

@@ -13,6 +13,7 @@ use worlds::WorldWeights;
 
 use crate::bundle::Blueprint;
 use crate::checkpoint::Tensors;
+use crate::clips::ClipSampler;
 use crate::dataset::{Dataset, Split};
 use crate::evaluate::rollouts::check_size;
 use crate::finish::{self, Finished, Milestone};
@@ -24,7 +25,7 @@ use crate::resume::Chosen;
 use crate::session::{Ending, Settings, checkpoint_path, thoroughness, train_stage, trained};
 use crate::stages::critic;
 use crate::stages::dynamics::DynamicsTask;
-use crate::stages::latent_actions::LatentActionTask;
+use crate::stages::latent_actions::{LatentActionTask, SHORTEST_CLIP};
 use crate::stages::tokenizer::TokenizerTask;
 use crate::{
     Budget, Error, Result, Stage, TrainConfig, actions, beginning, files, metrics, recipe, resume,
@@ -180,6 +181,31 @@ fn may_hold_world(out: &Path) -> bool {
     out.join(worlds::MANIFEST_FILE).exists() || empty()
 }
 
+/// Refuses episodes that are too short for one of the stages: at once, not when those before it have taken their hours.
+fn check_lengths(
+    dataset: &Dataset,
+    config: &TrainConfig,
+    stages: impl Iterator<Item = Stage>,
+) -> Result<()> {
+    let (mut trained, mut measured) = (0, 0);
+    for stage in stages {
+        let clip = config.pace(stage).clip_frames;
+        trained = trained.max(clip);
+        measured = measured.max(match stage {
+            Stage::LatentActions => SHORTEST_CLIP,
+            Stage::Tokenizer => clip,
+            Stage::Dynamics => {
+                let held_out = config.preparation.validation_frames > 0;
+                let played = finish::SHORTEST_EPISODE.max(config.evaluation.prompt + 1);
+                if held_out { played.max(clip) } else { played }
+            }
+        });
+    }
+    ClipSampler::new(dataset, Split::Train, trained)?;
+    ClipSampler::held_out(dataset, measured)?;
+    Ok(())
+}
+
 /// Share of the whole budget that is kept for measuring the world and writing it down.
 fn finish_share(minutes: f64) -> f64 {
     let least = LEAST_FINISH_SECONDS / (minutes * 60.0).max(1e-9);
@@ -210,6 +236,13 @@ impl Run<'_> {
                 "a run that goes on from a world keeps its latent actions; there is no such stage",
             ));
         }
+        let skipped = |stage| kept && stage == Stage::LatentActions;
+        let stages = Stage::ALL.into_iter();
+        check_lengths(
+            self.dataset,
+            &self.config,
+            stages.filter(|&stage| wanted(stage) && !skipped(stage)),
+        )?;
         if wanted(Stage::LatentActions) && !kept {
             let settings = self.settings(Stage::LatentActions, LATENT_ACTION_SHARE)?;
             let task = LatentActionTask::new(

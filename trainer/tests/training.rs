@@ -609,9 +609,26 @@ fn vector_quantizers_train_in_both_stages_and_dead_codes_are_revived() {
 fn too_little_video_is_said_before_anything_is_trained() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = landscape(folder.path(), 4, 2);
-    let error = run(&dataset, &options(folder.path(), "world"), &mut Vec::new());
+    let with = |stage| TrainOptions {
+        stage,
+        ..options(folder.path(), "world")
+    };
+    let latent_actions = with(Some(Stage::LatentActions));
+    let error = run(&dataset, &latent_actions, &mut Vec::new());
     let error = error.unwrap_err().to_string();
     assert!(error.contains("no training episode of 3 frames"), "{error}");
+
+    // Enough for the first two stages, and too little to play the world that the last one makes.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let longer = landscape(elsewhere.path(), 4, 5);
+    let error = run(&longer, &with(None), &mut Vec::new()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("no training episode of 8 frames"), "{error}");
+    let checkpoint = run_folder(&latent_actions.out).join("latent_actions.checkpoint.safetensors");
+    assert!(!checkpoint.exists());
+    let outcome = run(&longer, &latent_actions, &mut Vec::new()).unwrap();
+    assert!(matches!(outcome, TrainOutcome::Stage { .. }));
+    assert!(checkpoint.exists());
     assert_eq!(
         dataset.frame_size(),
         FrameSize {

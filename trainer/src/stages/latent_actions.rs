@@ -22,6 +22,8 @@ use crate::{Result, Stage};
 /// Held-out clips that evaluations while training look at, and next frames of them that are predicted.
 const EVALUATION_CLIPS: usize = 128;
 const EVALUATION_PREDICTIONS: usize = 256;
+/// Frames of the shortest clip with a change that is described from the frame before it on and predicted.
+pub(crate) const SHORTEST_CLIP: usize = 3;
 /// Training clips whose descriptions are clustered into the codes.
 const CLUSTERED_CLIPS: usize = 1536;
 const FEWEST_CLUSTERED_CLIPS: usize = 128;
@@ -55,13 +57,13 @@ impl<'a> LatentActionTask<'a> {
         thoroughness: f64,
     ) -> Result<Self> {
         let held_out = ClipSampler::held_out(dataset, LATENT_ACTION_CLIP)
-            .or_else(|_| ClipSampler::held_out(dataset, 3))?;
+            .or_else(|_| ClipSampler::held_out(dataset, SHORTEST_CLIP))?;
         let of_many_codes = CLUSTERED_CLIPS_PER_CODE * config.model.codes;
         Ok(Self {
             sampler: ClipSampler::new(dataset, Split::Train, config.clip_frames)?,
             held_out: held_out.fixed(part_of(EVALUATION_CLIPS, thoroughness, 16)),
             predictions: part_of(EVALUATION_PREDICTIONS, thoroughness, 32),
-            clustered: ClipSampler::new(dataset, Split::Train, 3)?.fixed(part_of(
+            clustered: ClipSampler::new(dataset, Split::Train, SHORTEST_CLIP)?.fixed(part_of(
                 CLUSTERED_CLIPS.max(of_many_codes),
                 thoroughness,
                 FEWEST_CLUSTERED_CLIPS.max(of_many_codes),
