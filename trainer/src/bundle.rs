@@ -6,8 +6,8 @@ use std::path::Path;
 
 use latent_actions::LatentActionModel;
 use nn::quality::Edges;
-use nn::{Parameters, generator};
-use worlds::{BundleContents, FORMAT_VERSION, Frame, Provenance, StepRange, WorldManifest};
+use nn::{ActionCode, Parameters, generator};
+use worlds::{Action, BundleContents, FORMAT_VERSION, Frame, Provenance, StepRange, WorldManifest};
 
 use crate::checkpoint::Tensors;
 use crate::clips::ClipSampler;
@@ -33,58 +33,22 @@ impl Blueprint {
         latent_actions: Tensors,
     ) -> Result<Self> {
         let details = &config.world;
-        let size = dataset.frame_size();
-        let folder = out
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        let name = match details.name.as_str() {
-            "" => folder.unwrap_or_else(|| "world".to_owned()),
-            name => name.to_owned(),
-        };
         let parameters = Parameters::from_tensors(latent_actions.clone(), nn::device());
         let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
         let motions = actions::motions(&model, dataset)?;
-        let (actions, idle) = actions::describe(&motions, size.width, details);
-        let steps = StepRange::default();
-        let manifest = WorldManifest {
-            version: FORMAT_VERSION,
-            name: name.clone(),
-            author: details.author.clone(),
-            licence: details.licence.clone(),
-            training_video: Provenance {
-                source: match details.source.as_str() {
-                    "" => sources(dataset),
-                    source => source.to_owned(),
-                },
-                licence: details.source_licence.clone(),
-            },
-            frame: size,
-            frames_per_second: dataset.frames_per_second(),
-            actions,
-            idle,
-            strength: details.strength,
-            weights: details.weights.clone(),
-            sampler: details.sampler,
-            maskgit_steps: StepRange {
-                least: steps.least.min(details.sampler.steps),
-                most: steps.most.max(details.sampler.steps),
-            },
-            prompts: Vec::new(),
-            sound: None,
-            sounds: Default::default(),
-            quality: BTreeMap::new(),
-            tokenizer: config.tokenizer.model.clone(),
-            latent_actions: config.latent_actions.model.clone(),
-            dynamics: config.dynamics.model.clone(),
-        };
+        let actions = actions::describe(&motions, dataset.frame_size().width, details);
+        let manifest = manifest(config, dataset, out, actions);
         Ok(Self {
             contents: BundleContents {
+                readme: format!(
+                    "# {}\n\nThis world is still being trained.\n",
+                    manifest.name
+                ),
                 manifest,
                 tokenizer,
                 latent_actions,
                 dynamics: Tensors::new(),
                 prompts: prompts(dataset, details.prompts)?,
-                readme: format!("# {name}\n\nThis world is still being trained.\n"),
                 files: BTreeMap::new(),
             },
         })
@@ -96,6 +60,67 @@ impl Blueprint {
             dynamics,
             ..self.contents.clone()
         }
+    }
+}
+
+/// Refuses at the beginning of a run whatever no world could be written with at its end.
+pub(crate) fn check(config: &TrainConfig, dataset: &Dataset, out: &Path) -> Result<()> {
+    let actions = config
+        .world
+        .given_actions(config.latent_actions.model.codes);
+    let mut manifest = manifest(config, dataset, out, actions);
+    // Those are cut from the video.
+    manifest.prompts = vec!["000.png".to_owned()];
+    manifest
+        .validate()
+        .map_err(|flaw| Error::config(format!("world: {}: {}", flaw.field, flaw.reason)))
+}
+
+/// What a world says about itself before it has prompts and figures.
+fn manifest(
+    config: &TrainConfig,
+    dataset: &Dataset,
+    out: &Path,
+    (actions, idle): (Vec<Action>, Option<ActionCode>),
+) -> WorldManifest {
+    let details = &config.world;
+    let folder = out
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let steps = StepRange::default();
+    WorldManifest {
+        version: FORMAT_VERSION,
+        name: match details.name.as_str() {
+            "" => folder.unwrap_or_else(|| "world".to_owned()),
+            name => name.to_owned(),
+        },
+        author: details.author.clone(),
+        licence: details.licence.clone(),
+        training_video: Provenance {
+            source: match details.source.as_str() {
+                "" => sources(dataset),
+                source => source.to_owned(),
+            },
+            licence: details.source_licence.clone(),
+        },
+        frame: dataset.frame_size(),
+        frames_per_second: dataset.frames_per_second(),
+        actions,
+        idle,
+        strength: details.strength,
+        weights: details.weights.clone(),
+        sampler: details.sampler,
+        maskgit_steps: StepRange {
+            least: steps.least.min(details.sampler.steps),
+            most: steps.most.max(details.sampler.steps),
+        },
+        prompts: Vec::new(),
+        sound: None,
+        sounds: Default::default(),
+        quality: BTreeMap::new(),
+        tokenizer: config.tokenizer.model.clone(),
+        latent_actions: config.latent_actions.model.clone(),
+        dynamics: config.dynamics.model.clone(),
     }
 }
 

@@ -362,8 +362,8 @@ impl Default for WorldDetails {
 }
 
 impl WorldDetails {
-    /// Checks names, keys and idle as the world will, which comes to be hours later; what is not given will be proposed.
-    fn check_actions(&self, codes: usize) -> std::result::Result<(), String> {
+    /// The actions and the idle code as far as they are given; what is not will be proposed, and has its number for a name here.
+    pub(crate) fn given_actions(&self, codes: usize) -> (Vec<Action>, Option<ActionCode>) {
         let given = self.action_names.len().max(self.bindings.len());
         let numbered = (0..codes.max(given)).map(|code| Action {
             name: code.to_string(),
@@ -373,7 +373,12 @@ impl WorldDetails {
             actions: numbered.collect(),
             idle: None,
         };
-        let (actions, idle) = actions::configured(proposal, self);
+        actions::configured(proposal, self)
+    }
+
+    /// Checks names, keys and idle as the world will, which comes to be hours later.
+    fn check_actions(&self, codes: usize) -> std::result::Result<(), String> {
+        let (actions, idle) = self.given_actions(codes);
         worlds::validate_actions(&actions, idle, codes)
             .map_err(|flaw| format!("world: {}: {}", flaw.field, flaw.reason))
     }
@@ -514,6 +519,8 @@ impl TrainConfig {
             0.0,
             100.0,
         )?;
+        let in_evaluation = |reason: String| format!("evaluation: {reason}");
+        self.evaluation.check().map_err(in_evaluation)?;
         within("world.prompts", self.world.prompts as f64, 1.0, 256.0)?;
         let in_world = |error: nn::Error| format!("world: {error}");
         self.world.sampler.validate().map_err(in_world)?;
@@ -634,6 +641,11 @@ mod tests {
             (
                 "(dynamics: (learning_rate: NaN))",
                 "dynamics.learning_rate = NaN",
+            ),
+            ("(evaluation: (clips: 0))", "evaluation: clips = 0"),
+            (
+                "(evaluation: (drift_frames: 1000001))",
+                "evaluation: drift_frames = 1000001",
             ),
             ("(world: (sampler: (steps: 0)))", "world: steps = 0"),
             ("(world: (weights: [1.0, 11.0]))", "world: weights = 11"),

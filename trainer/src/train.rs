@@ -28,7 +28,8 @@ use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::{LatentActionTask, SHORTEST_CLIP};
 use crate::stages::tokenizer::TokenizerTask;
 use crate::{
-    Budget, Error, Result, Stage, TrainConfig, actions, beginning, files, metrics, recipe, resume,
+    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, files, metrics, recipe,
+    resume,
 };
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
@@ -114,6 +115,7 @@ pub fn train(
         changes,
         begun,
     } = resume::configuration(options, &folder, dataset)?;
+    bundle::check(&config, dataset, &options.out)?;
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
         let path = folder.display();
         observer.observe(&TrainEvent::Note(format!(

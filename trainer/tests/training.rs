@@ -639,6 +639,40 @@ fn too_little_video_is_said_before_anything_is_trained() {
 }
 
 #[test]
+fn what_no_world_can_be_written_or_measured_with_is_refused_before_anything_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let long = "x".repeat(10_001);
+    let changes: [(&str, &dyn Fn(&mut TrainConfig)); 8] = [
+        ("name", &|c| c.world.name = "two\nlines".to_owned()),
+        ("author", &|c| c.world.author = "\u{7}".to_owned()),
+        ("licence", &|c| c.world.licence = long.clone()),
+        ("source", &|c| c.world.source = long.clone()),
+        ("licence", &|c| c.world.source_licence = long.clone()),
+        ("prompt = 0", &|c| c.evaluation.prompt = 0),
+        ("wish_starts = ", &|c| c.evaluation.wish_starts = usize::MAX),
+        ("drift_frames = ", &|c| {
+            c.evaluation.drift_frames = usize::MAX
+        }),
+    ];
+    for (field, change) in changes {
+        let mut options = options(folder.path(), "world");
+        change(settings(&mut options));
+        let error = run(&dataset, &options, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, trainer::Error::Config { .. }), "{error}");
+        assert!(error.to_string().contains(field), "{error}");
+        assert!(!run_folder(&options.out).exists(), "{field}");
+    }
+    // A world without a name has that of its folder.
+    let unsaid = options(folder.path(), "two\nlines");
+    let error = run(&dataset, &unsaid, &mut Vec::new()).unwrap_err();
+    assert!(
+        error.to_string().contains("name: must be one line"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_place_without_a_name_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = landscape(folder.path(), 4, 30);

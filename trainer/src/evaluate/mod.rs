@@ -41,6 +41,9 @@ const PRIOR_CLIPS: usize = 4;
 /// Largest relative difference of frame rates that is no difference.
 const SAME_RATE: f64 = 0.01;
 
+/// Most of anything that a world is measured on: more is a slip of the pen, and would not fit into memory.
+const MOST: usize = 1_000_000;
+
 /// How thoroughly a world is evaluated. The defaults take some minutes on two cores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -79,6 +82,24 @@ impl Default for EvaluateOptions {
 const FULL_EVALUATION_BUDGET: Duration = Duration::from_secs(60 * 60);
 
 impl EvaluateOptions {
+    /// Names the first field that no world can be measured with.
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        for (field, value, least) in [
+            ("frames", self.frames, 1),
+            ("changes", self.changes, 1),
+            ("clips", self.clips, 1),
+            ("prompt", self.prompt, 1),
+            ("wish_starts", self.wish_starts, 0),
+            ("drift_rollouts", self.drift_rollouts, 0),
+            ("drift_frames", self.drift_frames, 0),
+        ] {
+            if !(least..=MOST).contains(&value) {
+                return Err(format!("{field} = {value}: must lie in {least}..={MOST}"));
+            }
+        }
+        Ok(())
+    }
+
     /// As much of this as suits the end of a training run of that length: a run of minutes is not to be followed by an evaluation that
     /// takes longer than it did.
     pub fn within(self, budget: Duration) -> Self {
@@ -101,7 +122,7 @@ impl EvaluateOptions {
 /// held out (`held_out` of the result says which). Where the episodes are short, rollouts are compared with what followed over fewer frames.
 ///
 /// # Errors
-/// When the frames' sizes differ, the episodes are shorter than a prompt and one frame, the world fails, or `cancel` became true.
+/// When the options make no sense, the frames' sizes differ, the episodes are shorter than a prompt and one frame, the world fails, or `cancel` became true.
 pub fn evaluate(
     world: &Arc<World>,
     dataset: &Dataset,
@@ -110,11 +131,8 @@ pub fn evaluate(
     cancel: &AtomicBool,
 ) -> Result<Evaluation> {
     check_size(&world.manifest, dataset.frame_size())?;
-    if options.prompt == 0 || options.clips == 0 || options.frames == 0 || options.changes == 0 {
-        return Err(Error::config(
-            "an evaluation needs at least one frame, change, clip and prompt frame",
-        ));
-    }
+    let in_evaluation = |reason: String| Error::config(format!("evaluation: {reason}"));
+    options.check().map_err(in_evaluation)?;
     let rate = rate_warning(world, dataset);
     if let Some(text) = &rate {
         // At once: the figures take minutes.
