@@ -53,3 +53,22 @@ pub(super) fn full<'a>(content: &'a [u8]) -> FieldResult<(u8, u32, Fields<'a>)> 
     let word = fields.u32()?;
     Ok(((word >> 24) as u8, word & 0xff_ffff, fields))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    /// A box of a kind around its content.
+    pub fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut bytes = (content.len() as u32 + 8).to_be_bytes().to_vec();
+        bytes.extend(kind);
+        bytes.extend(content);
+        bytes
+    }
+
+    /// Numbers as a box holds them.
+    pub fn words(values: &[u32]) -> Vec<u8> {
+        values
+            .iter()
+            .flat_map(|value| value.to_be_bytes())
+            .collect()
+    }
+}

@@ -1,7 +1,7 @@
 //! The packets of fragmented files.
 
-use super::Sample;
 use super::boxes::{children, find, full, require};
+use super::{Sample, check_count};
 use crate::bits::FieldResult;
 
 /// What holds for the packets of a track where a fragment does not say otherwise.
@@ -80,7 +80,7 @@ pub(super) fn parse(
             if *bytes > file_length {
                 return Ok(());
             }
-            let run = Run::parse(run.content, duration, size, file_length)?;
+            let run = Run::parse(run.content, duration, size, file_length, samples.len())?;
             if let Some(data_offset) = run.data_offset {
                 offset = base.saturating_add_signed(i64::from(data_offset));
             }
@@ -114,9 +114,17 @@ struct Run {
 }
 
 impl Run {
-    fn parse(content: &[u8], duration: u32, size: u32, file_length: u64) -> FieldResult<Self> {
+    /// `duration` and `size` hold where the run does not tell a packet's own, `before` is the number of packets before it.
+    fn parse(
+        content: &[u8],
+        duration: u32,
+        size: u32,
+        file_length: u64,
+        before: usize,
+    ) -> FieldResult<Self> {
         let (_, flags, mut fields) = full(content)?;
         let count = fields.u32()?;
+        check_count(before as u64 + u64::from(count))?;
         let has = |flag: u32| flags & flag != 0;
         let data_offset = if has(0x1) {
             Some(fields.u32()? as i32)
@@ -174,20 +182,8 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
-        let mut bytes = (content.len() as u32 + 8).to_be_bytes().to_vec();
-        bytes.extend(kind);
-        bytes.extend(content);
-        bytes
-    }
-
-    fn words(values: &[u32]) -> Vec<u8> {
-        values
-            .iter()
-            .flat_map(|value| value.to_be_bytes())
-            .collect()
-    }
+    use crate::mp4::MOST_PACKETS;
+    use crate::mp4::boxes::tests::{boxed, words};
 
     #[test]
     fn runs_that_claim_the_whole_file_again_and_again_are_not_added_up() {
@@ -216,5 +212,19 @@ mod tests {
             .unwrap();
         }
         assert!(samples.len() <= 2 * LENGTH as usize, "{}", samples.len());
+    }
+
+    #[test]
+    fn runs_are_counted_with_those_before_them() {
+        let run = |count: u64, before: u64| {
+            let content = words(&[0, count as u32]);
+            Run::parse(&content, 1, 1, u64::MAX, before as usize).map(|run| run.packets.len())
+        };
+        assert_eq!(run(3, MOST_PACKETS - 3), Ok(3));
+        let refused = run(3, MOST_PACKETS - 2).unwrap_err();
+        for number in [MOST_PACKETS + 1, MOST_PACKETS] {
+            assert!(refused.contains(&number.to_string()), "{refused}");
+        }
+        assert!(run(u64::from(u32::MAX), 0).is_err());
     }
 }

@@ -20,6 +20,20 @@ use track::VideoTrack;
 /// Largest header box (`moov` or `moof`) that is read.
 const LARGEST_HEADER: u64 = 1 << 28;
 
+/// Most packets of a track that are read: 46 hours at 60 pictures a second. Each takes some 40 bytes of memory, and a file that is nearly all
+/// hole can claim one for every byte of its length.
+const MOST_PACKETS: u64 = 10_000_000;
+
+/// Refuses more packets than are read, before anything is allocated for them.
+fn check_count(packets: u64) -> FieldResult<()> {
+    if packets > MOST_PACKETS {
+        return Err(format!(
+            "it claims {packets} packets, and no more than {MOST_PACKETS} are read"
+        ));
+    }
+    Ok(())
+}
+
 /// One packet's place in the file.
 #[derive(Debug, Clone, Copy)]
 struct Sample {

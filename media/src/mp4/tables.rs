@@ -1,7 +1,7 @@
 //! The sample tables of a file that is not fragmented.
 
-use super::Sample;
 use super::boxes::{find, full, require};
+use super::{Sample, check_count};
 use crate::bits::FieldResult;
 
 /// Puts the tables of an `stbl` box together: where each packet lies and when it is shown.
@@ -49,6 +49,7 @@ fn sizes(stbl: &[u8], file_length: u64) -> FieldResult<Vec<u32>> {
         let (_, _, mut fields) = full(content)?;
         let common = fields.u32()?;
         let count = fields.u32()?;
+        check_count(u64::from(count))?;
         if common != 0 {
             if u64::from(common) * u64::from(count) > file_length {
                 return Err(format!(
@@ -65,7 +66,9 @@ fn sizes(stbl: &[u8], file_length: u64) -> FieldResult<Vec<u32>> {
     }
     let (_, _, mut fields) = full(require(stbl, b"stz2")?)?;
     let bits = fields.u32()? & 0xff;
-    let count = fields.u32()? as usize;
+    let count = fields.u32()?;
+    check_count(u64::from(count))?;
+    let count = count as usize;
     if fields.remaining() * 8 / (bits.max(4) as usize) < count {
         return Err(format!("the table stz2 is too short for {count} packets"));
     }
@@ -182,5 +185,36 @@ impl Runs {
         }
         self.left -= 1;
         self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mp4::MOST_PACKETS;
+    use crate::mp4::boxes::tests::{boxed, words};
+
+    /// A table of packets of one byte each, all in one chunk.
+    fn one_chunk(packets: u32) -> Vec<u8> {
+        [
+            boxed(b"stsz", &words(&[0, 1, packets])),
+            boxed(b"stco", &words(&[0, 1, 0])),
+            boxed(b"stsc", &words(&[0, 1, 1, packets, 1])),
+            boxed(b"stts", &words(&[0, 1, packets, 1])),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn more_packets_than_any_track_has_are_refused_however_long_the_file_is() {
+        assert_eq!(parse(&one_chunk(3), u64::MAX).unwrap().len(), 3);
+        let many = MOST_PACKETS as u32 + 1;
+        let halves = boxed(b"stz2", &words(&[0, 4, many]));
+        for table in [one_chunk(many), halves] {
+            let refused = parse(&table, u64::MAX).unwrap_err();
+            for number in [u64::from(many), MOST_PACKETS] {
+                assert!(refused.contains(&number.to_string()), "{refused}");
+            }
+        }
     }
 }
