@@ -1,7 +1,7 @@
 //! Single pictures: PNG, JPEG, WebP and GIF files or bytes to [`Picture`], and back to PNG.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Cursor};
+use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use image::codecs::png::PngEncoder;
@@ -85,9 +85,8 @@ pub(crate) fn over_black(image: &RgbaImage) -> Picture {
 ///
 /// [`Error::Io`] or [`Error::Encode`].
 pub fn write_png(path: &Path, picture: &Picture) -> Result<(), Error> {
-    let file = File::create(path).map_err(Error::io(path))?;
-    let encoder = PngEncoder::new(BufWriter::new(file));
-    encode(encoder, picture).map_err(|error| Error::encode(path, error))
+    let bytes = encode(picture).map_err(|error| Error::encode(path, error))?;
+    std::fs::write(path, bytes).map_err(Error::io(path))
 }
 
 /// A PNG file in memory.
@@ -96,19 +95,19 @@ pub fn write_png(path: &Path, picture: &Picture) -> Result<(), Error> {
 ///
 /// [`Error::Encode`], without a path.
 pub fn png_bytes(picture: &Picture) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    encode(PngEncoder::new(&mut bytes), picture)
-        .map_err(|error| Error::encode(Path::new("PNG"), error))?;
-    Ok(bytes)
+    encode(picture).map_err(|error| Error::encode(Path::new("PNG"), error))
 }
 
-fn encode(encoder: impl ImageEncoder, picture: &Picture) -> image::ImageResult<()> {
-    encoder.write_image(
+/// Encodes into memory: the encoder ends a file when it is dropped, where a full disk would go unseen.
+fn encode(picture: &Picture) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes).write_image(
         &picture.rgb,
         picture.width,
         picture.height,
         ExtendedColorType::Rgb8,
-    )
+    )?;
+    Ok(bytes)
 }
 
 /// A single picture read as a video of one.

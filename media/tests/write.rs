@@ -231,6 +231,25 @@ fn a_file_cut_short_gives_its_pictures_and_then_an_error() {
     assert!(error.unwrap().to_string().contains("a.mkv"));
 }
 
+/// A device that is always full.
+#[cfg(target_os = "linux")]
+const FULL: &str = "/dev/full";
+
+#[cfg(target_os = "linux")]
+fn assert_full(result: Result<(), Error>) {
+    let Err(Error::Io { source, .. }) = &result else {
+        panic!("{result:?}");
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_png_that_does_not_fit_on_the_disk_is_an_error() {
+    let picture = Picture::new(4, 4, vec![9; 48]).unwrap();
+    assert_full(media::write_png(Path::new(FULL), &picture));
+}
+
 #[test]
 fn gif_there_and_back() {
     let folder = tempfile::tempdir().unwrap();
