@@ -1,11 +1,10 @@
 //! Writes animated GIFs.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, Frame, RgbaImage};
+use gif::{Encoder, EncodingError, Frame, Repeat};
 
 use crate::{Error, Picture};
 
@@ -15,8 +14,8 @@ const SPEED: i32 = 10;
 /// Writes pictures of one size to a GIF that repeats for ever.
 pub struct GifWriter {
     path: PathBuf,
-    encoder: GifEncoder<BufWriter<File>>,
-    size: (u32, u32),
+    encoder: Encoder<BufWriter<File>>,
+    size: (u16, u16),
     frames_per_second: f64,
     pictures: u64,
 }
@@ -33,13 +32,14 @@ impl GifWriter {
         height: u32,
         frames_per_second: f64,
     ) -> Result<Self, Error> {
-        if width == 0 || height == 0 || width > 65_535 || height > 65_535 {
+        let (Ok(across @ 1..), Ok(down @ 1..)) = (u16::try_from(width), u16::try_from(height))
+        else {
             return Err(Error::InvalidSetting {
                 what: "GIF size",
                 expected: "1 to 65535 a side".to_owned(),
                 got: format!("{width}x{height}"),
             });
-        }
+        };
         if !(frames_per_second > 0.001 && frames_per_second <= 50.0) {
             return Err(Error::InvalidSetting {
                 what: "GIF frame rate",
@@ -48,14 +48,13 @@ impl GifWriter {
             });
         }
         let file = File::create(path).map_err(Error::io(path))?;
-        let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), SPEED);
-        encoder
-            .set_repeat(Repeat::Infinite)
-            .map_err(|error| Error::encode(path, error))?;
+        let mut encoder =
+            Encoder::new(BufWriter::new(file), across, down, &[]).map_err(failed(path))?;
+        encoder.set_repeat(Repeat::Infinite).map_err(failed(path))?;
         Ok(Self {
             path: path.to_owned(),
             encoder,
-            size: (width, height),
+            size: (across, down),
             frames_per_second,
             pictures: 0,
         })
@@ -65,32 +64,36 @@ impl GifWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongPictureSize`] or [`Error::Encode`].
+    /// [`Error::WrongPictureSize`], [`Error::PictureSize`], [`Error::Encode`], or [`Error::Io`] as when the disk is full.
     pub fn write(&mut self, picture: &Picture) -> Result<(), Error> {
-        if (picture.width, picture.height) != self.size {
+        let (width, height) = self.size;
+        if (picture.width, picture.height) != (width.into(), height.into()) {
             return Err(Error::WrongPictureSize {
                 path: self.path.clone(),
                 width: picture.width,
                 height: picture.height,
-                expected_width: self.size.0,
-                expected_height: self.size.1,
+                expected_width: width.into(),
+                expected_height: height.into(),
+            });
+        }
+        if picture.rgb.len() != usize::from(width) * usize::from(height) * 3 {
+            return Err(Error::PictureSize {
+                width: picture.width,
+                height: picture.height,
+                bytes: picture.rgb.len(),
             });
         }
         // GIFs count in hundredths of a second; rounding the times instead of the durations keeps the speed right.
         let hundredths =
             |number: u64| (number as f64 * 100.0 / self.frames_per_second).round() as u32;
         let duration = hundredths(self.pictures + 1) - hundredths(self.pictures);
-        let rgba = picture
-            .rgb
-            .chunks_exact(3)
-            .flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255])
-            .collect();
-        let image = RgbaImage::from_raw(picture.width, picture.height, rgba)
-            .ok_or_else(|| Error::encode(&self.path, "the picture's size and bytes disagree"))?;
-        let frame = Frame::from_parts(image, 0, 0, Delay::from_numer_denom_ms(duration * 10, 1));
+        let frame = Frame {
+            delay: u16::try_from(duration).unwrap_or(u16::MAX),
+            ..Frame::from_rgb_speed(width, height, &picture.rgb, SPEED)
+        };
         self.encoder
-            .encode_frame(frame)
-            .map_err(|error| Error::encode(&self.path, error))?;
+            .write_frame(&frame)
+            .map_err(failed(&self.path))?;
         self.pictures += 1;
         Ok(())
     }
@@ -107,14 +110,18 @@ impl GifWriter {
                 "an animation needs at least one picture",
             ));
         }
-        // The encoder writes its end when it is dropped, into a buffer whose errors would be lost: look at the file.
-        drop(self.encoder);
-        let mut file = File::options()
-            .append(true)
-            .open(&self.path)
-            .map_err(Error::io(&self.path))?;
-        file.flush()
-            .and_then(|()| file.sync_all())
+        // Dropped, the encoder and the buffer would write the rest as well, and tell no one where they could not.
+        let buffer = self.encoder.into_inner().map_err(failed(&self.path))?;
+        let file = buffer.into_inner().map_err(|error| error.into_error());
+        file.and_then(|file| file.sync_all())
             .map_err(Error::io(&self.path))
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(EncodingError) -> Error {
+    let path = path.to_owned();
+    move |error| match error {
+        EncodingError::Io(source) => Error::Io { path, source },
+        other => Error::encode(&path, other),
     }
 }

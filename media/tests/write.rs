@@ -250,6 +250,16 @@ fn a_png_that_does_not_fit_on_the_disk_is_an_error() {
     assert_full(media::write_png(Path::new(FULL), &picture));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gif_whose_end_does_not_fit_on_the_disk_is_an_error() {
+    let mut gif = GifWriter::create(Path::new(FULL), 4, 4, 15.0).unwrap();
+    // So small that nothing is written before the end.
+    gif.write(&Picture::new(4, 4, vec![9; 48]).unwrap())
+        .unwrap();
+    assert_full(gif.finish());
+}
+
 #[test]
 fn gif_there_and_back() {
     let folder = tempfile::tempdir().unwrap();
