@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::inputs::{Kind, Source};
+
+/// `NAME.actions.jsonl` lies beside `NAME.mp4` or the folder `NAME`.
+const SIDECAR_ENDING: &str = "actions.jsonl";
 
 /// Longest sidecar that is read, in bytes.
 const LONGEST_SIDECAR: u64 = 1 << 28;
@@ -41,7 +43,9 @@ impl TrueActions {
     pub(super) fn of(source: &Source) -> Result<Option<Self>, String> {
         let path = match source.kind {
             Kind::Session => source.path.join("actions.jsonl"),
-            Kind::Video | Kind::Images => sidecar(&source.path),
+            Kind::Video => source.path.with_extension(SIDECAR_ENDING),
+            // What follows a dot in a folder's name is no ending.
+            Kind::Images => source.path.with_added_extension(SIDECAR_ENDING),
         };
         if !path.is_file() {
             return Ok(None);
@@ -180,11 +184,6 @@ impl Builder {
             ..self.actions
         }
     }
-}
-
-/// `NAME.actions.jsonl` beside `NAME.mp4`.
-fn sidecar(path: &Path) -> PathBuf {
-    path.with_extension("actions.jsonl")
 }
 
 /// Calls `take` with the number and value of each line that is not empty. A last line that a crash has cut off is left out.

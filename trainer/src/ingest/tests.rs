@@ -351,6 +351,26 @@ fn numbered_images_are_one_source() {
 }
 
 #[test]
+fn images_have_their_actions_beside_a_folder_with_a_dot_in_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let shots = folder.path().join("level.1");
+    fs::create_dir_all(&shots).unwrap();
+    for number in 0..12 {
+        write_png(&shots.join(format!("{number}.png")), &view(0, number)).unwrap();
+    }
+    for (name, action) in [("level.actions.jsonl", 0), ("level.1.actions.jsonl", 1)] {
+        fs::write(folder.path().join(name), format!("{action}\n").repeat(12)).unwrap();
+    }
+    let whole = IngestOptions {
+        validation_fraction: 0.0,
+        ..options()
+    };
+    let (_, dataset) = run(&[shots], &folder.path().join("out"), &whole).unwrap();
+    let episode = &dataset.episodes(Split::Train)[0];
+    assert_eq!(action_names(&dataset, episode), [Some("1"); 11]);
+}
+
+#[test]
 fn one_unreadable_file_does_not_stop_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("in/good.mp4");
