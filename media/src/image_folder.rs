@@ -13,7 +13,7 @@ const IMAGE_ENDINGS: [&str; 4] = ["jpeg", "jpg", "png", "webp"];
 /// files that are no images.
 ///
 /// Names count as numbered when they end in digits before the dot (`frame_0001.png`), all images share what comes before
-/// the digits, and no number comes twice.
+/// the digits, and no number comes twice. Hidden files are left out: macOS puts `._0001.png` beside `0001.png` on disks that are not its own.
 ///
 /// # Errors
 ///
@@ -22,7 +22,11 @@ pub fn numbered_images(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     let mut common: Option<(String, String)> = None;
     for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
         let ending = path
             .extension()
             .map(|ending| ending.to_string_lossy().to_ascii_lowercase())
@@ -131,6 +135,15 @@ mod tests {
         );
         std::fs::write(folder.path().join("other3.png"), []).unwrap();
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn hidden_files_are_no_images() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["0001.png", "0002.png", "._0001.png", ".3.png", ".DS_Store"] {
+            std::fs::write(folder.path().join(name), []).unwrap();
+        }
+        assert_eq!(names(folder.path()), ["0001.png", "0002.png"]);
     }
 
     #[test]
