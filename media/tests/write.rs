@@ -154,6 +154,32 @@ fn a_recording_that_was_killed_plays_up_to_its_last_fragment() {
 }
 
 #[test]
+fn a_fragment_that_claims_to_lie_at_the_end_of_all_numbers_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    write_mp4(&path, 30, 10.0);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let kinds = [b"moof", b"traf", b"tfhd"];
+    let [moof, traf, tfhd] =
+        kinds.map(|kind| bytes.windows(4).rposition(|four| four == kind).unwrap());
+    // Flags: a place of its own from which the last fragment's data are counted, and not the fragment's.
+    bytes[tfhd + 5] &= !2;
+    bytes[tfhd + 7] |= 1;
+    for kind in [moof, traf, tfhd] {
+        let size = &mut bytes[kind - 4..kind];
+        let longer = u32::from_be_bytes((&*size).try_into().unwrap()) + 8;
+        size.copy_from_slice(&longer.to_be_bytes());
+    }
+    // It follows the flags and the track's number.
+    bytes.splice(tfhd + 12..tfhd + 12, [0xff; 8]);
+    std::fs::write(&path, bytes).unwrap();
+    let (pictures, error) = read(&path);
+    let message = error.unwrap().to_string();
+    assert!(message.contains("fragment is incomplete"), "{message}");
+    assert!((20..30).contains(&pictures.len()), "{}", pictures.len());
+}
+
+#[test]
 fn after_a_damaged_packet_reading_goes_on_at_the_next_keyframe() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.mp4");

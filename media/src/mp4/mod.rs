@@ -43,6 +43,13 @@ struct Sample {
     time: i64,
 }
 
+impl Sample {
+    /// The byte after its last one; files claim whatever they like.
+    fn end(self) -> u64 {
+        self.offset.saturating_add(u64::from(self.size))
+    }
+}
+
 /// Opens the first video track of an MP4 or QuickTime file.
 pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     let mut file = File::open(path).map_err(Error::io(path))?;
@@ -77,7 +84,7 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     if fragmented {
         let complete = samples
             .iter()
-            .take_while(|sample| sample.offset + u64::from(sample.size) <= length)
+            .take_while(|sample| sample.end() <= length)
             .count();
         if complete < samples.len() {
             cut_short = Some(format!(
@@ -205,7 +212,7 @@ impl PacketSource for Mp4Packets {
                 None => Ok(None),
             };
         };
-        if sample.offset.saturating_add(u64::from(sample.size)) > self.length {
+        if sample.end() > self.length {
             return Err(Error::malformed(
                 &self.path,
                 format!(
