@@ -20,6 +20,9 @@ use track::VideoTrack;
 /// Largest header box (`moov` or `moof`) that is read.
 const LARGEST_HEADER: u64 = 1 << 28;
 
+/// Largest packet that is read, as in Matroska: a picture of the largest size is not longer, and memory is taken for it before it is read.
+const LARGEST_PACKET: u32 = 1 << 26;
+
 /// Most packets of a track that are read: 46 hours at 60 pictures a second. Each takes some 40 bytes of memory, and a file that is nearly all
 /// hole can claim one for every byte of its length.
 const MOST_PACKETS: u64 = 10_000_000;
@@ -222,6 +225,12 @@ impl PacketSource for Mp4Packets {
                 ),
             ));
         }
+        if sample.size > LARGEST_PACKET {
+            return Err(Error::malformed(
+                &self.path,
+                format!("picture {} has {} bytes", self.next + 1, sample.size),
+            ));
+        }
         self.next += 1;
         let mut data = vec![0; sample.size as usize];
         self.file
@@ -241,5 +250,34 @@ impl PacketSource for Mp4Packets {
 
     fn packet_count_hint(&self) -> Option<u64> {
         Some(self.samples.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_that_is_nearly_all_hole_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        let length = u64::from(LARGEST_PACKET) + 1;
+        File::create(&path).unwrap().set_len(length).unwrap();
+        let mut packets = Mp4Packets {
+            file: File::open(&path).unwrap(),
+            path,
+            length,
+            samples: vec![Sample {
+                offset: 0,
+                size: LARGEST_PACKET + 1,
+                time: 0,
+            }],
+            time_scale: 1,
+            first_shown: 0,
+            next: 0,
+            cut_short: None,
+        };
+        let refused = packets.next_packet().err().unwrap().to_string();
+        assert!(refused.contains(&length.to_string()), "{refused}");
     }
 }
