@@ -71,18 +71,17 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
     let fragmented = !layout.moofs.is_empty();
     let mut cut_short = None;
     let (mut decode_time, mut bytes) = (0, 0);
-    for (start, moof) in &layout.moofs {
-        if let Err(what) = fragments::parse(
-            moof,
-            *start,
+    for header in &layout.moofs {
+        fragments::parse(
+            &header.read(path, &mut file)?,
+            header.start,
             &track.fragment_defaults,
             length,
             &mut decode_time,
             &mut bytes,
             &mut samples,
-        ) {
-            return Err(malformed(what));
-        }
+        )
+        .map_err(malformed)?;
     }
     if fragmented {
         let complete = samples
@@ -125,52 +124,55 @@ pub(crate) fn open(path: &Path) -> Result<Track, Error> {
 #[derive(Default)]
 struct Layout {
     moov: Option<Vec<u8>>,
-    /// Position of each `moof` box in the file, and its content.
-    moofs: Vec<(u64, Vec<u8>)>,
+    /// Where the `moof` boxes are: together they may be larger than memory.
+    moofs: Vec<Header>,
 }
 
-/// Reads the headers at the top level of the file.
+/// Finds the headers at the top level of the file.
 fn scan(path: &Path, file: &mut File, length: u64) -> Result<Layout, Error> {
     let mut layout = Layout::default();
     let mut at = 0u64;
     while let Some(header) = read_header(file, at, length).map_err(Error::io(path))? {
-        let complete = header.end <= length;
-        if matches!(&header.kind, b"moov" | b"moof") {
-            if !complete {
-                if layout.moov.is_some() {
-                    break;
-                }
+        if header.end > length {
+            if layout.moov.is_none() && matches!(&header.kind, b"moov" | b"moof") {
                 return Err(Error::malformed(
                     path,
                     "the file ends within its movie header",
                 ));
             }
-            let size = header.end - header.content;
-            if size > LARGEST_HEADER {
-                return Err(Error::malformed(path, format!("a header of {size} bytes")));
-            }
-            let mut content = vec![0; size as usize];
-            file.seek(SeekFrom::Start(header.content))
-                .map_err(Error::io(path))?;
-            file.read_exact(&mut content).map_err(Error::io(path))?;
-            if &header.kind == b"moof" {
-                layout.moofs.push((at, content));
-            } else if layout.moov.is_none() {
-                layout.moov = Some(content);
-            }
-        }
-        if !complete {
             break;
         }
         at = header.end;
+        if &header.kind == b"moof" {
+            layout.moofs.push(header);
+        } else if &header.kind == b"moov" && layout.moov.is_none() {
+            layout.moov = Some(header.read(path, file)?);
+        }
     }
     Ok(layout)
 }
 
+/// Where a box lies in the file.
 struct Header {
     kind: [u8; 4],
+    start: u64,
     content: u64,
     end: u64,
+}
+
+impl Header {
+    /// The content of the box.
+    fn read(&self, path: &Path, file: &mut File) -> Result<Vec<u8>, Error> {
+        let size = self.end - self.content;
+        if size > LARGEST_HEADER {
+            return Err(Error::malformed(path, format!("a header of {size} bytes")));
+        }
+        let mut content = vec![0; size as usize];
+        file.seek(SeekFrom::Start(self.content))
+            .map_err(Error::io(path))?;
+        file.read_exact(&mut content).map_err(Error::io(path))?;
+        Ok(content)
+    }
 }
 
 fn read_header(file: &mut File, at: u64, length: u64) -> std::io::Result<Option<Header>> {
@@ -190,7 +192,12 @@ fn read_header(file: &mut File, at: u64, length: u64) -> std::io::Result<Option<
             _ => (at + 8, short),
         };
         let end = at.saturating_add(size);
-        Ok((end >= content).then_some(Header { kind, content, end }))
+        Ok((end >= content).then_some(Header {
+            kind,
+            start: at,
+            content,
+            end,
+        }))
     };
     Ok(parse(Fields::new(&bytes[..available])).ok().flatten())
 }
