@@ -1,7 +1,7 @@
 //! Writes H.264, and Opus where there is sound, in fragmented MP4: whatever kills the program, the file plays up to the last fragment.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -308,7 +308,10 @@ impl Mp4Writer {
         }
         // One write, so that a kill can hardly come in between; where the disk is full, the fragments before it stay whole.
         if let Err(error) = self.file.write_all(&bytes) {
-            if let Err(error) = self.file.set_len(self.length) {
+            // What comes next, as the sound's end does, is written where this was to be, and not behind a hole.
+            let end = SeekFrom::Start(self.length);
+            let undone = self.file.set_len(self.length);
+            if let Err(error) = undone.and_then(|()| self.file.seek(end)) {
                 tracing::warn!("{}: {error}", self.path.display());
             }
             return Err(Error::io(&self.path)(error));
