@@ -13,8 +13,8 @@ use crate::picture::check_size;
 use crate::still::{StillReader, limits, over_black, read_image};
 use crate::{Error, TimedPicture, VideoReader};
 
-/// Browsers show GIF pictures with (nearly) no duration for this long, and files are made to look right there.
-const UNTIMED_GIF_SECONDS: f64 = 0.1;
+/// Browsers show pictures with no duration, and those of GIFs with nearly none, for this long, and files are made to look right there.
+const UNTIMED_SECONDS: f64 = 0.1;
 
 /// Animations in the order of what their first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +121,24 @@ impl VideoReader for AnimationReader {
 fn duration(delay: Delay, codec: &str) -> f64 {
     let (numerator, denominator) = delay.numer_denom_ms();
     let seconds = f64::from(numerator) / f64::from(denominator.max(1)) / 1000.0;
-    if codec == "GIF" && seconds < 0.015 {
-        UNTIMED_GIF_SECONDS
+    if seconds == 0.0 || codec == "GIF" && seconds < 0.015 {
+        UNTIMED_SECONDS
     } else {
         seconds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_without_a_duration_are_shown_all_the_same() {
+        let of = |milliseconds, codec| duration(Delay::from_numer_denom_ms(milliseconds, 1), codec);
+        for codec in ["GIF", "APNG", "WebP"] {
+            assert_eq!(of(0, codec), 0.1, "{codec}");
+            assert_eq!(of(20, codec), 0.02, "{codec}");
+        }
+        assert_eq!((of(10, "GIF"), of(10, "APNG")), (0.1, 0.01));
     }
 }
