@@ -37,8 +37,8 @@ pub trait VideoReader {
     fn next_picture(&mut self) -> Result<Option<TimedPicture>, Error>;
 }
 
-/// Opens a video file, an animation, a picture or a folder of numbered images. What it is gets decided by its content; the
-/// first picture is decoded at once where that tells whether a decoder can take the source at all.
+/// Opens a video file, an animation, a picture or a folder of numbered images. What it is gets decided by its content, but for Motion
+/// JPEG, which its name tells from a picture; the first picture is decoded at once where that tells whether a decoder can take the source at all.
 ///
 /// # Errors
 ///
@@ -57,6 +57,7 @@ fn open_with(path: &Path, ffmpeg: &str) -> Result<Box<dyn VideoReader>, Error> {
         Kind::Mp4 => mp4::open(path).and_then(|track| open_track(path, track, ffmpeg)),
         Kind::Matroska => matroska::open(path).and_then(|track| open_track(path, track, ffmpeg)),
         Kind::Animation(format) => animation::open(path, format),
+        Kind::Jpeg if is_motion_jpeg(path) => open_foreign(path, "Motion JPEG", Vec::new(), ffmpeg),
         Kind::Jpeg => read_image(path)
             .map(|picture| -> Box<dyn VideoReader> { Box::new(StillReader(Some(picture))) }),
         Kind::Unknown => open_foreign(path, kind.name(), Vec::new(), ffmpeg),
@@ -68,6 +69,15 @@ fn open_with(path: &Path, ffmpeg: &str) -> Result<Box<dyn VideoReader>, Error> {
         }
         opened => opened,
     }
+}
+
+/// Whether the file is a stream of JPEGs, which begins as a single one does: nothing but its name tells.
+fn is_motion_jpeg(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| {
+        ["mjpeg", "mjpg"]
+            .iter()
+            .any(|name| ending.eq_ignore_ascii_case(name))
+    })
 }
 
 /// What the first bytes of a file say it is.
@@ -242,6 +252,18 @@ mod tests {
                 assert!(message.contains(word), "{word} is not in: {message}");
             }
         }
+    }
+
+    #[test]
+    fn a_stream_of_jpegs_is_no_single_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.MJPEG");
+        std::fs::write(&path, [0xff, 0xd8, 0xff, 0xd9]).unwrap();
+        let error = open_with(&path, "no-such-program-anywhere").err().unwrap();
+        assert!(
+            matches!(&error, Error::NoDecoder { codec, .. } if codec == "Motion JPEG"),
+            "{error}"
+        );
     }
 
     #[test]
