@@ -208,10 +208,14 @@ fn for_each_line(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let value = match serde_json::from_slice(&line) {
+        let value = match serde_json::from_slice(line.trim_ascii_end()) {
             Ok(value) => value,
             Err(_) if line.last() != Some(&b'\n') => break,
-            Err(error) => return Err(at(error.to_string())),
+            Err(error) => {
+                // The parser knows of one line only.
+                let what = error.to_string().replace("at line 1 column", "at column");
+                return Err(at(what));
+            }
         };
         take(number, value).map_err(at)?;
         number += 1;
@@ -376,6 +380,7 @@ mod tests {
         ] {
             let message = sidecar_of(text).unwrap_err();
             assert!(message.starts_with("line 2: "), "{message}");
+            assert_eq!(message.matches("line").count(), 1, "{message}");
         }
     }
 
