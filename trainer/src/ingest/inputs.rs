@@ -157,6 +157,7 @@ impl Search<'_> {
             Err(error) => return self.skip(folder, error),
         };
         let images = media::numbered_images(folder).unwrap_or_default();
+        let images: BTreeSet<PathBuf> = images.into_iter().collect();
         let is_image = |path: &PathBuf| images.len() >= 2 && images.contains(path);
         let (folders, files): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|path| path.is_dir());
