@@ -133,7 +133,7 @@ pub fn ingest(
         },
     )?;
 
-    let mut used: Vec<&Path> = Vec::new();
+    let mut used = Vec::new();
     // Two copies of one video could end up on both sides of the split.
     let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
@@ -175,7 +175,7 @@ pub fn ingest(
                 report.scene_cuts += scene_cuts;
                 report.damaged.extend(damaged);
                 report.warnings.extend(warnings);
-                used.push(&source.path);
+                used.push(source);
                 seen.insert(hash, &source.path);
             }
             SourceOutcome::Unreadable(skipped) => report.skipped.push(skipped),

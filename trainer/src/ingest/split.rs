@@ -6,6 +6,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::IngestOptions;
+use super::inputs::{Kind, Source};
 use crate::dataset::{EpisodeRecord, Split};
 
 /// Folder names that say "held back".
@@ -14,10 +15,10 @@ const VALIDATION_FOLDERS: [&str; 4] = ["validation", "valid", "val", "test"];
 /// Seconds left out between the two halves where they come from one video.
 const GAP_SECONDS: f64 = 1.0;
 
-/// Gives every episode its split, and shortens those that would be neighbours across it. `paths` are the dataset's
+/// Gives every episode its split, and shortens those that would be neighbours across it. `used` are the dataset's
 /// sources, by number. The text says how it was decided.
 pub(super) fn decide(
-    paths: &[&Path],
+    used: &[&Source],
     episodes: &[EpisodeRecord],
     options: &IngestOptions,
 ) -> (Vec<EpisodeRecord>, String) {
@@ -40,7 +41,7 @@ pub(super) fn decide(
     let named: BTreeSet<usize> = sources
         .iter()
         .copied()
-        .filter(|&source| paths.get(source).is_some_and(|path| is_named(path)))
+        .filter(|&source| used.get(source).is_some_and(|source| is_named(source)))
         .collect();
     if !named.is_empty() && named.len() < sources.len() {
         hold_back(&named);
@@ -56,7 +57,7 @@ pub(super) fn decide(
         return (episodes, "validation: nothing was held back".to_owned());
     }
     if sources.len() > 1 {
-        let held = pick(paths, &sources, options.validation_fraction);
+        let held = pick(used, &sources, options.validation_fraction);
         hold_back(&held);
         return (
             episodes,
@@ -92,18 +93,22 @@ pub(super) fn decide(
     (episodes, note)
 }
 
-fn is_named(path: &Path) -> bool {
-    let folders = path.parent().into_iter().flat_map(Path::components);
-    folders.into_iter().any(|part| {
+fn is_named(source: &Source) -> bool {
+    let folder = match source.kind {
+        Kind::Images => Some(source.path.as_path()),
+        // A session's own folder has the name that its player gave it.
+        Kind::Video | Kind::Session => source.path.parent(),
+    };
+    folder.into_iter().flat_map(Path::components).any(|part| {
         let part = part.as_os_str().to_string_lossy().to_ascii_lowercase();
         VALIDATION_FOLDERS.contains(&part.as_str())
     })
 }
 
 /// A pick that depends on the names alone, so that adding a source moves few of the others.
-fn pick(paths: &[&Path], sources: &BTreeSet<usize>, fraction: f64) -> BTreeSet<usize> {
+fn pick(used: &[&Source], sources: &BTreeSet<usize>, fraction: f64) -> BTreeSet<usize> {
     let rank = |source: usize| {
-        let name = paths.get(source).and_then(|path| path.file_name());
+        let name = used.get(source).and_then(|source| source.path.file_name());
         Sha256::digest(name.map(|name| name.as_encoded_bytes()).unwrap_or_default()).to_vec()
     };
     let mut ranked: Vec<(Vec<u8>, usize)> = sources
@@ -176,12 +181,26 @@ mod tests {
     }
 
     fn held(paths: &[&str], episodes: &[EpisodeRecord], fraction: f64) -> Vec<EpisodeRecord> {
-        let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+        held_of(Kind::Video, paths, episodes, fraction)
+    }
+
+    fn held_of(
+        kind: Kind,
+        paths: &[&str],
+        episodes: &[EpisodeRecord],
+        fraction: f64,
+    ) -> Vec<EpisodeRecord> {
+        let sources = paths.iter().map(|path| Source {
+            path: path.into(),
+            kind,
+        });
+        let sources: Vec<Source> = sources.collect();
+        let used: Vec<&Source> = sources.iter().collect();
         let options = IngestOptions {
             validation_fraction: fraction,
             ..IngestOptions::default()
         };
-        let (episodes, _) = decide(&paths, episodes, &options);
+        let (episodes, _) = decide(&used, episodes, &options);
         let (validation, train): (Vec<_>, Vec<_>) = episodes
             .into_iter()
             .partition(|episode| episode.split == Split::Validation);
@@ -227,6 +246,13 @@ mod tests {
             held(&["a/validation", "a/b", "a/c", "a/d"], &sources(4), 0.75).len(),
             3
         );
+    }
+
+    #[test]
+    fn a_folder_of_images_may_be_named_itself() {
+        let found = held_of(Kind::Images, &["a/b", "a/validation"], &sources(2), 0.0);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].source, 1);
     }
 
     #[test]
