@@ -1,4 +1,5 @@
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use media::{CropRect, Fit};
@@ -275,7 +276,13 @@ impl DatasetWriter {
         let text = manifest
             .to_text()
             .map_err(|what| DatasetError::manifest(&path, what))?;
-        fs::write(&path, text).map_err(DatasetError::io(&path))?;
+        // To disk, as the shards are, before the folder gets the name of what is whole.
+        File::create(&path)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                file.sync_all()
+            })
+            .map_err(DatasetError::io(&path))?;
         check_free(&self.target)?;
         if self.target.exists() {
             fs::remove_dir(&self.target).map_err(DatasetError::io(&self.target))?;
