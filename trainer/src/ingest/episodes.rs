@@ -38,6 +38,8 @@ pub(super) fn read_source(
     let path = source.pictures();
     let mut reader = match media::open(&path) {
         Ok(reader) => reader,
+        // As below: an ffmpeg that Ctrl-C has ended is no fault of the source.
+        Err(_) if cancel.load(Ordering::Relaxed) => return Ok(SourceOutcome::Cancelled),
         Err(error) => {
             return Ok(SourceOutcome::Unreadable(SkippedSource::from_error(
                 &source.path,
