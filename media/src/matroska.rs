@@ -179,7 +179,9 @@ impl VideoTrack {
             }
         }
         let codec = match (&prefix, codec_id.as_str()) {
-            (Err(how), name) => Codec::Other(format!("{name}, {how} by the container")),
+            (Err(how), name) => {
+                Codec::Other(format!("{}, {how} by the container", codec_name(name)))
+            }
             (Ok(_), "V_MPEG4/ISO/AVC") => Codec::H264 {
                 configuration: private,
             },
@@ -482,6 +484,28 @@ mod tests {
             size(&mut Fields::new(&[0x01, 255, 255, 255, 255, 255, 255, 255])),
             Ok(None)
         );
+    }
+
+    #[test]
+    fn the_name_of_a_codec_is_safe_to_print() {
+        let element = |id: &[u8], content: &[u8]| -> Vec<u8> {
+            [id, &[0x80 | content.len() as u8], content].concat()
+        };
+        let name = element(&[0x86], b"V_\x1b[2J");
+        let encryption = element(&[0x50, 0x35], &[]);
+        let encodings = element(&[0x6d, 0x80], &element(&[0x62, 0x40], &encryption));
+        for (entry, wanted) in [
+            (name.clone(), "V_\\u{1b}[2J"),
+            (
+                [name, encodings].concat(),
+                "V_\\u{1b}[2J, encrypted by the container",
+            ),
+        ] {
+            let Codec::Other(told) = VideoTrack::parse(&entry).unwrap().codec else {
+                panic!("it is taken for a codec that is built in");
+            };
+            assert_eq!(told, wanted);
+        }
     }
 
     proptest! {
