@@ -228,7 +228,7 @@ fn frame_number(value: Option<&Value>) -> Result<Option<u64>, String> {
         .map(|value| {
             value
                 .as_u64()
-                .ok_or_else(|| format!("{value} is no frame number"))
+                .ok_or_else(|| format!("{} is no frame number", beginning(value)))
         })
         .transpose()
 }
@@ -238,11 +238,13 @@ fn name(value: &Value) -> Result<Option<String>, String> {
         Value::Null => Ok(None),
         Value::String(name) if name.len() <= 200 => Ok(Some(printable(name))),
         Value::Number(number) => Ok(Some(number.to_string())),
-        other => Err(format!(
-            "{} is no action",
-            other.to_string().chars().take(80).collect::<String>()
-        )),
+        other => Err(format!("{} is no action", beginning(other))),
     }
+}
+
+/// As much of a value as a message has room for.
+fn beginning(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
 }
 
 /// A name from a stranger's file, safe to print: control characters escaped.
@@ -371,7 +373,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_by_line() {
+        let long = format!("1\n{{\"frame\": \"{}\", \"action\": 0}}", "9".repeat(1000));
         for text in [
+            long.as_str(),
             "1\n{\"frame\": 1}",
             "1\n{\"frame\": -1, \"action\": 0}",
             "1\n[1]",
@@ -380,6 +384,7 @@ mod tests {
         ] {
             let message = sidecar_of(text).unwrap_err();
             assert!(message.starts_with("line 2: "), "{message}");
+            assert!(message.len() < 200, "{message}");
             assert_eq!(message.matches("line").count(), 1, "{message}");
         }
     }
