@@ -19,8 +19,6 @@ import pathlib
 import shutil
 import subprocess
 
-TOKENIZER_SMALL = "model: (width: 192, heads: 6)"
-
 # Row, and what of its stage's settings differs from the defaults.
 ROWS = {
     "tokenizer": {
@@ -30,7 +28,7 @@ ROWS = {
         "codebook of 240": "model: (quantizer: Fsq(levels: [8, 6, 5]))",
         "codebook of 4,375": "model: (quantizer: Fsq(levels: [7, 5, 5, 5, 5]))",
         "learned codebook (VQ) of 1,024": "model: (quantizer: Vq(codes: 1024, width: 16))",
-        "192 wide": TOKENIZER_SMALL,
+        "192 wide": "model: (width: 192, heads: 6)",
         "2 and 4 layers": "model: (encoder_layers: 2, decoder_layers: 4)",
         "temporal attention over 4 frames": "model: (temporal_window: 4), clip_frames: 4, batch: 4",
         "learning rate halved": "learning_rate: 5e-4",
@@ -65,20 +63,21 @@ ROWS = {
 COLUMNS = {
     "tokenizer": [
         ("PSNR", "psnr", "{:.2f} dB"),
-        ("edges kept", "edge_strength", "{:.2f}"),
+        ("edges kept", "edges", "{:.2f}"),
+        ("edge error", "edge_error", "{:.2f}"),
         ("codes used", "codes_used", "{:.0f}"),
     ],
     "latent_actions": [
-        ("inferred", "inferred_psnr", "{:.2f} dB"),
+        ("inferred", "psnr", "{:.2f} dB"),
         ("gap", "gap", "{:.2f} dB"),
-        ("four frames on", "gap_four_frames_on", "{:.2f} dB"),
-        ("mutual information", "mutual_information", "{:.3f}"),
+        ("four frames on", "gap4", "{:.2f} dB"),
+        ("mutual information", "nmi", "{:.3f}"),
     ],
     "dynamics": [
         ("cross-entropy", "cross_entropy", "{:.3f}"),
         ("prior", "prior_cross_entropy", "{:.3f}"),
-        ("frame 4", "play_psnr", "{:.2f} dB"),
-        ("gap there", "play_gap", "{:.2f} dB"),
+        ("frame 4", "rollout_psnr4", "{:.2f} dB"),
+        ("gap there", "rollout_gap4", "{:.2f} dB"),
     ],
 }
 # What a run of the dynamics begins with.
