@@ -258,16 +258,14 @@ fn an_interrupted_run_takes_the_very_steps_of_an_uninterrupted_one_and_ends_in_a
         assert!(!html.contains(foreign), "{foreign} in the report");
     }
 
-    // The same figures come of the same world again.
+    // The same figures come of the same world again, in the precision that it was trained in.
     let cancel = AtomicBool::new(false);
+    let options = config();
     let measure = || {
-        evaluate(
-            &world,
-            &dataset,
-            &config().evaluation,
-            &mut |_: &TrainEvent| {},
-            &cancel,
-        )
+        let observer = &mut |_: &TrainEvent| {};
+        nn::with_precision(options.precision, || {
+            evaluate(&world, &dataset, &options.evaluation, observer, &cancel)
+        })
     };
     let evaluation = measure().unwrap();
     assert_eq!(evaluation, measure().unwrap());
