@@ -175,12 +175,13 @@ fn the_window_shows_the_frames_that_are_made_and_takes_keys() {
     while let Some(timed) = video.next_picture().unwrap() {
         qualities.push(psnr(&shown, &shrunk(&timed.picture)));
     }
-    let best = (0..qualities.len()).max_by(|&a, &b| qualities[a].total_cmp(&qualities[b]));
-    let best = best.unwrap();
-    assert!(qualities[best] > 30.0, "{qualities:.1?}");
+    let best = qualities.iter().copied().fold(0.0, f64::max);
+    assert!(best > 30.0, "{qualities:.1?}");
+    // Where the world stands still, several pictures are the one that was shown.
+    let shown_then = &qualities[before.saturating_sub(8)..(after + 2).min(qualities.len())];
     assert!(
-        (before.saturating_sub(8)..=after + 1).contains(&best),
-        "picture {best} between frames {before} and {after}: {qualities:.1?}"
+        shown_then.iter().any(|quality| best - quality < 0.5),
+        "between frames {before} and {after}: {qualities:.1?}"
     );
 }
 

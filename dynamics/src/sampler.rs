@@ -7,6 +7,9 @@
 //!   drawn anew until it does not change: whatever is slow would stand still.
 //! - A step ends where it has used up its share of the frame's *doubt* (as in arXiv 2505.24857, with entropy), not after a count of tokens that
 //!   is fixed: what is known is decided at once, and the steps are spent on what depends on one another.
+//!
+//! A frame's luck is drawn before it is looked at, a number for each token at each position. So frames of the same luck differ only where what is
+//! expected of them does.
 
 use crate::{Dynamics, Forecast};
 use nn::kernels::cross_entropy::softmax_row;
@@ -81,24 +84,58 @@ impl Candidate {
     }
 }
 
+/// The luck of a position: a number for each token.
+#[derive(Clone, Copy)]
+struct Luck(u64);
+
+impl Luck {
+    /// Where a token's number would stand is the one that decides when the position's turn comes.
+    const TURN: u64 = u64::MAX;
+
+    /// Evenly spread in 0..1 (SplitMix64, Steele et al. 2014, at a place of its sequence).
+    fn uniform(self, number: u64) -> f32 {
+        let mut bits = self
+            .0
+            .wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        ((bits >> 40) as f32 + 0.5) / (1u64 << 24) as f32
+    }
+
+    /// A number from the standard Gumbel distribution.
+    fn gumbel(self) -> f32 {
+        -(-self.uniform(Self::TURN).ln()).ln()
+    }
+
+    /// Draws from probabilities, which need not add up to 1: each token arrives after a time from the exponential distribution of its rate, and
+    /// the first one wins (the Gumbel-max trick without its logarithms).
+    fn draw(self, probabilities: &[f32]) -> Option<usize> {
+        let (mut first, mut winner) = (f32::INFINITY, None);
+        for (token, &rate) in probabilities.iter().enumerate() {
+            let uniform = self.uniform(token as u64);
+            // -ln(1 - u) is never less than u, which spares nearly all logarithms.
+            if rate > 0.0 && uniform < first * rate {
+                let arrival = -(-uniform).ln_1p() / rate;
+                if arrival < first {
+                    (first, winner) = (arrival, Some(token));
+                }
+            }
+        }
+        winner
+    }
+}
+
 /// Draws a token; returns it and the probability of the likeliest one. `logits` is used up.
-fn sample(logits: &mut [f32], config: &SamplerConfig, random: &mut ChaCha8Rng) -> (u32, f32) {
+fn sample(logits: &mut [f32], config: &SamplerConfig, luck: Luck) -> (u32, f32) {
     let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
     let best = best.map_or(0, |(index, _)| index);
     let cold = config.temperature == 0.0;
     softmax_row(logits, if cold { 1.0 } else { config.temperature });
     let kept = leave_out_the_tail(logits, config.least_share * logits[best]);
     let sureness = logits[best] / kept;
-    if cold {
-        return (best as u32, sureness);
-    }
-    let mut left = random.random::<f32>() * kept;
-    let chosen = logits.iter().position(|&probability| {
-        left -= probability;
-        left < 0.0
-    });
-    // Rounding may leave a remainder after the last token.
-    (chosen.unwrap_or(best) as u32, sureness)
+    let drawn = if cold { None } else { luck.draw(logits) };
+    (drawn.unwrap_or(best) as u32, sureness)
 }
 
 /// Sets probabilities below `least` to 0; returns the sum of the others.
@@ -114,12 +151,6 @@ fn leave_out_the_tail(probabilities: &mut [f32], least: f32) -> f32 {
         kept += *probability;
     }
     kept
-}
-
-/// A number from the standard Gumbel distribution.
-fn gumbel(random: &mut ChaCha8Rng) -> f32 {
-    let uniform = random.random::<f32>().clamp(1e-9, 1.0 - 1e-7);
-    -(-uniform.ln()).ln()
 }
 
 /// How many candidates, first come first, have an equal share of all doubt when `steps` steps are left: one at least, and all in the last step.
@@ -146,6 +177,7 @@ pub(crate) fn decide(
     mut predict: impl FnMut(&[u32], &mut Vec<f32>) -> Result<()>,
 ) -> Result<Vec<u32>> {
     config.validate()?;
+    let lucks: Vec<Luck> = (0..tokens).map(|_| Luck(random.random())).collect();
     let mut frame = vec![mask; tokens];
     for steps_left in (1..=config.steps).rev() {
         if !frame.contains(&mask) {
@@ -157,8 +189,8 @@ pub(crate) fn decide(
         let mut candidates = Vec::new();
         for position in (0..tokens).filter(|&position| frame[position] == mask) {
             let row = &mut logits[position * vocabulary..][..vocabulary];
-            let (token, sureness) = sample(row, config, random);
-            let rank = sureness.max(f32::MIN_POSITIVE).ln() + noise * gumbel(random);
+            let (token, sureness) = sample(row, config, lucks[position]);
+            let rank = sureness.max(f32::MIN_POSITIVE).ln() + noise * lucks[position].gumbel();
             candidates.push(Candidate {
                 position,
                 token,
@@ -312,6 +344,32 @@ mod tests {
         assert!(close(all[0], 0.64) && close(all[2], 0.04), "{all:?}");
         assert!(close(two[0], 2.0 / 3.0) && two[2] == 0, "{two:?}");
         assert_eq!(one, [4000, 0, 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn frames_of_the_same_luck_differ_where_other_things_are_expected() -> Result<()> {
+        let config = SamplerConfig {
+            temperature: 1.0,
+            ..SamplerConfig::default()
+        };
+        let frame = |change: f32| {
+            let mut random = generator(1, 0);
+            decide(300, 5, &config, &mut random, &mut Vec::new(), |_, out| {
+                *out = [0.0, 0.3, 0.2, 0.1, 0.4].repeat(300);
+                // Of the first half of all positions.
+                out[..750].iter_mut().step_by(5).for_each(|x| *x += change);
+                Ok(())
+            })
+        };
+        let differing = |a: &[u32], b: &[u32]| a.iter().zip(b).filter(|(a, b)| a != b).count();
+        let (before, little, much) = (frame(0.0)?, frame(0.1)?, frame(9.0)?);
+        assert_eq!(before[150..], little[150..]);
+        assert_eq!(before[150..], much[150..]);
+        // As many as became another token by the change of its probability, and not more.
+        let few = differing(&before, &little);
+        assert!((1..15).contains(&few), "{few}");
+        assert!(differing(&before, &much) > 100);
         Ok(())
     }
 

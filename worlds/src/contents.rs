@@ -160,6 +160,8 @@ fn put_in_place(files: &BTreeMap<String, Vec<u8>>, staging: &Path, folder: &Path
                 fs::remove_file(&path).map_err(|error| Error::io(&path, error))?;
             }
         }
+        // Only an empty folder goes.
+        let _ = fs::remove_dir(folder.join(inside));
     }
     Ok(())
 }

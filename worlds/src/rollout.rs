@@ -198,7 +198,7 @@ impl Rollout {
             &self.state.picture,
             code,
             &self.settings.sampler,
-            &mut self.random(Purpose::Tokens),
+            &mut self.luck(code),
         )?;
         self.step_with_tokens(code, tokens)
     }
@@ -230,6 +230,15 @@ impl Rollout {
     /// Goes back, or sideways, to a snapshot of the same world. The same wishes lead to the same frames again.
     pub fn restore(&mut self, snapshot: &Snapshot) {
         self.state = snapshot.clone();
+    }
+
+    /// What the next frame's tokens are drawn with. It stays the same for as long as nothing is done: what stands then stands still, whereas
+    /// luck of its own for each frame would have something flicker in each.
+    fn luck(&self, code: ActionCode) -> ChaCha8Rng {
+        match self.world.manifest.idle == Some(code) {
+            true => nn::generator(self.settings.seed, u64::MAX),
+            false => self.random(Purpose::Tokens),
+        }
     }
 
     /// A generator that depends on the seed, the frame and the purpose alone, so that there is no generator state to keep.
