@@ -640,16 +640,16 @@ fn too_little_video_is_said_before_anything_is_trained() {
 fn what_no_world_can_be_written_or_measured_with_is_refused_before_anything_is_trained() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = landscape(folder.path(), 4, 30);
-    let long = "x".repeat(10_001);
-    let changes: [(&str, &dyn Fn(&mut TrainConfig)); 8] = [
-        ("name", &|c| c.world.name = "two\nlines".to_owned()),
-        ("author", &|c| c.world.author = "\u{7}".to_owned()),
-        ("licence", &|c| c.world.licence = long.clone()),
-        ("source", &|c| c.world.source = long.clone()),
-        ("licence", &|c| c.world.source_licence = long.clone()),
-        ("prompt = 0", &|c| c.evaluation.prompt = 0),
-        ("wish_starts = ", &|c| c.evaluation.wish_starts = usize::MAX),
-        ("drift_frames = ", &|c| {
+    type Change = fn(&mut TrainConfig);
+    let changes: [(&str, Change); 8] = [
+        ("name", |c| c.world.name = "two\nlines".to_owned()),
+        ("author", |c| c.world.author = "\u{7}".to_owned()),
+        ("licence", |c| c.world.licence = "x".repeat(10_001)),
+        ("source", |c| c.world.source = "x".repeat(10_001)),
+        ("licence", |c| c.world.source_licence = "x".repeat(10_001)),
+        ("prompt = 0", |c| c.evaluation.prompt = 0),
+        ("wish_starts = ", |c| c.evaluation.wish_starts = usize::MAX),
+        ("drift_frames = ", |c| {
             c.evaluation.drift_frames = usize::MAX
         }),
     ];
