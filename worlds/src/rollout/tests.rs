@@ -61,6 +61,23 @@ fn one_seed_gives_one_sequence_and_another_gives_another() {
 }
 
 #[test]
+fn luck_stays_the_same_while_nothing_is_done() {
+    let mut now = start(1, Strength::Order);
+    now.settings.sampler.temperature = 1.0;
+    let mut later = Rollout::resume(now.world.clone(), &now.snapshot(), now.settings).unwrap();
+    later.state.frames += 5;
+    let idle = now.world.manifest.idle.unwrap();
+    for code in (0..4).map(ActionCode) {
+        let [a, b] = [&now, &later].map(|rollout| {
+            let (state, settings) = (&rollout.state, rollout.settings);
+            let mut rollout = Rollout::resume(rollout.world.clone(), state, settings).unwrap();
+            rollout.step_with_code(code).unwrap().tokens
+        });
+        assert_eq!(a == b, code == idle, "{code}: {a:?} {b:?}");
+    }
+}
+
+#[test]
 fn orders_are_carried_out() {
     let mut rollout = start(1, Strength::Order);
     for frame in 0..12u16 {
