@@ -66,7 +66,8 @@ def record(djinn, world, folder):
     settings += ["--steps", "1", "--temperature", "0", "--precision", "f32"]
     subprocess.run([djinn, "play", world, *settings, "--quiet", "--record", folder], check=True, stdout=subprocess.DEVNULL)
     lines = (folder / "actions.jsonl").read_text().splitlines()
-    codes = [json.loads(line)["code"] for line in lines]
+    # Other lines tell what happened between frames.
+    codes = [line["code"] for line in map(json.loads, lines) if "code" in line]
     return picture(folder / "prompt-000.png"), codes, read_tensors(folder / "tokens.safetensors")["tokens"]
 
 
