@@ -165,6 +165,8 @@ impl FrameDynamics {
             cache,
             None,
             &|rows, x| self.embed(&input, rows, x),
+            // The action's row sums the past up for the prior.
+            &|row| row == 0,
             None,
         );
         buffers.frame.keep(cache);
@@ -229,6 +231,7 @@ impl FrameDynamics {
                     forecast,
                 };
                 let embed = |rows: Range<usize>, x: &mut [f32]| self.embed(&input, rows, x);
+                let masked_row = |row: usize| row > 0 && masked[row - 1] == config.mask_token();
                 logits.resize(masked.len() * config.vocabulary, 0.0);
                 self.blocks.run(
                     team,
@@ -236,6 +239,7 @@ impl FrameDynamics {
                     cache,
                     None,
                     &embed,
+                    &masked_row,
                     Some((&self.logits, &mut logits[..])),
                 );
                 Ok(())

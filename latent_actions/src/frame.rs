@@ -116,6 +116,7 @@ impl Forecaster {
             &self.start,
             Some(condition),
             &embed,
+            &|_| true,
             projection,
         );
         self.move_pixels(team, buffers, picture, guess);

@@ -150,7 +150,7 @@ fn frames_of_play() -> Result<()> {
                 let embed = |rows: std::ops::Range<usize>, x: &mut [f32]| {
                     x.copy_from_slice(&input[rows.start * width..rows.end * width]);
                 };
-                blocks.run(&team, &mut buffers, &cache, None, &embed, None);
+                blocks.run(&team, &mut buffers, &cache, None, &embed, &|_| true, None);
                 let out = bits(buffers.residual().to_vec());
                 buffers.keep(&mut cache);
                 out

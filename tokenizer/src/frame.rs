@@ -72,6 +72,7 @@ impl FrameCoder {
             cache,
             None,
             &embed,
+            &|_| true,
             Some((&self.projection, output)),
         );
     }

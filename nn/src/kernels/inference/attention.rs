@@ -11,6 +11,9 @@ use crate::transformer::CachedFrame;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Numbers in a line of the cache.
+const LINE: usize = 16;
+
 /// Sizes of attention in a pass.
 #[derive(Clone, Copy)]
 pub struct HeadSizes {
@@ -42,6 +45,8 @@ pub struct MemberBuffers {
     result: Vec<f32>,
     /// FiLM's scale and shift.
     pub modulation: Vec<f32>,
+    /// Rows of this thread that go on.
+    pub going: Vec<usize>,
 }
 
 impl MemberBuffers {
@@ -124,9 +129,9 @@ pub struct Turn<'a> {
     pub angles: (&'a [f32], &'a [f32]),
 }
 
-/// Temporal attention of some rows `qkv` `[rows, 3 * D]`, numbers `first` and on of their frame, to the same positions in the past and to themselves,
-/// into `out` `[rows, D]`. Their own `keys` and `values`, `[rows, D]`, are made here. This is the streaming form of
-/// [`Pattern::Time`](super::super::attention::Pattern::Time).
+/// Temporal attention of some rows `qkv` `[rows, 3 * D]`, numbers `first` and on of their frame, to the same positions in the past and to themselves.
+/// Their own `keys` and `values`, `[rows, D]`, are made here; the result is that of the rows that are `going` on, one after another. This is the streaming form
+/// of [`Pattern::Time`](super::super::attention::Pattern::Time).
 #[allow(clippy::too_many_arguments)]
 pub fn attend_time(
     out: &mut [f32],
@@ -136,6 +141,7 @@ pub fn attend_time(
     past: Past,
     first: usize,
     full: usize,
+    going: impl Fn(usize) -> bool,
     buffers: &mut MemberBuffers,
 ) {
     let heads = full / turn.query_scale.len();
@@ -150,10 +156,14 @@ pub fn attend_time(
     let own = keys
         .chunks_exact_mut(full)
         .zip(values.chunks_exact_mut(full));
-    let sides = out.chunks_exact_mut(full).zip(qkv.chunks_exact(3 * full));
-    for (row, ((key, value), (out, qkv))) in own.zip(sides).enumerate() {
+    let mut out = out.chunks_exact_mut(full);
+    for (row, ((key, value), qkv)) in own.zip(qkv.chunks_exact(3 * full)).enumerate() {
         let query = &mut buffers.query[..full];
         turn_row(query, key, value, qkv, turn);
+        if !going(row) {
+            continue;
+        }
+        let Some(out) = out.next() else { break };
         attend_row(
             out,
             query,
@@ -221,8 +231,16 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
     // Scores lie by head, then by frame; lanes without a frame weigh nothing.
     let scores = &mut scores[..heads * lanes];
     scores.fill(f32::NEG_INFINITY);
+    // The past is larger than the near caches, and its frames lie apart: each line of the next row is asked for while this row is worked on.
+    let ahead = |values: usize, frame: usize| {
+        if let Some(frame) = past.frames.get(frame) {
+            let numbers = frame.layer(past.layer)[values];
+            prefetch(numbers.get((row + 1) * full..).unwrap_or_default(), full);
+        }
+    };
     for frame in 0..frames {
         let key = side(0, frame);
+        ahead(0, frame);
         for head in 0..heads {
             let part = head * width..(head + 1) * width;
             let (query, key) = (&query[part.clone()], &key[part]);
@@ -235,11 +253,27 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
     out.fill(0.0);
     for frame in 0..frames {
         let value = side(1, frame);
+        ahead(1, frame);
         for head in 0..heads {
             let part = head * width..(head + 1) * width;
             let weight = scores[head * lanes + frame];
             add_scaled::<FUSED>(&mut out[part.clone()], weight, &value[part]);
         }
+    }
+}
+
+/// Asks for the first `count` of these numbers to be brought near; only a hint, which not every CPU takes.
+#[inline(always)]
+fn prefetch(numbers: &[f32], count: usize) {
+    for line in numbers.chunks(LINE).take(count.div_ceil(LINE)) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: every x86-64 CPU has the instruction, and it reads nothing that the program could see.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
 }
 

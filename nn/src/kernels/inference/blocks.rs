@@ -124,6 +124,7 @@ struct Pass<'a> {
     cache: &'a KvCache,
     condition: Option<&'a [f32]>,
     angles: &'a [f32],
+    asked: &'a (dyn Fn(usize) -> bool + Sync),
 }
 
 impl PackedBlocks {
@@ -168,7 +169,11 @@ impl PackedBlocks {
     /// one, says what becomes of the last layer's output and where it goes, `[S - first, outputs]`. `cache` is the past of temporal attention;
     /// [`FrameBuffers::keep`] makes this frame part of it.
     ///
+    /// `asked` tells which rows of the output are wanted: the others need nothing of the last block but their keys and values, and what stands in
+    /// their place afterwards means nothing.
+    ///
     /// Panics when sizes do not fit; models check them where input can reach.
+    #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
         team: &Team,
@@ -176,6 +181,7 @@ impl PackedBlocks {
         cache: &KvCache,
         condition: Option<&[f32]>,
         embed: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        asked: &(dyn Fn(usize) -> bool + Sync),
         projection: Option<(&Projection, &mut [f32])>,
     ) {
         self.fit(buffers, team.members());
@@ -205,6 +211,7 @@ impl PackedBlocks {
             cache,
             condition,
             angles: &angles,
+            asked,
         };
         team.run(&|member| self.member(member, &pass, embed, projection));
     }
@@ -236,6 +243,10 @@ impl PackedBlocks {
         let buffers = &mut unsafe { shared.members.row(member.index(), 1) }[0];
         let (x, normal) = (own(shared.x, width), own(shared.normal, width));
         embed(rows.clone(), x);
+        // Rows of this thread that go on, by their place in `rows`.
+        let mut going = std::mem::take(&mut buffers.going);
+        going.clear();
+        going.extend(0..rows.len());
         let mut temporal = 0;
         for (index, block) in self.blocks.iter().enumerate() {
             let (qkv, attended) = (own(shared.qkv, 3 * width), own(shared.attended, width));
@@ -265,6 +276,10 @@ impl PackedBlocks {
                 buffers,
             );
             block.space.out.apply(x, attended, Finish::Add);
+            let last = index + 1 == self.blocks.len();
+            let go_on = |row: usize| !last || (pass.asked)(rows.start + row);
+            going.retain(|&row| go_on(row));
+            let count = going.len() * width;
             if let Some(time) = &block.time {
                 time.norm.apply(normal, x, pass.condition, buffers);
                 time.qkv.apply(qkv, normal, Finish::Write);
@@ -279,26 +294,62 @@ impl PackedBlocks {
                     key_scale: &time.key_scale,
                     angles: pass.angles.split_at(pass.angles.len() / 2),
                 };
-                attend_time(attended, qkv, frame, turn, past, rows.start, width, buffers);
-                time.out.apply(x, attended, Finish::Add);
+                attend_time(
+                    attended, qkv, frame, turn, past, rows.start, width, go_on, buffers,
+                );
+                gather(x, &going, width);
+                time.out
+                    .apply(&mut x[..count], &attended[..count], Finish::Add);
                 temporal += 1;
+            } else {
+                gather(x, &going, width);
             }
-            let hidden = own(shared.hidden, 4 * width);
-            block
-                .feed_forward
-                .norm
-                .apply(normal, x, pass.condition, buffers);
-            block.feed_forward.up.apply(hidden, normal, Finish::Gelu);
-            block.feed_forward.down.apply(x, hidden, Finish::Add);
+            let hidden = &mut own(shared.hidden, 4 * width)[..4 * count];
+            let (x, normal) = (&mut x[..count], &mut normal[..count]);
+            let feed_forward = &block.feed_forward;
+            feed_forward.norm.apply(normal, x, pass.condition, buffers);
+            feed_forward.up.apply(hidden, normal, Finish::Gelu);
+            feed_forward.down.apply(x, hidden, Finish::Add);
         }
         if let Some((projection, out)) = projection {
-            let start = rows.start.max(projection.first).min(rows.end);
-            let (skipped, outputs) = ((start - rows.start) * width, projection.output.outputs());
-            let first = start.saturating_sub(projection.first) * outputs;
+            let outputs = projection.output.outputs();
+            let skipped = projection.first.saturating_sub(rows.start).min(rows.len());
+            let start = (rows.start + skipped).saturating_sub(projection.first);
             // SAFETY: these are the results of this thread's own rows.
-            let out = unsafe { out.row(first, (rows.end - start) * outputs) };
-            projection.apply(out, &x[skipped..], &mut normal[skipped..]);
+            let out = unsafe { out.row(start * outputs, (rows.len() - skipped) * outputs) };
+            let results = going.partition_point(|&row| row < skipped);
+            let count = going.len() - results;
+            projection.apply(
+                &mut out[..count * outputs],
+                &x[results * width..][..count * width],
+                &mut normal[..count * width],
+            );
+            scatter(
+                out,
+                going[results..].iter().map(|row| row - skipped),
+                outputs,
+            );
         }
+        scatter(x, going.iter().copied(), width);
+        buffers.going = going;
+    }
+}
+
+/// Moves some rows of `width` numbers, in order of their numbers, to the front.
+fn gather(x: &mut [f32], rows: &[usize], width: usize) {
+    for (to, &from) in rows.iter().enumerate().filter(|&(to, from)| to != *from) {
+        x.copy_within(from * width..(from + 1) * width, to * width);
+    }
+}
+
+/// Undoes [`gather`]: the first rows go to the places that `rows` names, which grow.
+fn scatter(
+    x: &mut [f32],
+    rows: impl DoubleEndedIterator<Item = usize> + ExactSizeIterator,
+    width: usize,
+) {
+    for (from, to) in rows.enumerate().rev().filter(|(from, to)| from != to) {
+        x.copy_within(from * width..(from + 1) * width, to * width);
     }
 }
 
