@@ -16,7 +16,7 @@ use crate::checkpoint::Tensors;
 use crate::clips::ClipSampler;
 use crate::dataset::{Dataset, Split};
 use crate::evaluate::rollouts::check_size;
-use crate::finish::{self, Finished, Milestone};
+use crate::finish::{self, Finished, Milestone, as_played};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::prepare::{Preparation, Record, SHARD_FRAMES};
 use crate::prepared::{PreparedSet, Sizes};
@@ -375,23 +375,26 @@ impl Run<'_> {
             tokenizer.token_vectors(&vectors)?,
             (&prepared, &held_out),
             thoroughness,
-            Box::new(|parameters| milestone.play_test(parameters)),
+            Box::new(|parameters| as_played(|| milestone.play_test(parameters))),
         )?;
         if let Ending::Interrupted = train_stage(&task, &settings, observer)? {
             return Ok(self.interrupted());
         }
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
         let mut contents = blueprint.with_dynamics(dynamics_weights);
-        actions::describe_by_playing(&mut contents, &self.config.world)?;
+        as_played(|| actions::describe_by_playing(&mut contents, &self.config.world))?;
         let budget = Duration::from_secs_f64(whole * 60.0);
-        let finished = finish::finish(
-            contents,
-            self.dataset,
-            (&self.options.out, &self.folder),
-            (&self.config.evaluation.clone().within(budget), whole),
-            observer,
-            self.cancel,
-        )?;
+        let options = self.config.evaluation.clone().within(budget);
+        let finished = as_played(|| {
+            finish::finish(
+                contents,
+                self.dataset,
+                (&self.options.out, &self.folder),
+                (&options, whole),
+                observer,
+                self.cancel,
+            )
+        })?;
         match finished {
             Some(Finished { report, warnings }) => Ok(TrainOutcome::World {
                 path: self.options.out.clone(),
