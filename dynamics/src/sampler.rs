@@ -37,8 +37,8 @@ impl Default for SamplerConfig {
     fn default() -> Self {
         Self {
             steps: 2,
-            temperature: 0.7,
-            least_share: 0.0,
+            temperature: 0.5,
+            least_share: 0.1,
             choice_noise: 1.0,
         }
     }
@@ -417,6 +417,7 @@ mod tests {
             let config = SamplerConfig {
                 steps: 1,
                 temperature,
+                least_share: 0.0,
                 ..SamplerConfig::default()
             };
             let mut hits = 0;
