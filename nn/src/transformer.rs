@@ -700,10 +700,13 @@ mod tests {
                     );
                     let out = Tensor::from_slice(buffers.residual(), (1, 1, 5, 32), &Device::Cpu)?;
                     let expected = whole.narrow(1, frame, 1)?;
-                    let off = (0..5).filter(|&row| asked(row)).try_fold(0f32, |most, row| {
-                        let [out, expected] = [out.narrow(2, row, 1)?, expected.narrow(2, row, 1)?];
-                        Ok::<_, Error>(most.max(largest_difference(&out, &expected)))
-                    })?;
+                    let off = (0..5)
+                        .filter(|&row| asked(row))
+                        .try_fold(0f32, |most, row| {
+                            let [out, expected] =
+                                [out.narrow(2, row, 1)?, expected.narrow(2, row, 1)?];
+                            Ok::<_, Error>(most.max(largest_difference(&out, &expected)))
+                        })?;
                     assert!(
                         off < bound,
                         "frame {frame} is off by {off} ({})",
