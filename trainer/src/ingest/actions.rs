@@ -19,6 +19,9 @@ const LONGEST_SIDECAR: u64 = 1 << 28;
 /// Longest line of one, in bytes: parsed, it takes many times as much memory.
 const LONGEST_LINE: u64 = 1 << 20;
 
+/// What some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Most pictures that a sidecar may speak of: a week at 60 frames per second.
 const MOST_PICTURES: u32 = 40_000_000;
 
@@ -205,10 +208,14 @@ fn for_each_line(
             }
             _ => {}
         }
-        if line.trim_ascii().is_empty() {
+        let text = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(text) if line_number == 1 => text,
+            _ => &line,
+        };
+        if text.trim_ascii().is_empty() {
             continue;
         }
-        let value = match serde_json::from_slice(line.trim_ascii_end()) {
+        let value = match serde_json::from_slice(text.trim_ascii_end()) {
             Ok(value) => value,
             Err(_) if line.last() != Some(&b'\n') => break,
             Err(error) => {
@@ -280,6 +287,16 @@ mod tests {
             names(&actions),
             [Some("right+jump"), Some("left"), Some("3"), None]
         );
+    }
+
+    #[test]
+    fn a_mark_of_the_encoding_is_no_part_of_the_first_line() {
+        let actions = sidecar_of("\u{feff}\"left\"\n\"right\"\n").unwrap();
+        assert_eq!(names(&actions), [Some("left"), Some("right")]);
+        let Err(refused) = sidecar_of("\"left\"\n\u{feff}\"right\"\n") else {
+            panic!("it was read");
+        };
+        assert!(refused.starts_with("line 2: "), "{refused}");
     }
 
     #[test]
