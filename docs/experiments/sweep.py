@@ -54,7 +54,7 @@ ROWS = {
         "sees 16 frames": "model: (window: 16), clip_frames: 16, batch: 2",
         "past not corrupted": "corruption: 0.0",
         "past corrupted up to 0.3": "corruption: 0.3",
-        "0.4 of frames masked wholly": "full_mask_fraction: 0.4",
+        "0.15 of frames masked wholly": "full_mask_fraction: 0.15",
         "batch 6": "batch: 6",
     },
 }

@@ -284,7 +284,7 @@ pub struct DynamicsStage {
     pub evaluations: u64,
     /// How long it trains; the rest of the whole budget if not given.
     pub budget: Option<Budget>,
-    /// Share of frames that are masked completely; of the others, a share is masked whose size follows a cosine.
+    /// Share of frames that are masked completely, as each frame of play is at first; of the others, a share is masked whose size follows a cosine.
     pub full_mask_fraction: f64,
     /// Largest share of the clean past's tokens that is replaced at random; each clip draws its own up to this.
     pub corruption: f64,
@@ -303,7 +303,7 @@ impl Default for DynamicsStage {
             warmup_steps: 100,
             evaluations: 8,
             budget: None,
-            full_mask_fraction: 0.15,
+            full_mask_fraction: 0.4,
             corruption: 0.1,
             prior_weight: 0.5,
         }
