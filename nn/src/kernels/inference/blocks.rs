@@ -243,6 +243,7 @@ impl PackedBlocks {
         let buffers = &mut unsafe { shared.members.row(member.index(), 1) }[0];
         let (x, normal) = (own(shared.x, width), own(shared.normal, width));
         embed(rows.clone(), x);
+        let first = projection.map_or(0, |(projection, _)| projection.first);
         // Rows of this thread that go on, by their place in `rows`.
         let mut going = std::mem::take(&mut buffers.going);
         going.clear();
@@ -277,7 +278,8 @@ impl PackedBlocks {
             );
             block.space.out.apply(x, attended, Finish::Add);
             let last = index + 1 == self.blocks.len();
-            let go_on = |row: usize| !last || (pass.asked)(rows.start + row);
+            let wanted = |row: usize| row >= first && (pass.asked)(row);
+            let go_on = |row: usize| !last || wanted(rows.start + row);
             going.retain(|&row| go_on(row));
             let count = going.len() * width;
             if let Some(time) = &block.time {
@@ -313,24 +315,19 @@ impl PackedBlocks {
         }
         if let Some((projection, out)) = projection {
             let outputs = projection.output.outputs();
-            let skipped = projection.first.saturating_sub(rows.start).min(rows.len());
-            let start = (rows.start + skipped).saturating_sub(projection.first);
+            let skipped = first.saturating_sub(rows.start).min(rows.len());
+            let start = (rows.start + skipped).saturating_sub(first);
             // SAFETY: these are the results of this thread's own rows.
             let out = unsafe { out.row(start * outputs, (rows.len() - skipped) * outputs) };
-            let results = going.partition_point(|&row| row < skipped);
-            let count = going.len() - results;
+            let count = going.len();
             projection.apply(
                 &mut out[..count * outputs],
-                &x[results * width..][..count * width],
+                &x[..count * width],
                 &mut normal[..count * width],
             );
-            scatter(
-                out,
-                going[results..].iter().map(|row| row - skipped),
-                outputs,
-            );
+            scatter(out, &going, skipped, outputs);
         }
-        scatter(x, going.iter().copied(), width);
+        scatter(x, &going, 0, width);
         buffers.going = going;
     }
 }
@@ -342,13 +339,10 @@ fn gather(x: &mut [f32], rows: &[usize], width: usize) {
     }
 }
 
-/// Undoes [`gather`]: the first rows go to the places that `rows` names, which grow.
-fn scatter(
-    x: &mut [f32],
-    rows: impl DoubleEndedIterator<Item = usize> + ExactSizeIterator,
-    width: usize,
-) {
-    for (from, to) in rows.enumerate().rev().filter(|(from, to)| from != to) {
+/// Undoes [`gather`]; `x` begins at row `first`.
+fn scatter(x: &mut [f32], rows: &[usize], first: usize, width: usize) {
+    let places = rows.iter().map(|row| row - first);
+    for (from, to) in places.enumerate().rev().filter(|(from, to)| from != to) {
         x.copy_within(from * width..(from + 1) * width, to * width);
     }
 }
