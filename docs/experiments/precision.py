@@ -5,15 +5,14 @@
 
 Everything but the precision and the number of steps is at its default, which are the sizes of the worlds that come
 with the program. A second seed shows how much chance alone does. The dynamics learns from the same prepared frames in
-both precisions, and so with one seed alone. On a CPU without fast products of bf16 pairs both precisions are the same. Runs that are done are kept in
-`--out` and not made again; what is printed is Markdown.
+both precisions, and so with one seed alone. On a CPU without fast products of bf16 pairs both precisions are the
+same. Runs that are done are kept in `--out` and not made again; what is printed is Markdown.
 """
 
 import argparse
-import json
 import pathlib
-import shutil
-import subprocess
+
+from sweep import EVALUATION, evaluations, train
 
 # Each stage's figure that is compared, and its steps.
 STAGES = {
@@ -21,8 +20,6 @@ STAGES = {
     "tokenizer": ("psnr", "PSNR of the tokenizer, dB", 600),
     "dynamics": ("cross_entropy", "cross-entropy of the dynamics, nats", 400),
 }
-# What the dynamics begins with.
-GIVEN = ["tokenizer.checkpoint.safetensors", "latent_actions.checkpoint.safetensors", "prepared"]
 # What is compared with the first run, which is in bf16 with seed 1.
 OTHERS = [("F32", 1), ("Bf16", 2)]
 
@@ -34,38 +31,14 @@ def config(seed, precision, factor):
         for stage, (_, _, steps) in STAGES.items()
     )
     return (
-        f"(seed: {seed}, precision: {precision}, preparation: (budget_minutes: 2), {stages}, "
-        "evaluation: (clips: 8, wish_starts: 0, drift_frames: 1))\n"
+        f"(seed: {seed}, precision: {precision}, preparation: (budget_minutes: 2), "
+        f"{EVALUATION}, {stages})\n"
     )
 
 
-def train(args, folder, text, *more, given=None):
-    """Trains into `folder` unless that is done; returns the run's folder."""
-    run = folder / "try.world.run"
-    if (folder / "done").exists() and (folder / "config.ron").read_text() == text:
-        return run
-    shutil.rmtree(folder, ignore_errors=True)
-    run.mkdir(parents=True)
-    (folder / "config.ron").write_text(text)
-    for name in GIVEN if given else []:
-        copy = shutil.copytree if (given / name).is_dir() else shutil.copy
-        copy(given / name, run / name)
-    command = [
-        args.djinn, "train", args.dataset, "--out", folder / "try.world",
-        "--config", folder / "config.ron", *more,
-    ]  # fmt: skip
-    with open(folder / "log", "w", encoding="utf-8") as log:
-        subprocess.run(list(map(str, command)), check=True, stderr=log, stdout=log)
-    (folder / "done").touch()
-    return run
-
-
 def curve(run, stage):
-    """Steps and figures of a stage's evaluations."""
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    figure = STAGES[stage][0]
-    found = (x for x in lines if x.get("stage") == stage and x.get("held_out"))
-    return {x["step"]: x["figures"][figure] for x in found}
+    """The compared figure by step."""
+    return {step: figures[STAGES[stage][0]] for step, figures in evaluations(run, stage)}
 
 
 def main():

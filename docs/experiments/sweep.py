@@ -80,47 +80,41 @@ COLUMNS = {
         ("gap there", "rollout_gap4", "{:.2f} dB"),
     ],
 }
-# What a run of the dynamics begins with.
-GIVEN = ["tokenizer", "latent_actions"]
+# What the dynamics begins with.
+GIVEN = ["tokenizer.checkpoint.safetensors", "latent_actions.checkpoint.safetensors", "prepared"]
+# What a finished world is measured by takes longer than a row, and is not in the table.
+EVALUATION = "evaluation: (frames: 64, clips: 4, wish_starts: 0, drift_rollouts: 0)"
 
 
-def train(args, row, number):
-    """Trains one row unless that is done already; returns its folder."""
-    folder = args.out / f"{args.stage}_{number}"
-    config = folder / "row.ron"
-    # What a finished world is measured by takes longer than a row, and is not in the table.
-    text = (
-        "(optimizer: (average_decay: 0.99), "
-        "evaluation: (frames: 64, clips: 4, wish_starts: 0, drift_rollouts: 0), "
-        f"{args.stage}: (budget: Minutes({args.minutes}), evaluations: 2, {row}))\n"
-    )
-    if (folder / "done").exists() and config.read_text() == text:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
+def train(args, folder, text, *more, given=None):
+    """Trains by the configuration `text` into `folder`, on what the run `given` has, unless that is done; returns the run's folder."""
     run = folder / "try.world.run"
+    config = folder / "config.ron"
+    if (folder / "done").exists() and config.read_text() == text:
+        return run
+    shutil.rmtree(folder, ignore_errors=True)
     run.mkdir(parents=True)
     config.write_text(text)
-    if args.stage == "dynamics":
-        for stage in GIVEN:
-            shutil.copy(args.run / f"{stage}.checkpoint.safetensors", run)
-        shutil.copytree(args.run / "prepared", run / "prepared")
+    for name in GIVEN if given else []:
+        copy = shutil.copytree if (given / name).is_dir() else shutil.copy
+        copy(given / name, run / name)
     command = [
         args.djinn, "train", args.dataset, "--out", folder / "try.world",
-        "--stage", args.stage, "--config", config,
+        "--config", config, *more,
     ]  # fmt: skip
     with open(folder / "log", "w", encoding="utf-8") as log:
         subprocess.run(list(map(str, command)), check=True, stderr=log, stdout=log)
-    shutil.rmtree(run / "prepared", ignore_errors=True)
+    if given:
+        shutil.rmtree(run / "prepared")
     (folder / "done").touch()
-    return folder
+    return run
 
 
-def last(folder, stage):
-    """The steps taken and the figures of the last evaluation."""
-    lines = (folder / "try.world.run" / "metrics.jsonl").read_text().splitlines()
-    lines = [json.loads(line) for line in lines]
-    held_out = [x for x in lines if x.get("stage") == stage and x.get("held_out")]
-    return held_out[-1]["step"], held_out[-1]["figures"]
+def evaluations(run, stage):
+    """The steps and figures of a stage's evaluations, in order."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    held_out = (x for x in lines if x.get("stage") == stage and x.get("held_out"))
+    return [(x["step"], x["figures"]) for x in held_out]
 
 
 def main():
@@ -138,7 +132,14 @@ def main():
     print("| " + " | ".join([args.stage, "steps", *(name for name, _, _ in columns)]) + " |")
     print("|---" * (len(columns) + 2) + "|", flush=True)
     for number, (name, row) in enumerate(ROWS[args.stage].items()):
-        step, figures = last(train(args, row, number), args.stage)
+        text = (
+            f"(optimizer: (average_decay: 0.99), {EVALUATION}, "
+            f"{args.stage}: (budget: Minutes({args.minutes}), evaluations: 2, {row}))\n"
+        )
+        folder = args.out / f"{args.stage}_{number}"
+        given = args.run if args.stage == "dynamics" else None
+        run = train(args, folder, text, "--stage", args.stage, given=given)
+        step, figures = evaluations(run, args.stage)[-1]
         cells = [form.format(figures[key]) for _, key, form in columns]
         print("| " + " | ".join([name, f"{step:,}", *cells]) + " |", flush=True)
 
