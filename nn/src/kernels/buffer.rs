@@ -9,7 +9,7 @@ const CHUNK: usize = 16 * 1024;
 ///
 /// # Safety
 /// `fill` writes every number and reads none that it has not written.
-pub(super) unsafe fn filled(count: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
+pub(crate) unsafe fn filled(count: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut numbers = Vec::with_capacity(count);
     // SAFETY: the capacity is there, and by this function's contract each number is written before it is read.
     unsafe {

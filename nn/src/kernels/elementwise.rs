@@ -47,26 +47,29 @@ kernel! {
 }
 
 kernel! {
-    fn gelu_backward_chunk(gradient: &mut [f32], x: &[f32]) {
-        for (g, &x) in gradient.iter_mut().zip(x) {
+    fn gelu_both_chunk(active: &mut [f32], gradient: &mut [f32], x: &[f32]) {
+        for ((y, g), &x) in active.iter_mut().zip(gradient).zip(x) {
             let (gate, slope) = gelu_gate::<FUSED>(x);
+            *y = x * gate;
             *g *= gate + x * gate * (1.0 - gate) * slope;
         }
     }
 }
 
-/// `gelu(x)`.
-pub fn gelu(x: &[f32]) -> Vec<f32> {
-    crate::profile::operation("gelu", || {
-        // SAFETY: the chunks cover the whole result, and each is written as a whole.
-        unsafe {
-            filled(x.len(), |out| {
-                for_each_chunk(out, CHUNK, |index, chunk| {
-                    gelu_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
-                });
-            })
-        }
-    })
+/// `out = gelu(x)`, on the calling thread.
+pub fn gelu(out: &mut [f32], x: &[f32]) {
+    assert_eq!(out.len(), x.len(), "activations");
+    gelu_chunk(out, x);
+}
+
+/// `active = gelu(x)` and `gradient *= gelu'(x)`, on the calling thread.
+pub fn gelu_with_gradient(active: &mut [f32], gradient: &mut [f32], x: &[f32]) {
+    assert_eq!(
+        (active.len(), gradient.len()),
+        (x.len(), x.len()),
+        "activations"
+    );
+    gelu_both_chunk(active, gradient, x);
 }
 
 kernel! {
@@ -84,15 +87,6 @@ kernel! {
 pub fn gelu_in_place(x: &mut [f32]) {
     let count = x.len();
     gelu_rows(x, count.max(1), [1, count]);
-}
-
-/// `gradient *= gelu'(x)`.
-pub fn gelu_backward(gradient: &mut [f32], x: &[f32]) {
-    crate::profile::operation("gelu", || {
-        for_each_chunk(gradient, CHUNK, |index, chunk| {
-            gelu_backward_chunk(chunk, &x[index * CHUNK..][..chunk.len()])
-        });
-    })
 }
 
 /// `a + b`.
@@ -301,9 +295,11 @@ mod tests {
     #[test]
     fn gelu_has_the_published_values_and_slope() {
         let x: Vec<f32> = (-400..400).map(|i| i as f32 / 80.0).collect();
-        let y = gelu(&x);
+        let (mut y, mut active) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        gelu(&mut y, &x);
         let mut slope = vec![1.0; x.len()];
-        gelu_backward(&mut slope, &x);
+        gelu_with_gradient(&mut active, &mut slope, &x);
+        assert_eq!(y, active);
         let f = |x: f64| {
             0.5 * x
                 * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())

@@ -5,7 +5,7 @@
 
 pub mod adamw;
 pub mod attention;
-mod buffer;
+pub(crate) mod buffer;
 pub mod cross_entropy;
 pub mod dispatch;
 pub mod elementwise;

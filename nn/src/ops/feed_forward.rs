@@ -1,8 +1,10 @@
-//! The feed-forward layer: up, GELU, down, with the wide middle kept out of the graph.
+//! The feed-forward layer: up, GELU, down, with the wide middle kept out of the graph and, from one product to the next, in the cache.
 
 use super::{composed, fused, leading, output, slice, values, wanted};
-use crate::kernels::elementwise::{gelu, gelu_backward};
-use crate::kernels::product::{Matrix, product};
+use crate::kernels::buffer::filled;
+use crate::kernels::elementwise::{gelu, gelu_with_gradient};
+use crate::kernels::parallel::SharedMut;
+use crate::kernels::product::{Matrix, chain, product};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use std::sync::Mutex;
 
@@ -49,11 +51,16 @@ impl CustomOp3 for FeedForward {
             );
         }
         let rows = leading(lx.shape());
-        let up = Matrix::new(slice(up, lu)?, wide, width).transposed();
-        let hidden = product(Matrix::new(slice(x, lx)?, rows, width), up);
-        let active = gelu(&hidden);
-        let down = Matrix::new(slice(down, ld)?, width, wide).transposed();
-        let out = product(Matrix::new(&active, rows, wide), down);
+        let (hidden, out) = chain(
+            Matrix::new(slice(x, lx)?, rows, width),
+            Matrix::new(slice(up, lu)?, wide, width).transposed(),
+            Matrix::new(slice(down, ld)?, width, wide).transposed(),
+            |_, hidden, buffer| {
+                let active = &mut buffer.numbers(hidden.len())[..hidden.len()];
+                gelu(active, hidden);
+                active
+            },
+        );
         if let Ok(mut kept) = self.hidden.lock() {
             *kept = hidden;
         }
@@ -80,17 +87,32 @@ impl CustomOp3 for FeedForward {
             dy = gradient
         );
         let dy = Matrix::new(dy, rows, width);
-        let active = gelu(&hidden);
+        let (mut dhidden, mut dx) = (Vec::new(), Vec::new());
+        let write = |active: &mut [f32]| {
+            let active = SharedMut::new(active);
+            (dhidden, dx) = chain(
+                dy,
+                Matrix::new(down_values, width, wide),
+                Matrix::new(up_values, wide, width),
+                |rows, dhidden, _| {
+                    let start = rows.start * wide;
+                    // SAFETY: each piece has its own rows.
+                    let active = unsafe { active.row(start, dhidden.len()) };
+                    gelu_with_gradient(active, dhidden, &hidden[start..][..dhidden.len()]);
+                    dhidden
+                },
+            );
+        };
+        // SAFETY: the pieces of the chain cover all rows, and each is written as a whole.
+        let active = unsafe { filled(rows * wide, write) };
+        let dhidden = Matrix::new(&dhidden, rows, wide);
         let ddown = wanted(down, || {
             product(dy.transposed(), Matrix::new(&active, rows, wide))
         })?;
-        let mut dhidden = product(dy, Matrix::new(down_values, width, wide));
-        gelu_backward(&mut dhidden, &hidden);
-        let dhidden = Matrix::new(&dhidden, rows, wide);
         let dup = wanted(up, || {
             product(dhidden.transposed(), Matrix::new(x_values, rows, width))
         })?;
-        let dx = wanted(x, || product(dhidden, Matrix::new(up_values, wide, width)))?;
+        let dx = wanted(x, || dx)?;
         Ok((dx, dup, ddown))
     }
 }

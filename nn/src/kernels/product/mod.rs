@@ -19,13 +19,16 @@ mod amx;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod brain;
+mod chain;
 mod pack;
 mod portable;
+mod right;
 mod unit;
 mod weight;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::usable as has_amx;
+pub use chain::chain;
 pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};
 
@@ -34,6 +37,7 @@ use super::parallel::SharedMut;
 pub(super) use pack::even_part;
 use pack::{Buffer, with_buffer};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
@@ -138,11 +142,34 @@ fn cores(shared: bool) -> usize {
     }
 }
 
+/// Calls `work` for all of `m` rows, in pieces of `most` rows at most, on several cores when `shared`.
+fn pieces(
+    unit: Unit,
+    m: usize,
+    most: usize,
+    shared: bool,
+    work: impl Fn(Range<usize>) + Sync + Send,
+) {
+    // At least two pieces a core, so that a core that was interrupted is helped out by the other.
+    let cores = cores(shared);
+    let wanted = m.div_ceil(most).max(if shared { 2 * cores } else { 1 });
+    let pieces = wanted
+        .next_multiple_of(cores)
+        .min(m.div_ceil(unit.tile_rows()))
+        .max(1);
+    let piece = |index: usize| work(even_part(m, pieces, index, 1));
+    if shared {
+        (0..pieces).into_par_iter().for_each(piece);
+    } else {
+        (0..pieces).for_each(piece);
+    }
+}
+
 /// The part of a product that belongs to one range of `k`, its right side packed.
 struct Task<'a> {
     unit: Unit,
     left: Matrix<'a>,
-    depth: std::ops::Range<usize>,
+    depth: Range<usize>,
     n: usize,
     right_panels: &'a Buffer,
     accumulate: bool,
@@ -151,30 +178,15 @@ struct Task<'a> {
 impl Task<'_> {
     /// Computes all `m` rows, on several cores where that pays.
     fn rows(&self, out: &mut [f32], m: usize, shared: bool) {
-        // At least two pieces a core, so that a core that was interrupted is helped out by the other.
-        let cores = cores(shared);
-        let wanted = m
-            .div_ceil(MOST_TASK_ROWS)
-            .max(if shared { 2 * cores } else { 1 });
-        let pieces = wanted
-            .next_multiple_of(cores)
-            .min(m.div_ceil(self.unit.tile_rows()))
-            .max(1);
         let out = SharedMut::new(out);
-        let piece = |index: usize| {
-            let rows = even_part(m, pieces, index, 1);
+        pieces(self.unit, m, MOST_TASK_ROWS, shared, |rows| {
             // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
             let out = unsafe { out.row(rows.start * self.n, rows.len() * self.n) };
-            with_buffer(|left_panels| self.piece(out, rows.clone(), left_panels));
-        };
-        if shared {
-            (0..pieces).into_par_iter().for_each(piece);
-        } else {
-            (0..pieces).for_each(piece);
-        }
+            with_buffer(|left_panels| self.piece(out, rows, left_panels));
+        });
     }
 
-    fn piece(&self, out: &mut [f32], rows: std::ops::Range<usize>, left_panels: &mut Buffer) {
+    fn piece(&self, out: &mut [f32], rows: Range<usize>, left_panels: &mut Buffer) {
         let size = [rows.len(), self.n];
         pack::left(self.unit, left_panels, self.left, rows, self.depth.clone());
         let panels = Panels {

@@ -65,6 +65,13 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), lines * 16) }
     }
 
+    /// At least `count` numbers, whatever they are.
+    pub fn numbers(&mut self, count: usize) -> &mut [f32] {
+        let words = self.words(count);
+        // SAFETY: a word is as large as a number and lies as one must, and every pattern of bits is a number.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
+
     /// The words from `start` on.
     pub fn panel(&self, start: usize) -> &[u32] {
         // SAFETY: a line is sixteen words.
@@ -82,10 +89,20 @@ thread_local! {
 
 /// Runs `work` with a buffer that is kept for the next one who asks.
 pub fn with_buffer<R>(work: impl FnOnce(&mut Buffer) -> R) -> R {
-    let mut buffer = IDLE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let mut buffer = idle_buffer();
     let result = work(&mut buffer);
-    IDLE.with_borrow_mut(|idle| idle.push(buffer));
+    keep_buffer(buffer);
     result
+}
+
+/// A buffer that is not in use, or a new one.
+pub fn idle_buffer() -> Buffer {
+    IDLE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Keeps a buffer for the next one who asks.
+pub fn keep_buffer(buffer: Buffer) {
+    IDLE.with_borrow_mut(|idle| idle.push(buffer));
 }
 
 /// Part `index` of `0..total` split into `parts` that differ by at most `step`; all but the last are multiples of `step`.

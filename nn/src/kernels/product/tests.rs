@@ -110,6 +110,44 @@ fn large_products_equal_the_definition() {
 }
 
 #[test]
+fn a_chain_gives_exactly_what_two_products_give() {
+    for (m, k, middle, n) in [
+        (1, 1, 1, 1),
+        (301, 97, 600, 33),
+        (150, 40, 1100, 200),
+        (5, 0, 3, 2),
+    ] {
+        let (left, first, second) = (
+            numbers(m * k, 1),
+            numbers(k * middle, 2),
+            numbers(middle * n, 3),
+        );
+        let left = Matrix::new(&left, m, k);
+        let first = Matrix::new(&first, k, middle);
+        for precision in [Precision::F32, Precision::Bf16] {
+            crate::with_precision(precision, || {
+                let wide = product(left, first);
+                let halves: Vec<f32> = wide.iter().map(|x| x / 2.0).collect();
+                let second = Matrix::new(&second, middle, n);
+                let out = product(Matrix::new(&halves, m, middle), second);
+                let kept = chain(left, first, second, |rows, part, buffer| {
+                    assert_eq!(part, &wide[rows.start * middle..rows.end * middle]);
+                    let halves = &mut buffer.numbers(part.len())[..part.len()];
+                    halves.iter_mut().zip(part).for_each(|(y, x)| *y = *x / 2.0);
+                    halves
+                });
+                assert_eq!(kept, (wide.clone(), out.clone()));
+                let changed = chain(left, first, second, |_, part, _| {
+                    part.iter_mut().for_each(|x| *x /= 2.0);
+                    part
+                });
+                assert_eq!(changed, (halves, out));
+            });
+        }
+    }
+}
+
+#[test]
 fn a_row_does_not_depend_on_the_rows_beside_it() {
     let (m, n, k) = (65, 100, 600);
     let (left, weight) = (numbers(m * k, 1), numbers(n * k, 2));

@@ -1,17 +1,14 @@
 //! A layer's weight, packed once, for products of few rows on one core: what a frame of play is made of.
 
-use super::pack::{self, Buffer, even_part, with_buffer};
-use super::{Matrix, Panels, Unit};
+use super::right::PackedRight;
+use super::{Matrix, Unit};
 use crate::kernels::elementwise::gelu_rows;
-use std::ops::Range;
 
 /// The right side of `x * weight^T`, packed for one unit.
 pub struct PackedWeight {
-    unit: Unit,
+    right: PackedRight,
     outputs: usize,
     inputs: usize,
-    /// Panels of all outputs for each part of the inputs.
-    parts: Vec<(Range<usize>, Buffer)>,
 }
 
 /// What becomes of a product.
@@ -30,19 +27,11 @@ pub enum Finish<'a> {
 impl PackedWeight {
     /// Packs `weight` `[outputs, inputs]`. Panics when it is not that long.
     pub fn new(weight: &[f32], outputs: usize, inputs: usize, unit: Unit) -> Self {
-        let right = Matrix::new(weight, outputs, inputs).transposed();
-        let count = inputs.div_ceil(unit.most_depth());
-        let part = |index| {
-            let depth = even_part(inputs, count, index, unit.depth_step());
-            let mut buffer = Buffer::default();
-            pack::right(unit, &mut buffer, right, depth.clone(), false);
-            (depth, buffer)
-        };
+        let weight = Matrix::new(weight, outputs, inputs).transposed();
         Self {
-            unit,
+            right: PackedRight::new(unit, weight, false),
             outputs,
             inputs,
-            parts: (0..count).map(part).collect(),
         }
     }
 
@@ -77,24 +66,11 @@ impl PackedWeight {
         }
         let adds = matches!(finish, Finish::Add | Finish::Bias(_));
         let left = Matrix::new(x, rows, self.inputs);
-        for (index, (depth, right)) in self.parts.iter().enumerate() {
-            let last = index + 1 == self.parts.len();
-            let gelu = last && matches!(finish, Finish::Gelu);
-            with_buffer(|left_panels| {
-                pack::left(self.unit, left_panels, left, 0..rows, depth.clone());
-                let panels = Panels {
-                    unit: self.unit,
-                    left: left_panels,
-                    right,
-                    depth: depth.len(),
-                };
-                let size = [rows, self.outputs];
-                panels.multiply(out, size, adds || index > 0, |tile, size| {
-                    if gelu {
-                        gelu_rows(tile, self.outputs, size);
-                    }
-                });
-            });
-        }
+        let gelu = matches!(finish, Finish::Gelu);
+        self.right.multiply(out, left, 0..rows, adds, |tile, size| {
+            if gelu {
+                gelu_rows(tile, self.outputs, size);
+            }
+        });
     }
 }

@@ -1,0 +1,62 @@
+//! Two products in a row, of which the first is wide.
+
+use super::pack::{Buffer, with_buffer};
+use super::right::PackedRight;
+use super::{Matrix, SMALLEST_SHARED_PRODUCT, pieces, unit};
+use crate::kernels::buffer::filled;
+use crate::kernels::parallel::SharedMut;
+use std::ops::Range;
+
+/// Most rows that one task takes through both products: what is wide stays in the second cache level meanwhile.
+const MOST_TASK_ROWS: usize = 64;
+
+/// `wide = left * first`, then `between(wide) * second`, some rows at a time; returns both. `between` gets the numbers of the rows, `wide`'s part that
+/// belongs to them, which it may change, and a buffer, and returns as many numbers as that part has.
+///
+/// Both come out as [`super::product`] computes them.
+pub fn chain(
+    left: Matrix,
+    first: Matrix,
+    second: Matrix,
+    between: impl for<'a> Fn(Range<usize>, &'a mut [f32], &'a mut Buffer) -> &'a [f32] + Sync,
+) -> (Vec<f32>, Vec<f32>) {
+    let (m, middle, n) = (left.rows, first.columns, second.columns);
+    assert_eq!(
+        (left.columns, middle),
+        (first.rows, second.rows),
+        "inner sizes of two products"
+    );
+    crate::count::add_product(m, middle, left.columns);
+    crate::count::add_product(m, n, middle);
+    let unit = unit(crate::precision());
+    let shared = m * middle * (n + left.columns) >= SMALLEST_SHARED_PRODUCT;
+    let run = |wide: &mut [f32], out: &mut [f32]| {
+        let (wide, out) = (SharedMut::new(wide), SharedMut::new(out));
+        let first = PackedRight::new(unit, first, shared);
+        let second = PackedRight::new(unit, second, shared);
+        pieces(unit, m, MOST_TASK_ROWS, shared, |rows| {
+            // SAFETY: each piece has its own rows of both results, which are borrowed for this call.
+            let (wide, out) = unsafe {
+                (
+                    wide.row(rows.start * middle, rows.len() * middle),
+                    out.row(rows.start * n, rows.len() * n),
+                )
+            };
+            first.multiply(wide, left, rows.clone(), false, |_, _| {});
+            with_buffer(|buffer| {
+                let wide = Matrix::new(between(rows.clone(), wide, buffer), rows.len(), middle);
+                second.multiply(out, wide, 0..rows.len(), false, |_, _| {});
+            });
+        });
+    };
+    crate::profile::operation("product", || {
+        let mut wide = Vec::new();
+        // SAFETY: the pieces cover all rows, and each number is written before it is read.
+        let out = unsafe {
+            filled(m * n, |out| {
+                wide = filled(m * middle, |wide| run(wide, out));
+            })
+        };
+        (wide, out)
+    })
+}
