@@ -12,7 +12,7 @@
 //! expected of them does.
 
 use crate::{Dynamics, Forecast};
-use nn::kernels::cross_entropy::softmax_row;
+use nn::kernels::cross_entropy::{largest_and_sum, softmax_row};
 use nn::{ActionCode, Error, KvCache, Result};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -108,17 +108,27 @@ impl Luck {
         -(-self.uniform(Self::TURN).ln()).ln()
     }
 
-    /// Draws from probabilities, which need not add up to 1: each token arrives after a time from the exponential distribution of its rate, and
-    /// the first one wins (the Gumbel-max trick without its logarithms).
-    fn draw(self, probabilities: &[f32]) -> Option<usize> {
+    /// Draws from those probabilities that are at least `least`, which need not add up to 1: each token arrives after a time from the exponential
+    /// distribution of its rate, and the first one wins (the Gumbel-max trick without its logarithms).
+    fn draw(self, probabilities: &[f32], least: f32) -> Option<usize> {
         let (mut first, mut winner) = (f32::INFINITY, None);
-        for (token, &rate) in probabilities.iter().enumerate() {
-            let uniform = self.uniform(token as u64);
-            // -ln(1 - u) is never less than u, which spares nearly all logarithms.
-            if rate > 0.0 && uniform < first * rate {
-                let arrival = -(-uniform).ln_1p() / rate;
-                if arrival < first {
-                    (first, winner) = (arrival, Some(token));
+        for (block, rates) in probabilities.chunks(BLOCK).enumerate() {
+            // Without a branch for each: few blocks hold a token that may be drawn.
+            if rates.iter().fold(true, |none, &rate| none & (rate < least)) {
+                continue;
+            }
+            for (token, &rate) in rates.iter().enumerate() {
+                let token = block * BLOCK + token;
+                if rate <= 0.0 || rate < least {
+                    continue;
+                }
+                let uniform = self.uniform(token as u64);
+                // -ln(1 - u) is never less than u, which spares nearly all logarithms.
+                if uniform < first * rate {
+                    let arrival = -(-uniform).ln_1p() / rate;
+                    if arrival < first {
+                        (first, winner) = (arrival, Some(token));
+                    }
                 }
             }
         }
@@ -126,31 +136,21 @@ impl Luck {
     }
 }
 
+/// Tokens that are looked at together before each of them is.
+const BLOCK: usize = 16;
+
 /// Draws a token; returns it and the probability of the likeliest one. `logits` is used up.
 fn sample(logits: &mut [f32], config: &SamplerConfig, luck: Luck) -> (u32, f32) {
-    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    let best = best.map_or(0, |(index, _)| index);
     let cold = config.temperature == 0.0;
     softmax_row(logits, if cold { 1.0 } else { config.temperature });
-    let kept = leave_out_the_tail(logits, config.least_share * logits[best]);
-    let sureness = logits[best] / kept;
-    let drawn = if cold { None } else { luck.draw(logits) };
-    (drawn.unwrap_or(best) as u32, sureness)
-}
-
-/// Sets probabilities below `least` to 0; returns the sum of the others.
-fn leave_out_the_tail(probabilities: &mut [f32], least: f32) -> f32 {
-    if least == 0.0 {
-        return 1.0;
-    }
-    let mut kept = 0.0;
-    for probability in probabilities.iter_mut() {
-        if *probability < least {
-            *probability = 0.0;
-        }
-        kept += *probability;
-    }
-    kept
+    let [largest, kept] = largest_and_sum(logits, config.least_share);
+    let drawn = match cold {
+        true => None,
+        false => luck.draw(logits, config.least_share * largest),
+    };
+    let best = || logits.iter().position(|&share| share == largest);
+    let token = drawn.or_else(best).unwrap_or(0);
+    (token as u32, largest / kept)
 }
 
 /// How many candidates, first come first, have an equal share of all doubt when `steps` steps are left: one at least, and all in the last step.

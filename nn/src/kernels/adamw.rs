@@ -93,7 +93,7 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
         for_each_index(chunks, values.len(), |index| {
             let start = index * CHUNK;
             let chunk = &values[start..(start + CHUNK).min(values.len())];
-            let sum = super::norm::lane_sum(|i| chunk[i] * chunk[i], chunk.len());
+            let sum = super::lanes::lane_sum([chunk], |[x]| x * x);
             // SAFETY: each chunk has its own sum.
             unsafe { shared.row(index, 1)[0] = f64::from(sum) };
         });

@@ -3,28 +3,33 @@
 use super::buffer::filled;
 use super::elementwise::exp;
 use super::kernel;
-use super::norm::{lane_max, lane_sum};
+use super::lanes::{lane_max, lane_sum, update_lanes};
 use super::parallel::for_each_chunk;
 
 kernel! {
     /// Replaces a row of logits by its softmax, after dividing by `temperature`.
     pub fn softmax_row(row: &mut [f32], temperature: f32) {
         let scale = 1.0 / temperature;
-        let largest = lane_max(row);
-        for value in row.iter_mut() {
-            *value = exp::<FUSED>((*value - largest) * scale);
-        }
-        let factor = 1.0 / lane_sum(|i| row[i], row.len());
-        for value in row.iter_mut() {
-            *value *= factor;
-        }
+        let largest = lane_max([row], |[value]| value);
+        update_lanes(row, [], |value, []| exp::<FUSED>((value - largest) * scale));
+        let factor = 1.0 / lane_sum([row], |[value]| value);
+        update_lanes(row, [], |value, []| value * factor);
+    }
+}
+
+kernel! {
+    /// The largest number of a row and the sum of all that are at least `share` of it.
+    pub fn largest_and_sum(row: &[f32], share: f32) -> [f32; 2] {
+        let largest = lane_max([row], |[value]| value);
+        let least = share * largest;
+        [largest, lane_sum([row], |[value]| if value >= least { value } else { 0.0 })]
     }
 }
 
 kernel! {
     fn row_loss(row: &[f32], target: usize) -> f32 {
-        let largest = lane_max(row);
-        let sum = lane_sum(|i| exp::<FUSED>(row[i] - largest), row.len());
+        let largest = lane_max([row], |[value]| value);
+        let sum = lane_sum([row], |[value]| exp::<FUSED>(value - largest));
         sum.ln() + largest - row[target]
     }
 }

@@ -1,7 +1,7 @@
 //! Functions applied to each number on its own, and the activation of the feed-forward layer.
 
 use super::buffer::filled;
-use super::norm::lane_sum;
+use super::lanes::lane_sum;
 use super::parallel::{SharedMut, for_each_chunk, for_each_index, sum_rows};
 use super::{kernel, multiply_add};
 
@@ -227,9 +227,8 @@ pub fn sum_repeated(x: &[f32], period: usize) -> Vec<f32> {
 kernel! {
     /// Sums of squares and of absolute values of differences.
     fn error_sums(a: &[f32], b: &[f32]) -> [f32; 2] {
-        let b = &b[..a.len()];
-        let squares = lane_sum(|i| (a[i] - b[i]) * (a[i] - b[i]), a.len());
-        [squares, lane_sum(|i| (a[i] - b[i]).abs(), a.len())]
+        let squares = lane_sum([a, b], |[a, b]| (a - b) * (a - b));
+        [squares, lane_sum([a, b], |[a, b]| (a - b).abs())]
     }
 }
 

@@ -10,6 +10,7 @@ pub mod cross_entropy;
 pub mod dispatch;
 pub mod elementwise;
 pub mod inference;
+mod lanes;
 pub mod muon;
 pub mod norm;
 pub mod parallel;

@@ -2,6 +2,7 @@
 
 use super::buffer::filled;
 use super::kernel;
+use super::lanes::lane_sum;
 use super::parallel::{for_each_chunk, sum_rows};
 use rayon::prelude::*;
 
@@ -11,53 +12,10 @@ pub const EPSILON: f32 = 1e-6;
 /// Rows that one task works on; also the size of the pieces that gradients of the weight are summed in.
 const ROWS: usize = 32;
 
-/// A sum in sixteen lanes, which are then added pair by pair, so that it vectorises; the order is fixed.
-#[inline(always)]
-pub(super) fn lane_sum(values: impl Fn(usize) -> f32, count: usize) -> f32 {
-    let mut lanes = [0f32; 16];
-    let whole = count / 16 * 16;
-    let mut i = 0;
-    while i < whole {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += values(i + lane);
-        }
-        i += 16;
-    }
-    let mut rest = 0.0;
-    while i < count {
-        rest += values(i);
-        i += 1;
-    }
-    fold_lanes(lanes, |a, b| a + b) + rest
-}
-
-/// The largest number, found in sixteen lanes.
-#[inline(always)]
-pub(super) fn lane_max(values: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let (whole, rest) = values.as_chunks::<16>();
-    for values in whole {
-        for (lane, value) in lanes.iter_mut().zip(values) {
-            *lane = larger(*lane, *value);
-        }
-    }
-    rest.iter()
-        .fold(fold_lanes(lanes, larger), |a, b| larger(a, *b))
-}
-
-/// Halves the lanes until one is left. Written out, because a loop over the halves is left as a loop over memory.
-#[inline(always)]
-fn fold_lanes(lanes: [f32; 16], merge: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
-    let lanes: [f32; 8] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 8]));
-    let lanes: [f32; 4] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 4]));
-    merge(merge(lanes[0], lanes[2]), merge(lanes[1], lanes[3]))
-}
-
 /// `1 / sqrt(mean(x^2) + epsilon)`.
 #[inline(always)]
 pub(super) fn inverse_root_mean_square(x: &[f32]) -> f32 {
-    (lane_sum(|i| x[i] * x[i], x.len()) / x.len() as f32 + EPSILON)
+    (lane_sum([x], |[x]| x * x) / x.len() as f32 + EPSILON)
         .sqrt()
         .recip()
 }
@@ -83,7 +41,8 @@ kernel! {
             let (dx, dy, x) = (&mut dx[..width], &dy[..width], &x[..width]);
             let dweight = &mut dweight[..width];
             let r = inverse_root_mean_square(x);
-            let projection = lane_sum(|i| dy[i] * weight[i] * x[i], width) / width as f32 * r * r;
+            let products = lane_sum([dy, weight, x], |[dy, weight, x]| dy * weight * x);
+            let projection = products / width as f32 * r * r;
             for i in 0..width {
                 dx[i] = r * (dy[i] * weight[i] - x[i] * projection);
                 dweight[i] += dy[i] * x[i] * r;

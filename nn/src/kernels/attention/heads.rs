@@ -7,7 +7,8 @@ use super::Scratch;
 use super::plan::Plan;
 use super::rotary::rotate;
 use crate::kernels::kernel;
-use crate::kernels::norm::{inverse_root_mean_square, lane_sum};
+use crate::kernels::lanes::{lane_sum, update_lanes, write_lanes};
+use crate::kernels::norm::inverse_root_mean_square;
 use crate::kernels::parallel::SharedMut;
 
 /// Calls `$function::<W>` with the head width `W`, so that the usual ones are unrolled; 0 stands for one that is known at run time only.
@@ -42,13 +43,10 @@ fn prepare_of<const W: usize>(
     factor: f32,
     angles: Option<(&[f32], &[f32])>,
 ) -> f32 {
-    // Slices of one known length, so that the loop needs no checks and vectorises.
     let width = if W > 0 { W } else { out.len() };
     let (out, x, scale) = (&mut out[..width], &x[..width], &scale[..width]);
     let r = inverse_root_mean_square(x);
-    for i in 0..width {
-        out[i] = x[i] * (r * factor) * scale[i];
-    }
+    write_lanes(out, [x, scale], |[x, scale]| x * (r * factor) * scale);
     if let Some((cosines, sines)) = angles {
         rotate(out, &cosines[..width / 2], &sines[..width / 2], 1.0);
     }
@@ -92,13 +90,20 @@ fn prepare_backward_of<const W: usize>(
     }
     let (dx, dscale) = (&mut dx[..width], &mut dscale[..width]);
     let (gradient, x, scale) = (&gradient[..width], &x[..width], &scale[..width]);
-    let projection = lane_sum(|i| gradient[i] * scale[i] * x[i], width) / width as f32 * r * r;
+    let products = lane_sum([gradient, scale, x], |[gradient, scale, x]| {
+        gradient * scale * x
+    });
+    let projection = products / width as f32 * r * r;
     let slope = factor * r;
-    for i in 0..width {
-        let value = slope * (gradient[i] * scale[i] - x[i] * projection);
-        dx[i] = if add { dx[i] + value } else { value };
-        dscale[i] += slope * gradient[i] * x[i];
+    let value = |[gradient, scale, x]: [f32; 3]| slope * (gradient * scale - x * projection);
+    let sides = [gradient, scale, x];
+    match add {
+        true => update_lanes(dx, sides, |dx, numbers| dx + value(numbers)),
+        false => write_lanes(dx, sides, value),
     }
+    update_lanes(dscale, [gradient, x], |sum, [gradient, x]| {
+        sum + slope * gradient * x
+    });
 }
 
 /// Copies numbers of a known count without a call.

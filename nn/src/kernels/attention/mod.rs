@@ -21,10 +21,10 @@ pub(crate) use rotary::rotary_angles;
 use super::buffer::{filled, zeros};
 use super::elementwise::exp;
 use super::kernel;
-use super::norm::lane_sum;
+use super::lanes::{lane_max, lane_sum, update_lanes};
 use super::parallel::{SharedMut, sum_rows};
 use super::product::even_part;
-use super::small_product::{SMALL_WIDTH_STEP, multiply_small};
+use super::small_product::multiply_small;
 use super::transpose::{Rows, transpose_numbers};
 use heads::{gather, gather_gradient, scatter, scatter_gradients};
 use plan::{Plan, Segment};
@@ -83,22 +83,12 @@ kernel! {
     /// Softmax of each row of `scores` over the entries that `mask` allows; the others become exactly zero.
     fn masked_softmax(scores: &mut [f32], mask: &[f32], padded: usize) {
         for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded)) {
-            let (row, mask) = (&mut row[..padded], &mask[..padded]);
-            let mut lanes = [f32::NEG_INFINITY; SMALL_WIDTH_STEP];
-            for (scores, mask) in row.chunks_exact(SMALL_WIDTH_STEP).zip(mask.chunks_exact(SMALL_WIDTH_STEP)) {
-                for i in 0..SMALL_WIDTH_STEP {
-                    lanes[i] = lanes[i].max(scores[i] + mask[i]);
-                }
-            }
-            let largest = lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for i in 0..padded {
-                let weight = exp::<FUSED>(row[i] - largest);
-                row[i] = if mask[i] == 0.0 { weight } else { 0.0 };
-            }
-            let factor = 1.0 / lane_sum(|i| row[i], padded);
-            for value in row.iter_mut() {
-                *value *= factor;
-            }
+            let largest = lane_max([row, mask], |[score, mask]| score + mask);
+            update_lanes(row, [mask], |score, [mask]| {
+                if mask == 0.0 { exp::<FUSED>(score - largest) } else { 0.0 }
+            });
+            let factor = 1.0 / lane_sum([row], |[weight]| weight);
+            update_lanes(row, [], |weight, []| weight * factor);
         }
     }
 }
@@ -107,11 +97,8 @@ kernel! {
     /// `dp = p * (dp - sum(dp * p))` for each row: the gradient of a softmax.
     fn softmax_backward(dp: &mut [f32], p: &[f32], padded: usize) {
         for (dp, p) in dp.chunks_exact_mut(padded).zip(p.chunks_exact(padded)) {
-            let (dp, p) = (&mut dp[..padded], &p[..padded]);
-            let sum = lane_sum(|i| dp[i] * p[i], padded);
-            for i in 0..padded {
-                dp[i] = p[i] * (dp[i] - sum);
-            }
+            let sum = lane_sum([dp, p], |[dp, p]| dp * p);
+            update_lanes(dp, [p], |dp, [p]| p * (dp - sum));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::attention::prepare;
 use super::super::elementwise::exp;
-use super::super::norm::{lane_max, lane_sum};
+use super::super::lanes::{LANES, lane_max, lane_sum, update_lanes, write_lanes};
 use super::super::parallel::SharedMut;
 use super::super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::super::transpose::{Rows, transpose_to};
@@ -10,9 +10,6 @@ use super::super::{kernel, multiply_add};
 use crate::transformer::CachedFrame;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Numbers in a line of the cache.
-const LINE: usize = 16;
 
 /// Sizes of attention in a pass.
 #[derive(Clone, Copy)]
@@ -42,6 +39,8 @@ pub struct MemberBuffers {
     pub key: Vec<f32>,
     query: Vec<f32>,
     scores: Vec<f32>,
+    /// Of each row's exponentials.
+    sums: Vec<f32>,
     result: Vec<f32>,
     /// FiLM's scale and shift.
     pub modulation: Vec<f32>,
@@ -55,6 +54,7 @@ impl MemberBuffers {
         self.query.resize(dense, 0.0);
         self.result.resize(dense, 0.0);
         self.scores.resize(rows * sizes.padded(), 0.0);
+        self.sums.resize(rows, 0.0);
     }
 }
 
@@ -83,7 +83,8 @@ pub fn attend_space(
             padded,
             width,
         );
-        softmax_of_first(&mut buffers.scores, padded, sizes.positions);
+        let sums = &mut buffers.sums[..rows];
+        exponentials_of_first(&mut buffers.scores, sums, padded, sizes.positions);
         let values = &values[head * sizes.positions * width..][..sizes.positions * width];
         multiply_small(
             &mut buffers.result,
@@ -95,21 +96,28 @@ pub fn attend_space(
             width,
             sizes.positions,
         );
-        for (out, result) in out
-            .chunks_exact_mut(full)
-            .zip(buffers.result.chunks_exact(width))
-        {
-            out[head * width..][..width].copy_from_slice(result);
+        place_head(out, &buffers.result, &buffers.sums, full, head * width);
+    }
+}
+
+kernel! {
+    /// Exponentials of the first `count` numbers of each row of `padded`, and their sums; the other numbers become next to nothing.
+    fn exponentials_of_first(scores: &mut [f32], sums: &mut [f32], padded: usize, count: usize) {
+        for (row, sum) in scores.chunks_exact_mut(padded).zip(sums) {
+            row[count..].fill(f32::NEG_INFINITY);
+            *sum = exponentials::<FUSED>(row);
         }
     }
 }
 
 kernel! {
-    /// Softmax of the first `count` numbers of each row of `padded`; the others become next to nothing.
-    fn softmax_of_first(scores: &mut [f32], padded: usize, count: usize) {
-        for row in scores.chunks_exact_mut(padded) {
-            row[count..].fill(f32::NEG_INFINITY);
-            softmax_lanes::<FUSED>(row);
+    /// Rows of a head's results, divided by their sums: so many numbers of each row of `out` `[rows, full]`, from number `first` on.
+    fn place_head(out: &mut [f32], results: &[f32], sums: &[f32], full: usize, first: usize) {
+        let width = results.len() / sums.len().max(1);
+        let rows = out.chunks_exact_mut(full).zip(results.chunks_exact(width.max(1)));
+        for ((out, result), sum) in rows.zip(sums) {
+            let factor = 1.0 / sum;
+            write_lanes(&mut out[first..first + width], [result], |[result]| factor * result);
         }
     }
 }
@@ -244,7 +252,7 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
         for head in 0..heads {
             let part = head * width..(head + 1) * width;
             let (query, key) = (&query[part.clone()], &key[part]);
-            scores[head * lanes + frame] = lane_sum(|i| query[i] * key[i], width);
+            scores[head * lanes + frame] = lane_sum([query, key], |[query, key]| query * key);
         }
     }
     for scores in scores.chunks_exact_mut(lanes) {
@@ -257,7 +265,9 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
         for head in 0..heads {
             let part = head * width..(head + 1) * width;
             let weight = scores[head * lanes + frame];
-            add_scaled::<FUSED>(&mut out[part.clone()], weight, &value[part]);
+            update_lanes(&mut out[part.clone()], [&value[part]], |sum, [value]| {
+                multiply_add::<FUSED>(weight, value, sum)
+            });
         }
     }
 }
@@ -265,7 +275,7 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
 /// Asks for the first `count` of these numbers to be brought near; only a hint, which not every CPU takes.
 #[inline(always)]
 fn prefetch(numbers: &[f32], count: usize) {
-    for line in numbers.chunks(LINE).take(count.div_ceil(LINE)) {
+    for line in numbers.chunks(LANES).take(count.div_ceil(LANES)) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -277,37 +287,19 @@ fn prefetch(numbers: &[f32], count: usize) {
     }
 }
 
-/// `out += factor * x`, register by register: a loop over a length that the compiler knows is unrolled into single numbers instead.
+/// Replaces whole registers of scores by exponentials, the largest of them 1; returns their sum.
 #[inline(always)]
-fn add_scaled<const FUSED: bool>(out: &mut [f32], factor: f32, x: &[f32]) {
-    let (registers, rest) = out.as_chunks_mut::<SMALL_WIDTH_STEP>();
-    let (x_registers, x_rest) = x.as_chunks::<SMALL_WIDTH_STEP>();
-    for (out, x) in registers.iter_mut().zip(x_registers) {
-        let sum: [f32; SMALL_WIDTH_STEP] =
-            std::array::from_fn(|i| multiply_add::<FUSED>(factor, x[i], out[i]));
-        *out = sum;
-    }
-    for (out, x) in rest.iter_mut().zip(x_rest) {
-        *out = multiply_add::<FUSED>(factor, *x, *out);
-    }
+fn exponentials<const FUSED: bool>(scores: &mut [f32]) -> f32 {
+    let largest = lane_max([scores], |[score]| score);
+    update_lanes(scores, [], |score, []| exp::<FUSED>(score - largest));
+    lane_sum([scores], |[weight]| weight)
 }
 
 /// Softmax of whole registers of scores.
 #[inline(always)]
 fn softmax_lanes<const FUSED: bool>(scores: &mut [f32]) {
-    let largest = lane_max(scores);
-    let (registers, _) = scores.as_chunks_mut::<SMALL_WIDTH_STEP>();
-    let mut sum = 0.0;
-    for register in registers.iter_mut() {
-        for score in register.iter_mut() {
-            *score = exp::<FUSED>(*score - largest);
-        }
-        sum += lane_sum(|i| register[i], SMALL_WIDTH_STEP);
-    }
-    let factor = 1.0 / sum;
-    for score in registers.as_flattened_mut() {
-        *score *= factor;
-    }
+    let factor = 1.0 / exponentials::<FUSED>(scores);
+    update_lanes(scores, [], |weight, []| weight * factor);
 }
 
 kernel! {

@@ -1,6 +1,8 @@
 //! The blocks of a transformer with packed weights, and a pass of one frame through them.
 
 use super::super::attention::rotary_angles;
+use super::super::kernel;
+use super::super::lanes::lane_sum;
 use super::super::norm::rms_norm_rows;
 use super::super::parallel::SharedMut;
 use super::super::product::{Finish, PackedWeight};
@@ -358,17 +360,31 @@ impl NormWeights {
     ) {
         rms_norm_rows(out, x, &self.weight);
         if let (Some(film), Some(condition)) = (&self.film, condition) {
-            let width = self.weight.len();
-            let dot = |row: &[f32]| row.iter().zip(condition).map(|(a, b)| a * b).sum::<f32>();
-            buffers.modulation.clear();
-            buffers
-                .modulation
-                .extend(film.chunks_exact(condition.len()).map(dot));
-            let (scale, shift) = buffers.modulation.split_at(width);
-            for row in out.chunks_exact_mut(width) {
-                for i in 0..width {
-                    row[i] = row[i] * (1.0 + scale[i]) + shift[i];
-                }
+            buffers.modulation.resize(2 * self.weight.len(), 0.0);
+            modulation(&mut buffers.modulation, film, condition);
+            modulate(out, &buffers.modulation);
+        }
+    }
+}
+
+kernel! {
+    /// What a linear map makes of the condition.
+    fn modulation(out: &mut [f32], film: &[f32], condition: &[f32]) {
+        let width = condition.len();
+        for (out, row) in out.iter_mut().zip(film.chunks_exact(width)) {
+            *out = lane_sum([row, condition], |[weight, x]| weight * x);
+        }
+    }
+}
+
+kernel! {
+    /// Modulates rows by a scale and, after it, a shift.
+    fn modulate(x: &mut [f32], modulation: &[f32]) {
+        let width = modulation.len() / 2;
+        let (scale, shift) = modulation.split_at(width);
+        for row in x.chunks_exact_mut(width) {
+            for i in 0..width {
+                row[i] = row[i] * (1.0 + scale[i]) + shift[i];
             }
         }
     }

@@ -1,0 +1,136 @@
+//! Loops over slices, sixteen numbers at a time.
+//!
+//! A loop by an index that the compiler cannot see to stay within its slices checks each number, and one whose length it knows is unrolled into
+//! single numbers; neither becomes good vector instructions. These do, in whatever [`kernel!`](super::kernel) they are used.
+
+use std::hint::black_box;
+
+/// Numbers that are worked on together.
+pub const LANES: usize = 16;
+
+/// The sum of `term` over the numbers that stand at the same place of each slice, all as long as the first: in sixteen lanes, which are then added pair
+/// by pair, so that the order is fixed.
+#[inline(always)]
+pub fn lane_sum<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    let mut rest = 0.0;
+    let lanes = over_lanes(
+        slices,
+        0.0,
+        |sum, numbers| sum + term(numbers),
+        |numbers| rest += term(numbers),
+    );
+    fold_lanes(lanes, |a, b| a + b) + rest
+}
+
+/// The largest of what `term` makes of the numbers that stand at the same place of each slice.
+#[inline(always)]
+pub fn lane_max<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut rest = f32::NEG_INFINITY;
+    let lanes = over_lanes(
+        slices,
+        f32::NEG_INFINITY,
+        |largest, numbers| larger(largest, term(numbers)),
+        |numbers| rest = larger(rest, term(numbers)),
+    );
+    larger(fold_lanes(lanes, larger), rest)
+}
+
+/// Sixteen results of folding whole registers of the slices, beginning with `first`; `rest` gets what is left over.
+#[inline(always)]
+fn over_lanes<const N: usize>(
+    slices: [&[f32]; N],
+    first: f32,
+    fold: impl Fn(f32, [f32; N]) -> f32,
+    mut rest: impl FnMut([f32; N]),
+) -> [f32; LANES] {
+    let count = slices[0].len();
+    let slices = slices.map(|numbers| numbers[..count].as_chunks::<LANES>());
+    let mut lanes = [first; LANES];
+    for index in 0..count / LANES {
+        let lines = slices.map(|(registers, _)| &registers[index]);
+        for (lane, folded) in lanes.iter_mut().enumerate() {
+            *folded = fold(*folded, lines.map(|line| line[lane]));
+        }
+    }
+    for index in 0..count % LANES {
+        rest(slices.map(|(_, rest)| rest[index]));
+    }
+    lanes
+}
+
+/// Keeps the compiler from working on the first numbers of sixteen registers, then on the second ones, and so on, each gathered from memory.
+#[inline(always)]
+fn one_at_a_time() {
+    black_box(());
+}
+
+/// Halves the lanes until one is left. Written out, because a loop over the halves is left as a loop over memory.
+#[inline(always)]
+fn fold_lanes(lanes: [f32; LANES], merge: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
+    let lanes: [f32; 8] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 4]));
+    merge(merge(lanes[0], lanes[2]), merge(lanes[1], lanes[3]))
+}
+
+/// `out = value` of the numbers that stand at the same place of each slice; what `out` holds is not read.
+#[inline(always)]
+pub fn write_lanes<const N: usize>(
+    out: &mut [f32],
+    slices: [&[f32]; N],
+    value: impl Fn([f32; N]) -> f32,
+) {
+    let slices = slices.map(|numbers| numbers[..out.len()].as_chunks::<LANES>());
+    let (registers, rest) = out.as_chunks_mut::<LANES>();
+    for (index, out) in registers.iter_mut().enumerate() {
+        one_at_a_time();
+        let lines = slices.map(|(registers, _)| &registers[index]);
+        *out = std::array::from_fn(|lane| value(lines.map(|line| line[lane])));
+    }
+    for (index, out) in rest.iter_mut().enumerate() {
+        *out = value(slices.map(|(_, rest)| rest[index]));
+    }
+}
+
+/// `x = value` of what it was and the numbers that stand at the same place of each slice.
+#[inline(always)]
+pub fn update_lanes<const N: usize>(
+    x: &mut [f32],
+    slices: [&[f32]; N],
+    value: impl Fn(f32, [f32; N]) -> f32,
+) {
+    let slices = slices.map(|numbers| numbers[..x.len()].as_chunks::<LANES>());
+    let (registers, rest) = x.as_chunks_mut::<LANES>();
+    for (index, x) in registers.iter_mut().enumerate() {
+        one_at_a_time();
+        let lines = slices.map(|(registers, _)| &registers[index]);
+        let new = std::array::from_fn(|lane| value(x[lane], lines.map(|line| line[lane])));
+        *x = new;
+    }
+    for (index, x) in rest.iter_mut().enumerate() {
+        *x = value(*x, slices.map(|(_, rest)| rest[index]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_counts_once() {
+        for count in [0, 1, 15, 16, 17, 32, 50] {
+            let a: Vec<f32> = (0..count).map(|i| (i % 7) as f32 - 3.0).collect();
+            let b: Vec<f32> = (0..count).map(|i| (i % 5) as f32).collect();
+            let products = || a.iter().zip(&b).map(|(a, b)| a * b);
+            assert_eq!(lane_sum([&a, &b], |[a, b]| a * b), products().sum::<f32>());
+            let largest = products().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(lane_max([&a, &b], |[a, b]| a * b), largest);
+            let mut out = vec![f32::NAN; count];
+            write_lanes(&mut out, [&a, &b], |[a, b]| a * b);
+            assert_eq!(out, products().collect::<Vec<_>>());
+            update_lanes(&mut out, [&a], |x, [a]| x + a);
+            let sums = products().zip(&a).map(|(product, a)| product + a);
+            assert_eq!(out, sums.collect::<Vec<_>>());
+        }
+    }
+}
