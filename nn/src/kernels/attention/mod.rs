@@ -85,7 +85,8 @@ kernel! {
         for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded)) {
             let largest = lane_max([row, mask], |[score, mask]| score + mask);
             update_lanes(row, [mask], |score, [mask]| {
-                if mask == 0.0 { exp::<FUSED>(score - largest) } else { 0.0 }
+                // A factor, because a choice would be made for one number at a time.
+                exp::<FUSED>(score - largest) * f32::from(mask == 0.0)
             });
             let factor = 1.0 / lane_sum([row], |[weight]| weight);
             update_lanes(row, [], |weight, []| weight * factor);
