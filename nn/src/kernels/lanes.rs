@@ -50,13 +50,24 @@ fn over_lanes<const N: usize>(
     for index in 0..count / LANES {
         let lines = slices.map(|(registers, _)| &registers[index]);
         for (lane, folded) in lanes.iter_mut().enumerate() {
-            *folded = fold(*folded, lines.map(|line| line[lane]));
+            *folded = fold(*folded, across(lines, lane));
         }
     }
     for index in 0..count % LANES {
         rest(slices.map(|(_, rest)| rest[index]));
     }
     lanes
+}
+
+/// The numbers of all lines in one lane. A loop, because a call of `map` with a closure is one that may not become part of its caller, and then does
+/// not have its instructions.
+#[inline(always)]
+fn across<const N: usize>(lines: [&[f32; LANES]; N], lane: usize) -> [f32; N] {
+    let mut numbers = [0.0; N];
+    for (number, line) in numbers.iter_mut().zip(lines) {
+        *number = line[lane];
+    }
+    numbers
 }
 
 /// Keeps the compiler from working on the first numbers of sixteen registers, then on the second ones, and so on, each gathered from memory.
@@ -85,7 +96,11 @@ pub fn write_lanes<const N: usize>(
     for (index, out) in registers.iter_mut().enumerate() {
         one_at_a_time();
         let lines = slices.map(|(registers, _)| &registers[index]);
-        *out = std::array::from_fn(|lane| value(lines.map(|line| line[lane])));
+        let mut new = [0.0; LANES];
+        for (lane, new) in new.iter_mut().enumerate() {
+            *new = value(across(lines, lane));
+        }
+        *out = new;
     }
     for (index, out) in rest.iter_mut().enumerate() {
         *out = value(slices.map(|(_, rest)| rest[index]));
@@ -104,7 +119,10 @@ pub fn update_lanes<const N: usize>(
     for (index, x) in registers.iter_mut().enumerate() {
         one_at_a_time();
         let lines = slices.map(|(registers, _)| &registers[index]);
-        let new = std::array::from_fn(|lane| value(x[lane], lines.map(|line| line[lane])));
+        let (old, mut new) = (*x, [0.0; LANES]);
+        for (lane, new) in new.iter_mut().enumerate() {
+            *new = value(old[lane], across(lines, lane));
+        }
         *x = new;
     }
     for (index, x) in rest.iter_mut().enumerate() {

@@ -49,9 +49,11 @@ pub(super) fn rotate(x: &mut [f32], cosines: &[f32], sines: &[f32], direction: f
     let (cosines, cosines_rest) = cosines.as_chunks::<8>();
     let (sines, sines_rest) = sines[..half].as_chunks::<8>();
     for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
-        let (a, b) = (*low, *high);
-        *low = std::array::from_fn(|i| turn([a[i], b[i], cosine[i], sine[i]])[0]);
-        *high = std::array::from_fn(|i| turn([a[i], b[i], cosine[i], sine[i]])[1]);
+        let (a, b, mut new_low, mut new_high) = (*low, *high, [0.0; 8], [0.0; 8]);
+        for i in 0..8 {
+            [new_low[i], new_high[i]] = turn([a[i], b[i], cosine[i], sine[i]]);
+        }
+        (*low, *high) = (new_low, new_high);
     }
     let rest = low_rest.iter_mut().zip(high_rest);
     for ((low, high), (cosine, sine)) in rest.zip(cosines_rest.iter().zip(sines_rest)) {
