@@ -4,7 +4,8 @@ use crate::DynamicsConfig;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn::{
-    ActionCode, Error, KvCache, Result, SpaceTimeTransformer, linear_weight, ops, patches_of,
+    ActionCode, Error, KvCache, Result, SpaceTimeTransformer, centred_patches_of, linear_weight,
+    ops,
 };
 
 /// Guesses of frames, made from the frame before each and the action alone.
@@ -174,7 +175,7 @@ impl Dynamics {
     fn forecast_embedding(&self, forecast: Option<&Forecast>) -> Result<Option<Tensor>> {
         match (&self.forecast, forecast) {
             (Some(input), Some(forecast)) => {
-                let patches = ((patches_of(&forecast.pixels, self.config.patch)? * 2.0)? - 1.0)?;
+                let patches = centred_patches_of(&forecast.pixels, self.config.patch)?;
                 let pixels = ops::linear(&patches, &input.pixels)?;
                 Ok(Some(ops::linear_onto(
                     &forecast.latents.contiguous()?,

@@ -2,11 +2,11 @@
 
 use crate::LatentActionConfig;
 use crate::bottleneck::{self, Bottleneck, Passed, normalise};
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn::{
-    ActionCode, Error, Result, SpaceTimeTransformer, Transitions, linear_weight, ops, patches_of,
-    pictures_of,
+    ActionCode, Error, Result, SpaceTimeTransformer, Transitions, centred_patches_of,
+    linear_weight, ops, pictures_of,
 };
 use rand_chacha::ChaCha8Rng;
 
@@ -86,7 +86,7 @@ impl LatentActionModel {
                 "frames of {width}x{height} with {channels} colours for a model of {size}"
             )));
         }
-        Ok(((patches_of(frames, self.config.patch)? * 2.0)? - 1.0)?)
+        centred_patches_of(frames, self.config.patch)
     }
 
     /// What happened between frames, as numbers of unit root mean square `[B, T - 1, A]`, from frames `[B, T, H, W, 3]`: entry `i`
@@ -125,11 +125,14 @@ impl LatentActionModel {
     /// # Errors
     /// When shapes do not fit.
     pub fn loss(&self, frames: &Tensor, random: &mut ChaCha8Rng) -> Result<Prediction> {
+        let patches = self.patches(frames)?;
         let Passed {
             actions,
             auxiliary_loss,
-        } = self.bottleneck.pass(&self.later_changes(frames)?, random)?;
-        let mut prediction = self.prediction(frames, &actions)?;
+        } = self
+            .bottleneck
+            .pass(&self.later_changes(&patches)?, random)?;
+        let mut prediction = self.prediction(frames, &patches, &actions)?;
         if let Some(auxiliary) = auxiliary_loss {
             prediction.loss = (prediction.loss + auxiliary)?;
         }
@@ -142,26 +145,35 @@ impl LatentActionModel {
     /// # Errors
     /// When shapes do not fit.
     pub fn loss_of_codes(&self, frames: &Tensor) -> Result<Prediction> {
-        let codes = self.nearest(&self.later_changes(frames)?.detach())?;
-        self.prediction(frames, &self.vectors(&codes)?.detach())
+        let patches = self.patches(frames)?;
+        let codes = self.nearest(&self.later_changes(&patches)?.detach())?;
+        self.prediction(frames, &patches, &self.vectors(&codes)?.detach())
     }
 
-    /// The changes from frame 1 on, `[B, T - 2, A]`.
-    fn later_changes(&self, frames: &Tensor) -> Result<Tensor> {
-        let count = frames.dim(1)?;
+    /// The changes from frame 1 on, `[B, T - 2, A]`, from the patches of all frames.
+    fn later_changes(&self, patches: &Tensor) -> Result<Tensor> {
+        let count = patches.dim(1)?;
         if count < 3 {
             return Err(Error::Input(
                 "training on changes needs three frames".into(),
             ));
         }
-        let patches = self.patches(frames)?;
         let part = |start| patches.narrow(1, start, count - 2);
         self.encoder.forward(&part(0)?, &part(1)?, &part(2)?)
     }
 
-    fn prediction(&self, frames: &Tensor, actions: &Tensor) -> Result<Prediction> {
+    fn prediction(
+        &self,
+        frames: &Tensor,
+        patches: &Tensor,
+        actions: &Tensor,
+    ) -> Result<Prediction> {
         let changes = frames.dim(1)? - 2;
-        let predicted = self.predict(&frames.narrow(1, 1, changes)?.contiguous()?, actions)?;
+        let known = |all: &Tensor| all.narrow(1, 1, changes)?.contiguous();
+        let (known_frames, known_patches) = (known(frames)?, known(patches)?);
+        let predicted =
+            self.predictor
+                .forward(&self.config, &known_frames, &known_patches, actions)?;
         let target = frames.narrow(1, 2, changes)?;
         Ok(Prediction {
             loss: ops::picture_error(&predicted, &target, ABSOLUTE_ERROR_WEIGHT)?,
@@ -309,7 +321,7 @@ impl Encoder {
 
     /// Descriptions `[B, C, A]` of `C` changes, from the patches of the frame before, at and after each.
     fn forward(&self, before: &Tensor, at: &Tensor, after: &Tensor) -> Result<Tensor> {
-        let triples = Tensor::cat(&[before, at, after], D::Minus1)?;
+        let triples = ops::beside(&[before, at, after])?;
         let x = ops::add_rows(&ops::linear(&triples, &self.input)?, &self.position)?;
         let x = ops::rms_norm(&self.transformer.forward(&x, None)?, &self.norm)?.mean(2)?;
         Ok(normalise(&ops::linear(&x, &self.output)?)?)
@@ -337,9 +349,9 @@ impl Predictor {
     }
 
     fn hidden(&self, patches: &Tensor, actions: &Tensor) -> Result<Tensor> {
-        let action = ops::linear(actions, &self.action)?.unsqueeze(2)?;
-        let x = ops::add_rows(&ops::linear(patches, &self.input)?, &self.position)?
-            .broadcast_add(&action)?;
+        let action = ops::linear(actions, &self.action)?;
+        let x = ops::add_rows(&ops::linear(patches, &self.input)?, &self.position)?;
+        let x = ops::shift_groups(&x, &action)?;
         Ok(ops::rms_norm(
             &self.transformer.forward(&x, Some(actions))?,
             &self.norm,

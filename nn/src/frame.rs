@@ -1,6 +1,6 @@
 //! Frame sizes, and pictures as patches.
 
-use crate::{Error, Result};
+use crate::{Error, Result, ops};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -61,9 +61,15 @@ pub fn patches_of(frames: &Tensor, patch: usize) -> Result<Tensor> {
     .patches(patch)?;
     let (rows, columns) = (h / patch, w / patch);
     let split = frames.reshape((b * t * rows, patch, columns, patch * c))?;
-    Ok(split
-        .transpose(1, 2)?
-        .reshape((b, t, rows * columns, patch * patch * c))?)
+    Ok(ops::exchange_middle(&split)?.reshape((b, t, rows * columns, patch * patch * c))?)
+}
+
+/// [`patches_of`] frames of values 0..1, brought to -1..1 as models take them in.
+///
+/// # Errors
+/// As [`patches_of`].
+pub fn centred_patches_of(frames: &Tensor, patch: usize) -> Result<Tensor> {
+    Ok(patches_of(frames, patch)?.affine(2.0, -1.0)?)
 }
 
 /// Puts patches `[B, T, N, P * P * C]` together to frames `[B, T, H, W, C]`: the inverse of [`patches_of`].
@@ -83,9 +89,7 @@ pub fn pictures_of(patches: &Tensor, size: FrameSize, patch: usize) -> Result<Te
         numbers / (patch * patch),
     );
     let split = patches.reshape((b * t * rows, columns, patch, patch * c))?;
-    Ok(split
-        .transpose(1, 2)?
-        .reshape((b, t, size.height, size.width, c))?)
+    Ok(ops::exchange_middle(&split)?.reshape((b, t, size.height, size.width, c))?)
 }
 
 /// Calls `each(start in the picture, start in the patches)` for each run of `patch * channels` numbers that lie together in both.

@@ -42,7 +42,8 @@ pub use average::ExponentialAverage;
 pub use device::{DeviceChoice, choose_device, device};
 pub use error::{Error, Result};
 pub use frame::{
-    FrameSize, centred_patches_of_picture, patches_of, picture_of_patches, pictures_of,
+    FrameSize, centred_patches_of, centred_patches_of_picture, patches_of, picture_of_patches,
+    pictures_of,
 };
 pub use optimizer::{
     AdamWConfig, Gradients, MuonConfig, Optimizer, OptimizerState, StepReport, gradients,

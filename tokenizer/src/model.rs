@@ -4,7 +4,9 @@ use crate::TokenizerConfig;
 use candle_core::Tensor;
 use candle_nn::{Init, VarBuilder};
 use nn::quantizer::{Quantized, Quantizer};
-use nn::{KvCache, Result, SpaceTimeTransformer, linear_weight, ops, patches_of, pictures_of};
+use nn::{
+    KvCache, Result, SpaceTimeTransformer, centred_patches_of, linear_weight, ops, pictures_of,
+};
 
 /// Weight of the absolute error beside the squared error in the loss.
 const ABSOLUTE_ERROR_WEIGHT: f32 = 0.1;
@@ -157,7 +159,7 @@ impl Tokenizer {
                 "frames of {width}x{height} with {channels} colours for a tokenizer of {size}"
             )));
         }
-        Ok(((patches_of(frames, self.config.patch)? * 2.0)? - 1.0)?)
+        centred_patches_of(frames, self.config.patch)
     }
 
     /// Frames `[B, T, H, W, 3]` from the decoder's output.

@@ -1,6 +1,6 @@
 //! Sums and modulation.
 
-use super::{composed, fused, output, slice, tensor, values};
+use super::{composed, fused, output, slice, tensor, values, wanted};
 use crate::kernels::elementwise;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -20,6 +20,11 @@ pub fn film(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
     }
     x.contiguous()?
         .apply_op3(&scale.contiguous()?, &shift.contiguous()?, Film)
+}
+
+/// `x + shift`, with `x` `[.., N, D]` and `shift` `[.., D]`, the same for all `N` rows of a group.
+pub fn shift_groups(x: &Tensor, shift: &Tensor) -> Result<Tensor> {
+    film(x, &shift.zeros_like()?, shift)
 }
 
 struct Add;
@@ -106,12 +111,10 @@ impl CustomOp3 for Film {
         values!(x_values = x, scale_values = scale, dy = gradient);
         let zeros = vec![0.0; scale_values.len()];
         let dx = elementwise::film(dy, scale_values, &zeros, group, width);
-        let dscale = elementwise::film_scale_gradient(dy, x_values, group, width);
-        let dshift = elementwise::film_shift_gradient(dy, group, width);
-        Ok((
-            Some(tensor(dx, x.shape())?),
-            Some(tensor(dscale, scale.shape())?),
-            Some(tensor(dshift, shift.shape())?),
-        ))
+        let dscale = wanted(scale, || {
+            elementwise::film_scale_gradient(dy, x_values, group, width)
+        })?;
+        let dshift = wanted(shift, || elementwise::film_shift_gradient(dy, group, width))?;
+        Ok((Some(tensor(dx, x.shape())?), dscale, dshift))
     }
 }

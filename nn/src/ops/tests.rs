@@ -94,6 +94,19 @@ proptest! {
     }
 
     #[test]
+    fn shifted_groups(groups in 1usize..6, rows in 1usize..20, width in 1usize..40) {
+        let vars = [noise(&[groups, rows, width], 1), noise(&[groups, width], 2)];
+        same(&vars, |t| shift_groups(&t[0], &t[1]), |t| t[0].broadcast_add(&t[1].unsqueeze(1)?));
+    }
+
+    #[test]
+    fn pieces_in_another_order(groups in 1usize..5, a in 1usize..20, b in 1usize..20, run in 1usize..9) {
+        let vars = [noise(&[groups, a, b, run], 1), noise(&[groups, a, b, run], 2)];
+        same(&vars[..1], |t| exchange_middle(&t[0]), |t| t[0].transpose(1, 2)?.contiguous());
+        same(&vars, |t| beside(&[&t[0], &t[1]]), |t| Tensor::cat(&[&t[0], &t[1]], 3));
+    }
+
+    #[test]
     fn sums(rows in 1usize..300, width in 1usize..70) {
         let vars = [noise(&[rows, width], 1), noise(&[rows, width], 2)];
         same(&vars, |t| add(&t[0], &t[1]), |t| &t[0] + &t[1]);
