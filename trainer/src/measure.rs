@@ -145,8 +145,13 @@ impl Agreement {
     }
 }
 
-/// Compares the codes of clips, `[B, T - 2]` from change 1 on, with true actions.
-fn agreement(dataset: &Dataset, clips: &[Clip], codes: &Tensor) -> Result<Option<Agreement>> {
+/// Pairs of a code and the true action of the same change, each change once, from the codes of clips, `[B, T - 2]` from change 1 on; `None` where no true
+/// actions are known.
+fn known_actions(
+    dataset: &Dataset,
+    clips: &[Clip],
+    codes: &Tensor,
+) -> Result<Option<Vec<(u32, u32)>>> {
     let mut pairs = BTreeMap::new();
     let mut any = false;
     for (clip, codes) in clips.iter().zip(codes.to_vec2::<u32>()?) {
@@ -161,8 +166,7 @@ fn agreement(dataset: &Dataset, clips: &[Clip], codes: &Tensor) -> Result<Option
             }
         }
     }
-    let pairs: Vec<(u32, u32)> = pairs.into_values().collect();
-    Ok(any.then(|| Agreement::of(&pairs)))
+    Ok(any.then(|| pairs.into_values().collect()))
 }
 
 /// What a latent action model has found out about held-out changes. PSNRs are of the next frame, means over changes.
@@ -180,6 +184,8 @@ pub(crate) struct LatentActionQuality {
     pub gap4: Option<f64>,
     /// Of code and true action, where the dataset has true actions.
     pub agreement: Option<Agreement>,
+    /// Pairs of a code and a true action that this is of.
+    pub known_actions: Vec<(u32, u32)>,
     /// How often each code occurs.
     pub usage: Vec<u64>,
 }
@@ -270,8 +276,10 @@ pub(crate) fn latent_action_quality(
     }
     let codes = model.nearest(&descriptions)?;
     let flat = codes.flatten_all()?.to_vec1::<u32>()?;
+    let known_actions = known_actions(dataset, clips, &codes)?;
     let mut quality = LatentActionQuality {
-        agreement: agreement(dataset, clips, &codes)?,
+        agreement: known_actions.as_deref().map(Agreement::of),
+        known_actions: known_actions.unwrap_or_default(),
         usage: vec![0; model.config().codes],
         ..LatentActionQuality::default()
     };

@@ -106,6 +106,30 @@ pub struct LatentActionFigures {
     pub codes: usize,
     /// How often each occurs.
     pub usage: Vec<u64>,
+    /// What each code stood for, where the dataset has true actions.
+    #[serde(default)]
+    pub true_actions: Vec<TrueActionsOfCode>,
+}
+
+/// What a code stood for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrueActionsOfCode {
+    /// What the world calls the code.
+    pub code: String,
+    /// How often each true action was pressed where the change had this code.
+    pub pressed: BTreeMap<String, u64>,
+}
+
+impl TrueActionsOfCode {
+    /// For people, the most frequent first.
+    fn to_text(&self) -> String {
+        let mut pressed: Vec<(&String, &u64)> = self.pressed.iter().collect();
+        pressed.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let parts = pressed
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"));
+        parts.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Figures of the action prior, in nats.
@@ -295,6 +319,12 @@ impl Evaluation {
                 "latent actions: NMI with the true action",
                 agreement.to_text(),
             );
+        }
+        for (number, code) in actions.true_actions.iter().enumerate() {
+            if !code.pressed.is_empty() {
+                let name = format!("latent actions: pressed under code {number}, {}", code.code);
+                row(&name, code.to_text());
+            }
         }
         row(
             "latent actions: codes used",
@@ -489,6 +519,7 @@ pub(crate) mod tests {
                 codes_used: 8,
                 codes: 8,
                 usage: vec![1; 8],
+                true_actions: Vec::new(),
             },
             prior: PriorFigures {
                 cross_entropy: 0.6,
@@ -583,9 +614,15 @@ pub(crate) mod tests {
         let mut short = example();
         (short.rollout.gap4, short.latent_actions.gap4) = (None, None);
         short.latent_actions.nmi_changes = Some(0);
+        short.latent_actions.true_actions = vec![TrueActionsOfCode {
+            code: "turn".into(),
+            pressed: [("up".into(), 2), ("left".into(), 30)].into(),
+        }];
         let table = short.to_table();
         assert_eq!(table.matches("not measured").count(), 2);
         assert!(table.contains("of no held-out change is the true action known"));
+        assert!(table.contains("pressed under code 0, turn "));
+        assert!(table.contains("| left 30, up 2 "));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod wishes;
 
 pub use figures::{
     DriftMeasure, Evaluation, LatentActionFigures, PriorFigures, RolloutFigures, RolloutTable,
-    TokenizerFigures,
+    TokenizerFigures, TrueActionsOfCode,
 };
 pub use wishes::{KeyFigures, Share, WishFigures};
 
@@ -272,6 +272,29 @@ impl Judge<'_> {
         })
     }
 
+    /// What each code of the world stood for, from pairs of a code and a true action; nothing where there are none.
+    fn true_actions_of_codes(&self, pairs: &[(u32, u32)]) -> Vec<TrueActionsOfCode> {
+        if pairs.is_empty() {
+            return Vec::new();
+        }
+        let actions = self.world.manifest.actions.iter();
+        let mut codes: Vec<TrueActionsOfCode> = actions
+            .map(|action| TrueActionsOfCode {
+                code: action.name.clone(),
+                pressed: BTreeMap::new(),
+            })
+            .collect();
+        let names = &self.dataset.manifest().action_names;
+        for &(code, action) in pairs {
+            if let (Some(code), Some(name)) =
+                (codes.get_mut(code as usize), names.get(action as usize))
+            {
+                *code.pressed.entry(name.clone()).or_default() += 1;
+            }
+        }
+        codes
+    }
+
     fn latent_actions(&mut self) -> Result<LatentActionFigures> {
         self.report("evaluation: latent actions", 0, 1)?;
         let sampler = self
@@ -295,6 +318,7 @@ impl Judge<'_> {
             codes_used: quality.codes_used(),
             codes: self.world.manifest.codes(),
             usage: quality.usage,
+            true_actions: self.true_actions_of_codes(&quality.known_actions),
         })
     }
 
