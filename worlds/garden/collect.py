@@ -82,10 +82,10 @@ ACTIONS = {
 # How often the player is in a mood, and how often it thinks of each action in it.
 # When it explores, it turns by what it sees.
 MOODS = {
-    "explore": (0.40, {"forward": 0.70, "forward+left": 0.15, "forward+right": 0.15}),
-    "look": (0.18, {"left": 0.42, "right": 0.42, "idle": 0.16}),
+    "explore": (0.38, {"forward": 0.70, "forward+left": 0.15, "forward+right": 0.15}),
+    "look": (0.16, {"left": 0.42, "right": 0.42, "idle": 0.16}),
     "push": (0.08, {"forward": 1.0}),
-    "back": (0.22, {"back": 0.75, "left": 0.10, "right": 0.10, "idle": 0.05}),
+    "back": (0.26, {"back": 0.80, "left": 0.08, "right": 0.08, "idle": 0.04}),
     "rest": (0.12, {"idle": 0.90, "left": 0.05, "right": 0.05}),
 }
 MOOD_FRAMES = {
@@ -96,7 +96,8 @@ MOOD_FRAMES = {
     "rest": (10, 40),
 }
 HOLD_FRAMES = (2, 14)
-NEAR = 35  # depth at which something is in the way: a view filled by a wall tells little
+NEAR = 7  # depth at which something is in the way; the ground that is seen there is at 13
+BACKS_OFF = 0.25  # chance that a player whose way is blocked goes backwards before it turns
 CHANGES_ITS_MIND = 0.25  # chance that an exploring player turns the other way
 
 
@@ -177,9 +178,9 @@ class Player:
             self.mood_left = self.between(MOOD_FRAMES[self.mood])
             self.left_to_hold = 0
         blocked = self.mood == "explore" and self.is_blocked(depth)
-        turning = self.action in ("left", "right")
-        if self.left_to_hold == 0 or (blocked and not turning):
-            self.action = self.turn(depth) if blocked else self.idea()
+        getting_away = self.action in ("left", "right", "back")
+        if self.left_to_hold == 0 or (blocked and not getting_away):
+            self.action = self.get_away(depth) if blocked else self.idea()
             self.left_to_hold = self.between(HOLD_FRAMES)
         self.mood_left -= 1
         self.left_to_hold -= 1
@@ -192,7 +193,9 @@ class Player:
     def is_blocked(self, depth):
         return self.thirds(depth)[1] < NEAR
 
-    def turn(self, depth):
+    def get_away(self, depth):
+        if self.rng.random() < BACKS_OFF:
+            return "back"
         left, _, right = self.thirds(depth)
         to_the_left = left > right
         if self.rng.random() < CHANGES_ITS_MIND:
@@ -202,8 +205,8 @@ class Player:
     @staticmethod
     def thirds(depth):
         height, width = depth.shape
-        # Right below the horizon, where even a low wall is seen.
-        middle = depth[height // 2 : height * 7 // 12].astype(float)
+        # Well below the horizon, where a low wall is seen when it is near, and before that the ground.
+        middle = depth[height * 3 // 4 : height * 5 // 6].astype(float)
         return [part.mean() for part in np.array_split(middle, 3, axis=1)]
 
     def between(self, limits):

@@ -2,8 +2,8 @@
 
 It is made so that a small world model can tell from a picture of 64x64 pixels where it is, wherever one walks:
 
-* Walls that stop the player end a little above its eyes, and towers stand in the middle of such walls, so that no view is ever
-  filled by one surface.
+* Walls that stop the player end well below its eyes, with fields beyond, and towers stand in the middle of such walls: no view is
+  ever filled by one surface. They are made of light and dark posts, which pass by as one moves or turns before them.
 * Hills stand all around, and their colour goes once round the circle of hues: every view tells its direction. The four outer walls
   and the five towers, with what they stand on, differ in colour.
 * Everything is painted in large, soft patches, which move with the player but are not noise when they are small.
@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image
 
 SIDE = 1024  # map units, 32 to a metre or so
-WALL = 44  # high; the player's eyes are at 41
-OUTER = 64  # thickness of the outer wall
+WALL = 32  # high: too high to step on, and well below the player's eyes, which are at 41
+OUTER = 4096  # how far the fields around go, to where they seem to touch the horizon
 SKY = 640  # height of the ceiling, which is sky
 HILLS = 60  # height in pixels of the panorama
+HUES = 16  # of the hills, once around
 SOUND_RATE = 22050
 
 # A tower stands in the middle of a base: where, half the base's side, and steps of half the side and height.
@@ -54,10 +55,10 @@ def tower(upper, lower):
 
 
 def wall(colour):
-    """A wall with a light edge, softly lighter and darker along its way."""
-    waves = 1 + 0.12 * np.sin(np.arange(128) * (2 * math.pi / 128))
-    pixels = plain(colour, 64, 128) * waves[None, :, None]
-    pixels[:8] *= 1.3
+    """A wall with a light edge, in lighter and darker posts, so that one sees how one moves before it."""
+    posts = np.where(np.arange(64) < 32, 1.2, 0.8)
+    pixels = plain(colour) * posts[None, :, None]
+    pixels[:6] *= 1.2
     return pixels
 
 
@@ -65,7 +66,8 @@ def ground():
     """The whole ground, north at the top: a meadow in soft greens, paths, and beds of flowers."""
     y, x = np.mgrid[SIDE - 0.5 : 0 : -1, 0.5:SIDE]
     waves = np.sin(x * (2 * math.pi / 256)) * np.sin(y * (2 * math.pi / 256))
-    pixels = np.array([0.26, 0.51, 0.18]) * (1 + 0.12 * waves)[..., None]
+    patches = np.where(np.abs(waves) > 0.5, np.sign(waves), 0)
+    pixels = np.array([0.26, 0.51, 0.18]) * (1 + 0.10 * patches)[..., None]
     from_middle = np.hypot(x - SIDE / 2, y - SIDE / 2)
     sand = (np.abs(x - SIDE / 2) < 40) | (np.abs(y - SIDE / 2) < 40) | (from_middle < 150)
     pixels[sand] = [0.80, 0.68, 0.44]
@@ -76,6 +78,15 @@ def ground():
     for bed_x, bed_y, colour in beds:
         pixels[np.hypot(x - bed_x, y - bed_y) < 62] = colour
     return pixels
+
+
+def fields():
+    """What lies around the garden: fields in the colours of summer."""
+    kinds = np.array([
+        [0.62, 0.56, 0.28], [0.36, 0.50, 0.22], [0.50, 0.46, 0.22], [0.44, 0.58, 0.30],
+    ])  # fmt: skip
+    y, x = np.mgrid[0:SIDE, 0:SIDE] // 128
+    return kinds[(3 * x + y + x * y) % 4]
 
 
 def sky():
@@ -89,7 +100,8 @@ def sky():
         cover = np.clip(1.5 - 2 * np.hypot((x - cloud_x) / 2.2, y - cloud_y) / size, 0, 1)[..., None]
         pixels = pixels * (1 - cover) + np.array([0.96, 0.97, 0.99]) * cover
     around = x * (2 * math.pi / width)
-    hue = np.stack([np.cos(around - third * 2 * math.pi / 3) for third in range(3)], axis=-1)
+    direction = np.floor(x / width * HUES + 0.5) * (2 * math.pi / HUES)
+    hue = np.stack([np.cos(direction - third * 2 * math.pi / 3) for third in range(3)], axis=-1)
     ridge = HILLS * (1 + 0.35 * np.sin(3 * around + 0.6) + 0.25 * np.sin(5 * around + 2.0))
     hills = height - y < ridge
     pixels[hills] = (np.array([0.46, 0.46, 0.46]) + 0.20 * hue)[hills]
@@ -169,7 +181,7 @@ def garden(start):
     made = Map()
     middle = SIDE / 2
     # The sky of the outer wall begins right above it, so that nothing hides the panorama.
-    outer = made.sector(WALL, "HEDGE", WALL + 1)
+    outer = made.sector(WALL, "FIELDS", WALL + 1)
     meadow = made.sector(0, "GROUND")
     made.square(middle, middle, middle + OUTER, outer, None, ["WNORTH"] * 4)
     made.square(middle, middle, middle, meadow, outer, [f"W{side}" for side in OUTER_WALLS])
@@ -197,6 +209,7 @@ def is_free(x, y, room=40):
 def pictures():
     return {
         "GROUND": ground(),
+        "FIELDS": fields(),
         "HEDGE": plain([0.20, 0.40, 0.16]),
         "WNORTH": wall([0.55, 0.24, 0.16]),
         "WEAST": wall([0.18, 0.40, 0.16]),
