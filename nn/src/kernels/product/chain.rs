@@ -1,6 +1,6 @@
 //! Two products in a row, of which the first is wide.
 
-use super::pack::{Buffer, with_buffer};
+use super::pack::{Buffer, idle_buffer, with_buffer};
 use super::right::PackedRight;
 use super::{Matrix, SMALLEST_SHARED_PRODUCT, pieces, unit};
 use crate::kernels::buffer::filled;
@@ -32,8 +32,8 @@ pub fn chain(
     let shared = m * middle * (n + left.columns) >= SMALLEST_SHARED_PRODUCT;
     let run = |wide: &mut [f32], out: &mut [f32]| {
         let (wide, out) = (SharedMut::new(wide), SharedMut::new(out));
-        let first = PackedRight::new(unit, first, shared);
-        let second = PackedRight::new(unit, second, shared);
+        let first = PackedRight::new(unit, first, shared, idle_buffer);
+        let second = PackedRight::new(unit, second, shared, idle_buffer);
         pieces(unit, m, MOST_TASK_ROWS, shared, |rows| {
             // SAFETY: each piece has its own rows of both results, which are borrowed for this call.
             let (wide, out) = unsafe {
@@ -48,6 +48,8 @@ pub fn chain(
                 second.multiply(out, wide, 0..rows.len(), false, |_, _| {});
             });
         });
+        first.keep_buffers();
+        second.keep_buffers();
     };
     crate::profile::operation("product", || {
         let mut wide = Vec::new();

@@ -119,15 +119,18 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
             let accumulate = accumulate || part > 0;
             with_buffer(|right_panels| {
                 pack::right(unit, right_panels, right, depth.clone(), shared);
-                let task = Task {
+                let part = Part {
                     unit,
-                    left,
                     depth,
                     n,
-                    right_panels,
-                    accumulate,
+                    right: right_panels,
                 };
-                task.rows(out, m, shared);
+                let out = SharedMut::new(out);
+                pieces(unit, m, MOST_TASK_ROWS, shared, |rows| {
+                    // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
+                    let out = unsafe { out.row(rows.start * n, rows.len() * n) };
+                    part.multiply(out, left, rows, accumulate, |_, _| {});
+                });
             });
         }
     });
@@ -166,36 +169,35 @@ fn pieces(
 }
 
 /// The part of a product that belongs to one range of `k`, its right side packed.
-struct Task<'a> {
+struct Part<'a> {
     unit: Unit,
-    left: Matrix<'a>,
     depth: Range<usize>,
     n: usize,
-    right_panels: &'a Buffer,
-    accumulate: bool,
+    right: &'a Buffer,
 }
 
-impl Task<'_> {
-    /// Computes all `m` rows, on several cores where that pays.
-    fn rows(&self, out: &mut [f32], m: usize, shared: bool) {
-        let out = SharedMut::new(out);
-        pieces(self.unit, m, MOST_TASK_ROWS, shared, |rows| {
-            // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
-            let out = unsafe { out.row(rows.start * self.n, rows.len() * self.n) };
-            with_buffer(|left_panels| self.piece(out, rows, left_panels));
-        });
-    }
-
-    fn piece(&self, out: &mut [f32], rows: Range<usize>, left_panels: &mut Buffer) {
+impl Part<'_> {
+    /// Computes, or adds to, `out` `[rows, n]` from some rows of `left`, on the calling thread. `finish` gets each tile, as that of
+    /// [`Panels::multiply`] does.
+    fn multiply(
+        &self,
+        out: &mut [f32],
+        left: Matrix,
+        rows: Range<usize>,
+        accumulate: bool,
+        finish: impl Fn(&mut [f32], [usize; 2]),
+    ) {
         let size = [rows.len(), self.n];
-        pack::left(self.unit, left_panels, self.left, rows, self.depth.clone());
-        let panels = Panels {
-            unit: self.unit,
-            left: left_panels,
-            right: self.right_panels,
-            depth: self.depth.len(),
-        };
-        panels.multiply(out, size, self.accumulate, |_, _| {});
+        with_buffer(|left_panels| {
+            pack::left(self.unit, left_panels, left, rows, self.depth.clone());
+            let panels = Panels {
+                unit: self.unit,
+                left: left_panels,
+                right: self.right,
+                depth: self.depth.len(),
+            };
+            panels.multiply(out, size, accumulate, finish);
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! A right side, packed as a whole for products of a few rows at a time.
 
-use super::pack::{self, Buffer, even_part, idle_buffer, keep_buffer, with_buffer};
-use super::{Matrix, Panels, Unit};
+use super::pack::{self, Buffer, even_part, keep_buffer};
+use super::{Matrix, Part, Unit};
 use std::ops::Range;
 
 /// `right` `[k, n]`, packed for one unit.
@@ -13,13 +13,13 @@ pub struct PackedRight {
 }
 
 impl PackedRight {
-    /// Packs `right`, on several cores when `shared`.
-    pub fn new(unit: Unit, right: Matrix, shared: bool) -> Self {
+    /// Packs `right` into buffers that `buffer` gives, on several cores when `shared`.
+    pub fn new(unit: Unit, right: Matrix, shared: bool, buffer: impl Fn() -> Buffer) -> Self {
         // At least one, so that a product of nothing writes zeros.
         let count = right.rows.div_ceil(unit.most_depth()).max(1);
         let part = |index| {
             let depth = even_part(right.rows, count, index, unit.depth_step());
-            let mut buffer = idle_buffer();
+            let mut buffer = buffer();
             pack::right(unit, &mut buffer, right, depth.clone(), shared);
             (depth, buffer)
         };
@@ -42,29 +42,25 @@ impl PackedRight {
     ) {
         for (index, (depth, right)) in self.parts.iter().enumerate() {
             let last = index + 1 == self.parts.len();
-            with_buffer(|panels| {
-                pack::left(self.unit, panels, left, rows.clone(), depth.clone());
-                let panels = Panels {
-                    unit: self.unit,
-                    left: panels,
-                    right,
-                    depth: depth.len(),
-                };
-                let accumulate = accumulate || index > 0;
-                panels.multiply(out, [rows.len(), self.n], accumulate, |tile, size| {
-                    if last {
-                        finish(tile, size);
-                    }
-                });
+            let part = Part {
+                unit: self.unit,
+                depth: depth.clone(),
+                n: self.n,
+                right,
+            };
+            let accumulate = accumulate || index > 0;
+            part.multiply(out, left, rows.clone(), accumulate, |tile, size| {
+                if last {
+                    finish(tile, size);
+                }
             });
         }
     }
-}
 
-impl Drop for PackedRight {
-    fn drop(&mut self) {
+    /// Keeps its buffers for the next one who asks.
+    pub fn keep_buffers(self) {
         self.parts
-            .drain(..)
+            .into_iter()
             .for_each(|(_, buffer)| keep_buffer(buffer));
     }
 }

@@ -1,5 +1,6 @@
 //! A layer's weight, packed once, for products of few rows on one core: what a frame of play is made of.
 
+use super::pack::Buffer;
 use super::right::PackedRight;
 use super::{Matrix, Unit};
 use crate::kernels::elementwise::gelu_rows;
@@ -29,7 +30,7 @@ impl PackedWeight {
     pub fn new(weight: &[f32], outputs: usize, inputs: usize, unit: Unit) -> Self {
         let weight = Matrix::new(weight, outputs, inputs).transposed();
         Self {
-            right: PackedRight::new(unit, weight, false),
+            right: PackedRight::new(unit, weight, false, Buffer::default),
             outputs,
             inputs,
         }
