@@ -182,15 +182,18 @@ pub(crate) struct LatentActionQuality {
     pub psnr_copy: f64,
     /// Four frames on, the predictor fed back into itself: own codes minus random ones.
     pub gap4: Option<f64>,
-    /// Of code and true action, where the dataset has true actions.
-    pub agreement: Option<Agreement>,
-    /// Pairs of a code and a true action that this is of.
-    pub known_actions: Vec<(u32, u32)>,
+    /// Pairs of a code and a true action, where the dataset has true actions.
+    pub known_actions: Option<Vec<(u32, u32)>>,
     /// How often each code occurs.
     pub usage: Vec<u64>,
 }
 
 impl LatentActionQuality {
+    /// Of code and true action, where the dataset has true actions.
+    pub fn agreement(&self) -> Option<Agreement> {
+        self.known_actions.as_deref().map(Agreement::of)
+    }
+
     pub fn gap(&self) -> f64 {
         self.psnr - self.psnr_random
     }
@@ -276,10 +279,8 @@ pub(crate) fn latent_action_quality(
     }
     let codes = model.nearest(&descriptions)?;
     let flat = codes.flatten_all()?.to_vec1::<u32>()?;
-    let known_actions = known_actions(dataset, clips, &codes)?;
     let mut quality = LatentActionQuality {
-        agreement: known_actions.as_deref().map(Agreement::of),
-        known_actions: known_actions.unwrap_or_default(),
+        known_actions: known_actions(dataset, clips, &codes)?,
         usage: vec![0; model.config().codes],
         ..LatentActionQuality::default()
     };

@@ -10,11 +10,23 @@ kernel! {
     /// Replaces a row of logits by its softmax, after dividing by `temperature`.
     pub fn softmax_row(row: &mut [f32], temperature: f32) {
         let scale = 1.0 / temperature;
-        let largest = lane_max([row], |[value]| value);
-        update_lanes(row, [], |value, []| exp::<FUSED>((value - largest) * scale));
-        let factor = 1.0 / lane_sum([row], |[value]| value);
-        update_lanes(row, [], |value, []| value * factor);
+        softmax::<FUSED>(row, scale);
     }
+}
+
+/// Replaces `scale` times the numbers of a row by their softmax.
+#[inline(always)]
+pub(super) fn softmax<const FUSED: bool>(row: &mut [f32], scale: f32) {
+    let factor = 1.0 / exponentials::<FUSED>(row, scale);
+    update_lanes(row, [], |value, []| value * factor);
+}
+
+/// Replaces `scale` times the numbers of a row by their exponentials, the largest of them 1; returns their sum.
+#[inline(always)]
+pub(super) fn exponentials<const FUSED: bool>(row: &mut [f32], scale: f32) -> f32 {
+    let largest = lane_max([row], |[value]| value);
+    update_lanes(row, [], |value, []| exp::<FUSED>((value - largest) * scale));
+    lane_sum([row], |[value]| value)
 }
 
 kernel! {

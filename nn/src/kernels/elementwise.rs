@@ -39,7 +39,9 @@ fn gelu_gate<const FUSED: bool>(x: f32) -> (f32, f32) {
 }
 
 kernel! {
-    fn gelu_chunk(out: &mut [f32], x: &[f32]) {
+    /// `out = gelu(x)`, on the calling thread.
+    pub fn gelu(out: &mut [f32], x: &[f32]) {
+        assert_eq!(out.len(), x.len(), "activations");
         for (y, &x) in out.iter_mut().zip(x) {
             *y = x * gelu_gate::<FUSED>(x).0;
         }
@@ -47,29 +49,15 @@ kernel! {
 }
 
 kernel! {
-    fn gelu_both_chunk(active: &mut [f32], gradient: &mut [f32], x: &[f32]) {
+    /// `active = gelu(x)` and `gradient *= gelu'(x)`, on the calling thread.
+    pub fn gelu_with_gradient(active: &mut [f32], gradient: &mut [f32], x: &[f32]) {
+        assert_eq!((active.len(), gradient.len()), (x.len(), x.len()), "activations");
         for ((y, g), &x) in active.iter_mut().zip(gradient).zip(x) {
             let (gate, slope) = gelu_gate::<FUSED>(x);
             *y = x * gate;
             *g *= gate + x * gate * (1.0 - gate) * slope;
         }
     }
-}
-
-/// `out = gelu(x)`, on the calling thread.
-pub fn gelu(out: &mut [f32], x: &[f32]) {
-    assert_eq!(out.len(), x.len(), "activations");
-    gelu_chunk(out, x);
-}
-
-/// `active = gelu(x)` and `gradient *= gelu'(x)`, on the calling thread.
-pub fn gelu_with_gradient(active: &mut [f32], gradient: &mut [f32], x: &[f32]) {
-    assert_eq!(
-        (active.len(), gradient.len()),
-        (x.len(), x.len()),
-        "activations"
-    );
-    gelu_both_chunk(active, gradient, x);
 }
 
 kernel! {

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 /// Numbers that are worked on together.
-pub const LANES: usize = 16;
+const LANES: usize = 16;
 
 /// The sum of `term` over the numbers that stand at the same place of each slice, all as long as the first: in sixteen lanes, which are then added pair
 /// by pair, so that the order is fixed.

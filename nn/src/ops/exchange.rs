@@ -34,12 +34,11 @@ struct Exchange;
 /// `x` `[G, A, B, R]` with `A` and `B` exchanged, and its new shape.
 fn exchanged(x: &[f32], shape: &Shape) -> Result<(Vec<f32>, Shape)> {
     let (groups, a, b, run) = shape.dims4()?;
-    let (tall, runs) = (a.max(1), RUNS * run.max(1));
     let copy = |out: &mut [f32]| {
-        for_each_chunk(out, runs, |index, out| {
-            for (i, out) in out.chunks_exact_mut(run.max(1)).enumerate() {
+        for_each_chunk(out, RUNS * run.max(1), |index, out| {
+            for (i, out) in out.chunks_exact_mut(run).enumerate() {
                 let place = index * RUNS + i;
-                let (group, row, column) = (place / (tall * b), place / tall % b, place % tall);
+                let (group, row, column) = (place / (a * b), place / a % b, place % a);
                 out.copy_from_slice(&x[((group * a + column) * b + row) * run..][..run]);
             }
         });

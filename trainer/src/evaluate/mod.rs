@@ -304,7 +304,8 @@ impl Judge<'_> {
         let model = &self.world.latent_actions;
         let predictions = self.options.changes * 2;
         let quality = latent_action_quality(model, self.dataset, &clips, predictions)?;
-        let known = quality.agreement.filter(|agreement| agreement.changes > 0);
+        let agreement = quality.agreement();
+        let known = agreement.filter(|agreement| agreement.changes > 0);
         Ok(LatentActionFigures {
             psnr: quality.psnr,
             psnr_random: quality.psnr_random,
@@ -314,11 +315,12 @@ impl Judge<'_> {
             gap4: quality.gap4,
             nmi: known.map(|agreement| agreement.nmi),
             nmi_by_chance: known.map(|agreement| agreement.chance),
-            nmi_changes: quality.agreement.map(|agreement| agreement.changes),
+            nmi_changes: agreement.map(|agreement| agreement.changes),
             codes_used: quality.codes_used(),
             codes: self.world.manifest.codes(),
             usage: quality.usage,
-            true_actions: self.true_actions_of_codes(&quality.known_actions),
+            true_actions: self
+                .true_actions_of_codes(quality.known_actions.as_deref().unwrap_or_default()),
         })
     }
 

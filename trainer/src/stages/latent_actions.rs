@@ -213,7 +213,7 @@ impl Task for LatentActionTask<'_> {
         if let Some(gap4) = quality.gap4 {
             figures.insert("gap4".to_owned(), gap4);
         }
-        let told = quality.agreement.map(|agreement| {
+        let told = quality.agreement().map(|agreement| {
             if agreement.changes > 0 {
                 figures.insert("nmi".to_owned(), agreement.nmi);
                 figures.insert("nmi_by_chance".to_owned(), agreement.chance);

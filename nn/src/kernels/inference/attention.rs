@@ -1,8 +1,8 @@
 //! Attention within one frame's pass: each thread computes it for its own rows.
 
 use super::super::attention::prepare;
-use super::super::elementwise::exp;
-use super::super::lanes::{LANES, lane_max, lane_sum, update_lanes, write_lanes};
+use super::super::cross_entropy::{exponentials, softmax};
+use super::super::lanes::{lane_sum, update_lanes, write_lanes};
 use super::super::parallel::SharedMut;
 use super::super::small_product::{SMALL_WIDTH_STEP, multiply_small};
 use super::super::transpose::{Rows, transpose_to};
@@ -10,6 +10,9 @@ use super::super::{kernel, multiply_add};
 use crate::transformer::CachedFrame;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Numbers in a line of the cache.
+const LINE: usize = 16;
 
 /// Sizes of attention in a pass.
 #[derive(Clone, Copy)]
@@ -105,7 +108,7 @@ kernel! {
     fn exponentials_of_first(scores: &mut [f32], sums: &mut [f32], padded: usize, count: usize) {
         for (row, sum) in scores.chunks_exact_mut(padded).zip(sums) {
             row[count..].fill(f32::NEG_INFINITY);
-            *sum = exponentials::<FUSED>(row);
+            *sum = exponentials::<FUSED>(row, 1.0);
         }
     }
 }
@@ -256,7 +259,7 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
         }
     }
     for scores in scores.chunks_exact_mut(lanes) {
-        softmax_lanes::<FUSED>(scores);
+        softmax::<FUSED>(scores, 1.0);
     }
     out.fill(0.0);
     for frame in 0..frames {
@@ -275,7 +278,7 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
 /// Asks for the first `count` of these numbers to be brought near; only a hint, which not every CPU takes.
 #[inline(always)]
 fn prefetch(numbers: &[f32], count: usize) {
-    for line in numbers.chunks(LANES).take(count.div_ceil(LANES)) {
+    for line in numbers.chunks(LINE).take(count.div_ceil(LINE)) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -285,21 +288,6 @@ fn prefetch(numbers: &[f32], count: usize) {
         #[cfg(not(target_arch = "x86_64"))]
         let _ = line;
     }
-}
-
-/// Replaces whole registers of scores by exponentials, the largest of them 1; returns their sum.
-#[inline(always)]
-fn exponentials<const FUSED: bool>(scores: &mut [f32]) -> f32 {
-    let largest = lane_max([scores], |[score]| score);
-    update_lanes(scores, [], |score, []| exp::<FUSED>(score - largest));
-    lane_sum([scores], |[weight]| weight)
-}
-
-/// Softmax of whole registers of scores.
-#[inline(always)]
-fn softmax_lanes<const FUSED: bool>(scores: &mut [f32]) {
-    let factor = 1.0 / exponentials::<FUSED>(scores);
-    update_lanes(scores, [], |weight, []| weight * factor);
 }
 
 kernel! {
