@@ -3,6 +3,7 @@
 use crate::kernels::{adamw, muon};
 use crate::ops::{fused, values};
 use crate::transformer::is_block_matrix;
+use crate::{precision, with_precision};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -248,6 +249,8 @@ impl Optimizer {
             false => 1.0,
         };
         let learning_rate = learning_rate as f32;
+        // That of this thread, for the threads that weights are divided among.
+        let precision = precision();
         let bias = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(self.steps as f64))) as f32;
         let update = |(name, weight): (&String, &Weight)| -> Result<()> {
             let Some(gradient) = gradients.get(name) else {
@@ -275,7 +278,7 @@ impl Optimizer {
                     gradient_scale,
                 }),
             };
-            weight.update(gradient, update)
+            with_precision(precision, || weight.update(gradient, update))
         };
         // Muon's products are too small to be divided among the cores well, but there are many: whole weights are divided, too.
         crate::profile::whole("optimizer", || match crate::device().is_cpu() {

@@ -99,18 +99,31 @@ fn sizes() -> Sizes {
     }
 }
 
-/// Prepares everything and gives the folder.
+/// Prepares everything, and gives the folder and whether that came to its end.
 fn prepare(
     dataset: &Dataset,
     tokenizer: &Tokenizer,
     corruption: f64,
     cancel: &AtomicBool,
 ) -> (PathBuf, bool) {
+    let (folder, done, _) = prepare_within(1e6, dataset, tokenizer, corruption, cancel);
+    (folder, done)
+}
+
+/// [`prepare`] in so many seconds, with what was noted meanwhile.
+fn prepare_within(
+    budget_seconds: f64,
+    dataset: &Dataset,
+    tokenizer: &Tokenizer,
+    corruption: f64,
+    cancel: &AtomicBool,
+) -> (PathBuf, bool, Vec<String>) {
     let config = PreparationConfig {
         corruption,
         ..PreparationConfig::default()
     };
     let folder = dataset.path().with_file_name("prepared");
+    let mut notes = Vec::new();
     let done = Preparation {
         dataset,
         tokenizer,
@@ -118,12 +131,16 @@ fn prepare(
         config: &config,
         identity: "me".to_owned(),
         seed: 1,
-        budget_seconds: 1e6,
+        budget_seconds,
         folder: folder.clone(),
         cancel,
     }
-    .run(&mut |_: &TrainEvent| {});
-    (folder, done.unwrap().is_some())
+    .run(&mut |event: &TrainEvent| {
+        if let TrainEvent::Note(text) = event {
+            notes.push(text.clone());
+        }
+    });
+    (folder, done.unwrap().is_some(), notes)
 }
 
 #[test]
@@ -233,21 +250,9 @@ fn long_episodes_are_cut_into_pieces_without_losing_a_frame() {
 fn without_time_there_is_one_shard_of_each_split() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset_of(folder.path(), 40 * EPISODE);
-    let (tokenizer, model) = (tokenizer(None), latent_actions());
-    let prepared = folder.path().join("prepared");
-    Preparation {
-        dataset: &dataset,
-        tokenizer: &tokenizer,
-        latent_actions: &model,
-        config: &PreparationConfig::default(),
-        identity: "me".to_owned(),
-        seed: 1,
-        budget_seconds: 0.0,
-        folder: prepared.clone(),
-        cancel: &false.into(),
-    }
-    .run(&mut |_: &TrainEvent| {})
-    .unwrap();
+    let (prepared, done, notes) =
+        prepare_within(0.0, &dataset, &tokenizer(None), 0.08, &false.into());
+    assert!(done && notes.len() == 1, "{notes:?}");
     for split in [Split::Train, Split::Validation] {
         let frames = PreparedSet::open(&prepared, split, "me", sizes())
             .unwrap()
@@ -302,28 +307,9 @@ fn the_time_of_an_interrupted_preparation_counts() {
 fn what_is_prepared_stays_in_use_when_the_time_is_over() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset_of(folder.path(), 12 * EPISODE);
-    let (tokenizer, model) = (tokenizer(None), latent_actions());
-    let prepared = folder.path().join("prepared");
-    let told = |budget_seconds: f64| {
-        let mut notes = Vec::new();
-        Preparation {
-            dataset: &dataset,
-            tokenizer: &tokenizer,
-            latent_actions: &model,
-            config: &PreparationConfig::default(),
-            identity: "me".to_owned(),
-            seed: 1,
-            budget_seconds,
-            folder: prepared.clone(),
-            cancel: &false.into(),
-        }
-        .run(&mut |event: &TrainEvent| {
-            if let TrainEvent::Note(text) = event {
-                notes.push(text.clone());
-            }
-        })
-        .unwrap();
-        notes
+    let told = |seconds| {
+        let tokenizer = tokenizer(None);
+        prepare_within(seconds, &dataset, &tokenizer, 0.08, &false.into()).2
     };
     // Everything, and then there is nothing left for which the time could be too short.
     assert_eq!(told(1e6), [""; 0]);
