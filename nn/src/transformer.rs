@@ -8,7 +8,7 @@ use crate::kernels::inference::{
     AttentionWeights, BlockWeights, FeedForwardWeights, MemberBuffers, NormWeights, PackedBlocks,
     PackedWeight, Past, Turn, Unit, attend_time,
 };
-use crate::ops::{self, values};
+use crate::ops::{self, AttentionArguments, FeedForwardArguments, NormArguments, values};
 use crate::{Error, Result, linear_weight};
 use candle_core::{Tensor, bail};
 use candle_nn::{Init, VarBuilder};
@@ -99,21 +99,16 @@ impl Norm {
         })
     }
 
-    fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let normal = ops::rms_norm(x, &self.weight)?;
-        match (&self.film, condition) {
-            (Some(film), Some(condition)) => {
-                let modulation = ops::linear(condition, film)?;
-                let width = self.weight.dim(0)?;
-                ops::film(
-                    &normal,
-                    &modulation.narrow(2, 0, width)?,
-                    &modulation.narrow(2, width, width)?,
-                )
-            }
-            (None, None) => Ok(normal),
+    fn arguments(&self, condition: Option<&Tensor>) -> candle_core::Result<NormArguments> {
+        let modulation = match (&self.film, condition) {
+            (Some(film), Some(condition)) => Some(ops::linear(condition, film)?),
+            (None, None) => None,
             _ => bail!("a condition must be given exactly where the model was built for one"),
-        }
+        };
+        Ok(NormArguments {
+            weight: self.weight.clone(),
+            modulation,
+        })
     }
 }
 
@@ -155,9 +150,14 @@ impl Attention {
         condition: Option<&Tensor>,
         pattern: Pattern,
     ) -> candle_core::Result<Tensor> {
-        let qkv = ops::linear(&self.norm.forward(x, condition)?, &self.qkv)?;
-        let attended = ops::attention(&qkv, &self.query_scale, &self.key_scale, pattern)?;
-        ops::linear_onto(&attended, &self.out, x)
+        let arguments = AttentionArguments {
+            norm: self.norm.arguments(condition)?,
+            qkv: self.qkv.clone(),
+            query_scale: self.query_scale.clone(),
+            key_scale: self.key_scale.clone(),
+            out: self.out.clone(),
+        };
+        ops::attention_layer(x, &arguments, pattern)
     }
 
     /// One new frame `[B, 1, S, D]` against the cached ones of temporal layer `layer`.
@@ -168,7 +168,8 @@ impl Attention {
         cache: &KvCache,
         layer: usize,
     ) -> candle_core::Result<(Tensor, LayerFrame)> {
-        let qkv = ops::linear(&self.norm.forward(x, condition)?, &self.qkv)?;
+        let normal = ops::normed(x, &self.norm.arguments(condition)?)?;
+        let qkv = ops::linear(&normal, &self.qkv)?;
         let qkv = qkv.to_device(&candle_core::Device::Cpu)?;
         let query_scale = self.query_scale.to_device(&candle_core::Device::Cpu)?;
         let key_scale = self.key_scale.to_device(&candle_core::Device::Cpu)?;
@@ -231,10 +232,12 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        ops::add(
-            x,
-            &ops::feed_forward(&self.norm.forward(x, condition)?, &self.up, &self.down)?,
-        )
+        let arguments = FeedForwardArguments {
+            norm: self.norm.arguments(condition)?,
+            up: self.up.clone(),
+            down: self.down.clone(),
+        };
+        ops::feed_forward_layer(x, &arguments)
     }
 }
 

@@ -77,6 +77,25 @@ pub fn gelu_in_place(x: &mut [f32]) {
     gelu_rows(x, count.max(1), [1, count]);
 }
 
+kernel! {
+    /// `x += y`, on the calling thread.
+    pub(super) fn add_to(x: &mut [f32], y: &[f32]) {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+    }
+}
+
+/// `x += y`.
+pub fn add_in_place(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "terms of a sum");
+    crate::profile::operation("add", || {
+        for_each_chunk(x, CHUNK, |index, chunk| {
+            add_to(chunk, &y[index * CHUNK..][..chunk.len()]);
+        });
+    })
+}
+
 /// `a + b`.
 pub fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
     assert_eq!(a.len(), b.len(), "terms of a sum");

@@ -1,6 +1,7 @@
 //! Root-mean-square normalisation (arXiv 1910.07467), forward and backward.
 
 use super::buffer::filled;
+use super::elementwise::add_to;
 use super::kernel;
 use super::lanes::lane_sum;
 use super::parallel::{for_each_chunk, sum_rows};
@@ -71,10 +72,17 @@ pub fn rms_norm(x: &[f32], weight: &[f32]) -> Vec<f32> {
     })
 }
 
-/// Gradients of [`rms_norm`] with respect to `x` and `weight`.
-pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// Gradients of [`rms_norm`] with respect to `x` and `weight`; the one of `x` is added to what `x` has from `elsewhere`.
+pub fn rms_norm_backward(
+    dy: &[f32],
+    x: &[f32],
+    weight: &[f32],
+    elsewhere: Option<&[f32]>,
+) -> (Vec<f32>, Vec<f32>) {
     assert!(
-        x.len().is_multiple_of(weight.len()) && dy.len() == x.len(),
+        x.len().is_multiple_of(weight.len())
+            && dy.len() == x.len()
+            && elsewhere.is_none_or(|other| other.len() == x.len()),
         "rows of {} numbers",
         weight.len()
     );
@@ -88,7 +96,10 @@ pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32]) -> (Vec<f32>, Ve
                 .zip(partial.par_chunks_mut(width));
             pieces.enumerate().for_each(|(index, (dx, dweight))| {
                 let range = index * chunk_len..index * chunk_len + dx.len();
-                backward_rows(dx, dweight, &dy[range.clone()], &x[range], weight);
+                backward_rows(dx, dweight, &dy[range.clone()], &x[range.clone()], weight);
+                if let Some(elsewhere) = elsewhere {
+                    add_to(dx, &elsewhere[range]);
+                }
             });
         };
         // SAFETY: the chunks cover the whole result, and each is written as a whole.

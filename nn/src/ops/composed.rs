@@ -1,5 +1,6 @@
 //! The fused operations composed of candle's own: what devices other than the CPU run, and what the kernels are tested against.
 
+use super::{AttentionArguments, FeedForwardArguments, NormArguments};
 use crate::kernels::attention::Pattern;
 use crate::kernels::norm::EPSILON;
 use candle_core::{D, DType, Result, Tensor};
@@ -16,9 +17,28 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     out.reshape(dims)
 }
 
-/// See [`super::feed_forward()`].
-pub fn feed_forward(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
-    linear(&linear(x, up)?.gelu()?, down)
+/// See [`super::feed_forward_layer()`].
+pub fn feed_forward_layer(x: &Tensor, arguments: &FeedForwardArguments) -> Result<Tensor> {
+    let hidden = linear(&normed(x, &arguments.norm)?, &arguments.up)?;
+    x + linear(&hidden.gelu()?, &arguments.down)?
+}
+
+/// See [`super::normed()`].
+fn normed(x: &Tensor, norm: &NormArguments) -> Result<Tensor> {
+    let normal = rms_norm(x, &norm.weight)?;
+    match &norm.modulation {
+        Some(modulation) => {
+            let (scale, shift) = halves(modulation)?;
+            film(&normal, &scale, &shift)
+        }
+        None => Ok(normal),
+    }
+}
+
+/// First and second halves of the rows of a tensor.
+pub(super) fn halves(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (axis, half) = (x.rank() - 1, x.dim(D::Minus1)? / 2);
+    Ok((x.narrow(axis, 0, half)?, x.narrow(axis, half, half)?))
 }
 
 /// See [`super::rms_norm()`].
@@ -85,11 +105,22 @@ fn rotate(x: &Tensor, frames: usize) -> Result<Tensor> {
     )
 }
 
-/// See [`super::attention()`].
-pub fn attention(
+/// See [`super::attention_layer()`].
+pub fn attention_layer(
+    x: &Tensor,
+    arguments: &AttentionArguments,
+    pattern: Pattern,
+) -> Result<Tensor> {
+    let qkv = linear(&normed(x, &arguments.norm)?, &arguments.qkv)?;
+    let scales = [&arguments.query_scale, &arguments.key_scale];
+    let attended = attention(&qkv, scales, pattern)?;
+    x + linear(&attended, &arguments.out)?
+}
+
+/// Multi-head attention of `qkv` `[B, T, S, 3 * D]`, `[B, T, S, D]`.
+fn attention(
     qkv: &Tensor,
-    query_scale: &Tensor,
-    key_scale: &Tensor,
+    [query_scale, key_scale]: [&Tensor; 2],
     pattern: Pattern,
 ) -> Result<Tensor> {
     let (batch, frames, positions, wide) = qkv.dims4()?;

@@ -1,104 +1,117 @@
-//! The feed-forward layer: up, GELU, down, with the wide middle kept out of the graph and, from one product to the next, in the cache.
+//! The feed-forward sub-layer: up, GELU, down, with the wide middle kept in the cache from one product to the next.
 
-use super::{composed, fused, leading, output, slice, values, wanted};
+use super::computed::computed;
+use super::normed::Normed;
+use super::{NormArguments, composed, fused, leading, values, wanted};
 use crate::kernels::buffer::filled;
-use crate::kernels::elementwise::{gelu, gelu_with_gradient};
+use crate::kernels::elementwise::{add_in_place, gelu, gelu_with_gradient};
 use crate::kernels::parallel::SharedMut;
 use crate::kernels::product::{Matrix, chain, product};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use std::sync::Mutex;
+use candle_core::{Result, Tensor, bail};
 
-/// `gelu(x * up^T) * down^T`: `x` is `[.., D]`, `up` `[F, D]`, `down` `[D, F]`, the result like `x`.
-pub fn feed_forward(x: &Tensor, up: &Tensor, down: &Tensor) -> Result<Tensor> {
-    if !fused(&[x, up, down]) {
-        return composed::feed_forward(x, up, down);
-    }
-    x.contiguous()?.apply_op3(
-        &up.contiguous()?,
-        &down.contiguous()?,
-        FeedForward {
-            hidden: Mutex::new(Vec::new()),
-        },
-    )
+/// The weights of a feed-forward sub-layer, and its normalisation.
+#[derive(Clone)]
+pub struct FeedForwardArguments {
+    /// What comes first.
+    pub norm: NormArguments,
+    /// `[F, D]`.
+    pub up: Tensor,
+    /// `[D, F]`.
+    pub down: Tensor,
 }
 
-struct FeedForward {
-    /// `x * up^T` of the forward pass, for the backward pass.
-    hidden: Mutex<Vec<f32>>,
+/// `x + gelu(norm(x) * up^T) * down^T`, with `x` `[.., D]`.
+///
+/// # Errors
+/// When sizes do not fit.
+pub fn feed_forward_layer(x: &Tensor, arguments: &FeedForwardArguments) -> Result<Tensor> {
+    let (wide, width) = arguments.up.dims2()?;
+    if arguments.down.dims2()? != (width, wide) || x.dims().last() != Some(&width) {
+        bail!(
+            "feed-forward layer of {:?} and {:?} got {:?}",
+            arguments.up.shape(),
+            arguments.down.shape(),
+            x.shape()
+        );
+    }
+    if !fused(&arguments.with(x)) {
+        return composed::feed_forward_layer(x, arguments);
+    }
+    let (x, arguments) = (x.contiguous()?, arguments.contiguous()?);
+    let (out, pass) = Pass::new(&x, &arguments)?;
+    let tensors: Vec<Tensor> = arguments.with(&x).into_iter().cloned().collect();
+    let shape = x.shape().clone();
+    computed(out, &shape, &tensors, move |gradient| {
+        pass.backward(gradient, &x, &arguments)
+    })
 }
 
-impl CustomOp3 for FeedForward {
-    fn name(&self) -> &'static str {
-        "feed-forward"
+impl FeedForwardArguments {
+    /// All tensors, with `x` before them.
+    fn with<'a>(&'a self, x: &'a Tensor) -> Vec<&'a Tensor> {
+        let mut tensors = self.norm.with(x);
+        tensors.extend([&self.up, &self.down]);
+        tensors
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        up: &CpuStorage,
-        lu: &Layout,
-        down: &CpuStorage,
-        ld: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (wide, width) = lu.shape().dims2()?;
-        if ld.shape().dims2()? != (width, wide) || lx.dims().last() != Some(&width) {
-            bail!(
-                "feed-forward layer of {:?} and {:?} got {:?}",
-                lu.shape(),
-                ld.shape(),
-                lx.shape()
-            );
-        }
-        let rows = leading(lx.shape());
-        let (hidden, out) = chain(
-            Matrix::new(slice(x, lx)?, rows, width),
-            Matrix::new(slice(up, lu)?, wide, width).transposed(),
-            Matrix::new(slice(down, ld)?, width, wide).transposed(),
+    fn contiguous(&self) -> Result<Self> {
+        Ok(Self {
+            norm: self.norm.contiguous()?,
+            up: self.up.contiguous()?,
+            down: self.down.contiguous()?,
+        })
+    }
+}
+
+/// What the backward pass needs of the forward pass.
+struct Pass {
+    normed: Normed,
+    /// Before the activation.
+    hidden: Vec<f32>,
+}
+
+impl Pass {
+    /// The layer's result, and itself.
+    fn new(x: &Tensor, arguments: &FeedForwardArguments) -> Result<(Vec<f32>, Self)> {
+        let (rows, (wide, width)) = (leading(x.shape()), arguments.up.dims2()?);
+        let normed = Normed::new(x, &arguments.norm)?;
+        values!(x = x, up = arguments.up, down = arguments.down);
+        let (hidden, mut out) = chain(
+            Matrix::new(normed.values(), rows, width),
+            Matrix::new(up, wide, width).transposed(),
+            Matrix::new(down, width, wide).transposed(),
             |_, hidden, buffer| {
                 let active = &mut buffer.numbers(hidden.len())[..hidden.len()];
                 gelu(active, hidden);
                 active
             },
         );
-        if let Ok(mut kept) = self.hidden.lock() {
-            *kept = hidden;
-        }
-        Ok(output(out, lx.shape().clone()))
+        add_in_place(&mut out, x);
+        Ok((out, Self { normed, hidden }))
     }
 
-    fn bwd(
+    /// Gradients in the order of [`FeedForwardArguments::with`].
+    fn backward(
         &self,
-        x: &Tensor,
-        up: &Tensor,
-        down: &Tensor,
-        _: &Tensor,
         gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (wide, width) = up.dims2()?;
-        let rows = leading(x.shape());
-        let Ok(hidden) = self.hidden.lock() else {
-            bail!("feed-forward pass was interrupted")
-        };
-        values!(
-            x_values = x,
-            up_values = up,
-            down_values = down,
-            dy = gradient
-        );
-        let dy = Matrix::new(dy, rows, width);
-        let (mut dhidden, mut dx) = (Vec::new(), Vec::new());
+        x: &Tensor,
+        arguments: &FeedForwardArguments,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let (rows, (wide, width)) = (leading(x.shape()), arguments.up.dims2()?);
+        values!(up = arguments.up, down = arguments.down, dy = gradient);
+        let dout = Matrix::new(dy, rows, width);
+        let (mut dhidden, mut dnormed) = (Vec::new(), Vec::new());
         let write = |active: &mut [f32]| {
             let active = SharedMut::new(active);
-            (dhidden, dx) = chain(
-                dy,
-                Matrix::new(down_values, width, wide),
-                Matrix::new(up_values, wide, width),
+            (dhidden, dnormed) = chain(
+                dout,
+                Matrix::new(down, width, wide),
+                Matrix::new(up, wide, width),
                 |rows, dhidden, _| {
                     let start = rows.start * wide;
                     // SAFETY: each piece has its own rows.
                     let active = unsafe { active.row(start, dhidden.len()) };
-                    gelu_with_gradient(active, dhidden, &hidden[start..][..dhidden.len()]);
+                    gelu_with_gradient(active, dhidden, &self.hidden[start..][..dhidden.len()]);
                     dhidden
                 },
             );
@@ -106,13 +119,15 @@ impl CustomOp3 for FeedForward {
         // SAFETY: the pieces of the chain cover all rows, and each is written as a whole.
         let active = unsafe { filled(rows * wide, write) };
         let dhidden = Matrix::new(&dhidden, rows, wide);
-        let ddown = wanted(down, || {
-            product(dy.transposed(), Matrix::new(&active, rows, wide))
+        let ddown = wanted(&arguments.down, || {
+            product(dout.transposed(), Matrix::new(&active, rows, wide))
         })?;
-        let dup = wanted(up, || {
-            product(dhidden.transposed(), Matrix::new(x_values, rows, width))
+        let dup = wanted(&arguments.up, || {
+            let normed = Matrix::new(self.normed.values(), rows, width);
+            product(dhidden.transposed(), normed)
         })?;
-        let dx = wanted(x, || dx)?;
-        Ok((dx, dup, ddown))
+        let mut gradients = self.normed.backward(dnormed, x, &arguments.norm, dy)?;
+        gradients.extend([dup, ddown]);
+        Ok(gradients)
     }
 }

@@ -1,16 +1,18 @@
 //! Every fused operation against its composition evaluated in double precision: values, and gradients against central differences along
 //! random directions; with arguments that lie in memory as tensors may, and sizes around the widths of vectors.
 
-use super::tests::noise;
+use super::tests::{attention_of, feed_forward_of, noise};
 use super::*;
 use crate::kernels::attention::Pattern;
 use candle_core::{DType, Device, Result, Tensor};
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{Select, select};
 use proptest::test_runner::RngSeed;
 
 /// Far below any feature of the functions, far above what double precision rounds.
 const STEP: f64 = 1e-6;
+/// What may be rounded off, as a share of the longest gradient.
+const ROUNDED: f64 = 2e-6;
 /// Directions for each argument.
 const DIRECTIONS: u64 = 3;
 
@@ -27,13 +29,18 @@ enum View {
 }
 
 impl View {
-    fn any() -> impl Strategy<Value = Self> {
+    fn any() -> Select<Self> {
         select(vec![
             Self::Whole,
             Self::Exchanged,
             Self::Part,
             Self::Repeated,
         ])
+    }
+
+    /// Without [`Self::Repeated`]: a query whose numbers are all the same turns around where they change their sign, too fast for single precision.
+    fn varied() -> Select<Self> {
+        select(vec![Self::Whole, Self::Exchanged, Self::Part])
     }
 
     /// Dimensions of the variable behind an argument of `dims`.
@@ -89,12 +96,18 @@ fn holds(arguments: &[(&[usize], View)], fused: Operation, plain: Operation) -> 
     let loss = |tensors: &[Tensor]| -> Result<f64> {
         (plain(&seen(tensors)?)? * &weights)?.sum_all()?.to_scalar()
     };
+    let mut told = Vec::new();
     for (index, variable) in variables.iter().enumerate() {
         let gradient = gradients
             .get(variable.as_tensor())
             .unwrap_or_else(|| panic!("argument {index} has no gradient"))
             .to_dtype(DType::F64)?;
         let length = gradient.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
+        told.push((gradient, length));
+    }
+    // Where an argument hardly matters, what single precision rounds off of the others is left.
+    let longest = told.iter().fold(0.0, |most, (_, length)| length.max(most));
+    for (index, (variable, (gradient, length))) in variables.iter().zip(&told).enumerate() {
         for direction in 0..DIRECTIONS {
             let direction = noise(variable.dims(), 100 + direction).to_dtype(DType::F64)?;
             let moved = |by: f64| {
@@ -103,9 +116,9 @@ fn holds(arguments: &[(&[usize], View)], fused: Operation, plain: Operation) -> 
                 loss(&tensors)
             };
             let slope = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
-            let told = (&gradient * &direction)?.sum_all()?.to_scalar::<f64>()?;
+            let told = (gradient * &direction)?.sum_all()?.to_scalar::<f64>()?;
             assert!(
-                (told - slope).abs() < 2e-4 * (1.0 + length),
+                (told - slope).abs() < 2e-4 * (1.0 + length) + ROUNDED * longest,
                 "argument {index} {arguments:?}: slope {slope}, gradient {told} of length {length}"
             );
         }
@@ -136,10 +149,14 @@ proptest! {
     }
 
     #[test]
-    fn feed_forward_layers(batch in 1usize..4, rows in size(), width in size(), wide in size(), views in [View::any(), View::any(), View::any()]) {
+    fn feed_forward_layers(
+        batch in 1usize..4, rows in size(), width in size(), wide in size(), modulated in any::<bool>(),
+        views in [View::any(), View::any(), View::any(), View::any(), View::any()],
+    ) {
         let (x, up, down) = ([batch, rows, width], [wide, width], [width, wide]);
-        let arguments = [(&x[..], views[0]), (&up, views[1]), (&down, views[2])];
-        holds(&arguments, &|t| feed_forward(&t[0], &t[1], &t[2]), &|t| composed::feed_forward(&t[0], &t[1], &t[2])).unwrap();
+        let dims: [&[usize]; 5] = [&x, &[width], &up, &down, &[batch, 2 * width]];
+        let arguments: Vec<_> = dims.into_iter().zip(views).take(4 + usize::from(modulated)).collect();
+        holds(&arguments, &|t| feed_forward_layer(&t[0], &feed_forward_of(t)), &|t| composed::feed_forward_layer(&t[0], &feed_forward_of(t))).unwrap();
     }
 
     #[test]
@@ -187,14 +204,16 @@ proptest! {
     #[test]
     fn attentions(
         batch in 1usize..3, frames in 1usize..8, positions in select(vec![1usize, 2, 7, 8, 9, 15, 16, 17, 33]), heads in 1usize..3,
-        wide in 1usize..4, window in 1usize..5, views in [View::any(), View::any(), View::any()],
+        wide in 1usize..4, window in 1usize..5, modulated in any::<bool>(),
+        views in [View::any(), View::any(), View::varied(), View::any(), View::any(), View::any(), View::any()],
     ) {
-        let scale = [16 * wide];
+        let (scale, full) = ([16 * wide], heads * 16 * wide);
         for pattern in [Pattern::Space, Pattern::Time { window }, Pattern::PairedTime { window }] {
             let pairs = if matches!(pattern, Pattern::PairedTime { .. }) { 2 } else { 1 };
-            let qkv = [pairs * batch, frames, positions, 3 * heads * scale[0]];
-            let arguments = [(&qkv[..], views[0]), (&scale, views[1]), (&scale, views[2])];
-            holds(&arguments, &|t| attention(&t[0], &t[1], &t[2], pattern), &|t| composed::attention(&t[0], &t[1], &t[2], pattern)).unwrap();
+            let (x, modulation) = ([pairs * batch, frames, positions, full], [pairs * batch, frames, 2 * full]);
+            let dims: [&[usize]; 7] = [&x, &[full], &[3 * full, full], &scale, &scale, &[full, full], &modulation];
+            let arguments: Vec<_> = dims.into_iter().zip(views).take(6 + usize::from(modulated)).collect();
+            holds(&arguments, &|t| attention_layer(&t[0], &attention_of(t), pattern), &|t| composed::attention_layer(&t[0], &attention_of(t), pattern)).unwrap();
         }
     }
 }

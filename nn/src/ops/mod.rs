@@ -6,6 +6,7 @@
 mod add_rows;
 mod attention;
 pub mod composed;
+mod computed;
 mod cross_entropy;
 mod elementwise;
 mod error;
@@ -13,17 +14,19 @@ mod exchange;
 mod feed_forward;
 mod linear;
 mod norm;
+mod normed;
 mod warp;
 
 pub use add_rows::add_rows;
-pub use attention::attention;
+pub use attention::{AttentionArguments, attention_layer};
 pub use cross_entropy::cross_entropy;
 pub use elementwise::{add, film, shift_groups};
 pub use error::picture_error;
 pub use exchange::{beside, exchange_middle};
-pub use feed_forward::feed_forward;
+pub use feed_forward::{FeedForwardArguments, feed_forward_layer};
 pub use linear::{linear, linear_onto};
 pub use norm::rms_norm;
+pub use normed::{NormArguments, normed};
 pub use warp::warp;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Tensor, bail};

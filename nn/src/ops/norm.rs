@@ -41,7 +41,7 @@ impl CustomOp2 for RmsNorm {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         values!(x_values = x, w_values = w, dy = dy);
-        let (dx, dw) = norm::rms_norm_backward(dy, x_values, w_values);
+        let (dx, dw) = norm::rms_norm_backward(dy, x_values, w_values, None);
         Ok((Some(tensor(dx, x.shape())?), Some(tensor(dw, w.shape())?)))
     }
 }

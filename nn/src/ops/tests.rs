@@ -14,6 +14,32 @@ pub(super) fn noise(dims: &[usize], seed: u64) -> Var {
     Var::from_tensor(&Tensor::from_vec(values, dims, &Device::Cpu).unwrap()).unwrap()
 }
 
+/// Arguments of an attention layer from `x` and what [`AttentionArguments`] lists, the modulation last where there is one.
+pub(super) fn attention_of(t: &[Tensor]) -> AttentionArguments {
+    AttentionArguments {
+        norm: NormArguments {
+            weight: t[1].clone(),
+            modulation: t.get(6).cloned(),
+        },
+        qkv: t[2].clone(),
+        query_scale: t[3].clone(),
+        key_scale: t[4].clone(),
+        out: t[5].clone(),
+    }
+}
+
+/// The same of a feed-forward layer.
+pub(super) fn feed_forward_of(t: &[Tensor]) -> FeedForwardArguments {
+    FeedForwardArguments {
+        norm: NormArguments {
+            weight: t[1].clone(),
+            modulation: t.get(4).cloned(),
+        },
+        up: t[2].clone(),
+        down: t[3].clone(),
+    }
+}
+
 fn largest(difference: &Tensor) -> f32 {
     difference
         .abs()
@@ -76,9 +102,13 @@ proptest! {
     }
 
     #[test]
-    fn feed_forward_layers(rows in 1usize..70, width in 1usize..24, wide in 1usize..50) {
-        let vars = [noise(&[rows, width], 1), noise(&[wide, width], 2), noise(&[width, wide], 3)];
-        same(&vars, |t| feed_forward(&t[0], &t[1], &t[2]), |t| composed::feed_forward(&t[0], &t[1], &t[2]));
+    fn feed_forward_layers(groups in 1usize..5, rows in 1usize..30, width in 1usize..24, wide in 1usize..50) {
+        let vars = [
+            noise(&[groups, rows, width], 1), noise(&[width], 2), noise(&[wide, width], 3), noise(&[width, wide], 4), noise(&[groups, 2 * width], 5),
+        ];
+        for vars in [&vars[..4], &vars] {
+            same(vars, |t| feed_forward_layer(&t[0], &feed_forward_of(t)), |t| composed::feed_forward_layer(&t[0], &feed_forward_of(t)));
+        }
     }
 
     #[test]
@@ -128,9 +158,15 @@ proptest! {
     #[test]
     fn attentions(batch in 1usize..3, frames in 1usize..12, positions in 1usize..35, heads in 1usize..3, wide in 1usize..3, window in 1usize..5) {
         let width = 16 * wide;
-        let vars = [noise(&[2 * batch, frames, positions, 3 * heads * width], 1), noise(&[width], 2), noise(&[width], 3)];
+        let full = heads * width;
+        let vars = [
+            noise(&[2 * batch, frames, positions, full], 1), noise(&[full], 2), noise(&[3 * full, full], 3), noise(&[width], 4), noise(&[width], 5),
+            noise(&[full, full], 6), noise(&[2 * batch, frames, 2 * full], 7),
+        ];
         for pattern in [Pattern::Space, Pattern::Time { window }, Pattern::PairedTime { window }] {
-            same(&vars, |t| attention(&t[0], &t[1], &t[2], pattern), |t| composed::attention(&t[0], &t[1], &t[2], pattern));
+            for vars in [&vars[..6], &vars] {
+                same(vars, |t| attention_layer(&t[0], &attention_of(t), pattern), |t| composed::attention_layer(&t[0], &attention_of(t), pattern));
+            }
         }
     }
 
@@ -153,6 +189,30 @@ proptest! {
 }
 
 #[test]
+fn what_nothing_depends_on_has_no_gradient_and_its_neighbours_do() -> Result<()> {
+    let dims: [&[usize]; 5] = [&[2, 3, 4], &[4], &[7, 4], &[4, 7], &[2, 8]];
+    let vars = dims.map(|dims| noise(dims, 1));
+    for frozen in 0..vars.len() {
+        let tensors = vars.iter().enumerate().map(|(index, var)| {
+            let tensor = var.as_tensor();
+            match index == frozen {
+                true => tensor.detach(),
+                false => tensor.clone(),
+            }
+        });
+        let tensors: Vec<Tensor> = tensors.collect();
+        let out = feed_forward_layer(&tensors[0], &feed_forward_of(&tensors))?;
+        let gradients = out.sqr()?.sum_all()?.backward()?;
+        for (index, var) in vars.iter().enumerate() {
+            assert_eq!(gradients.get(var.as_tensor()).is_none(), index == frozen);
+        }
+    }
+    let data = vars.map(|var| var.as_tensor().detach());
+    assert!(!feed_forward_layer(&data[0], &feed_forward_of(&data))?.track_op());
+    Ok(())
+}
+
+#[test]
 fn misfits_are_errors() {
     let t = |dims: &[usize]| noise(dims, 1).as_tensor().clone();
     assert!(linear(&t(&[2, 3]), &t(&[4, 5])).is_err());
@@ -161,7 +221,32 @@ fn misfits_are_errors() {
     assert!(add_rows(&t(&[2, 3, 4]), &t(&[2, 4])).is_err());
     assert!(picture_error(&t(&[2, 3]), &t(&[3, 2]), 0.1).is_err());
     assert!(film(&t(&[2, 3, 4]), &t(&[3, 4]), &t(&[3, 4])).is_err());
-    assert!(attention(&t(&[1, 1, 2, 60]), &t(&[20]), &t(&[20]), Pattern::Space).is_err());
+    let attention = |head: usize, rows: usize, modulation: &[usize]| {
+        let dims: [&[usize]; 7] = [
+            &[1, 1, 2, 32],
+            &[32],
+            &[rows, 32],
+            &[head],
+            &[head],
+            &[32, 32],
+            modulation,
+        ];
+        let t = dims.map(t);
+        attention_layer(&t[0], &attention_of(&t), Pattern::Space)
+    };
+    assert!(attention(16, 96, &[1, 1, 64]).is_ok());
+    assert!(attention(8, 96, &[1, 1, 64]).is_err());
+    assert!(attention(16, 64, &[1, 1, 64]).is_err());
+    assert!(attention(16, 96, &[1, 1, 32]).is_err());
+    assert!(attention(16, 96, &[1, 2, 64]).is_err());
+    let feed_forward = |norm: usize, down: usize| {
+        let dims: [&[usize]; 4] = [&[2, 3], &[norm], &[5, 3], &[3, down]];
+        let t = dims.map(t);
+        feed_forward_layer(&t[0], &feed_forward_of(&t))
+    };
+    assert!(feed_forward(3, 5).is_ok());
+    assert!(feed_forward(2, 5).is_err());
+    assert!(feed_forward(3, 4).is_err());
     assert!(warp(&t(&[1, 4, 4, 3]), &t(&[2, 2, 2, 2])).is_err());
     let one = Tensor::new(&[7u32], &Device::Cpu).unwrap();
     assert!(

@@ -1,0 +1,139 @@
+//! The normalisation before a sub-layer.
+
+use super::{composed, film, rms_norm, values, wanted};
+use crate::kernels::{elementwise, norm};
+use candle_core::{Result, Shape, Tensor, bail};
+
+/// What `x` `[.., S, D]` is normalised with before a sub-layer.
+#[derive(Clone)]
+pub struct NormArguments {
+    /// What each number of a row `x / rms(x)` is multiplied with, `[D]`.
+    pub weight: Tensor,
+    /// Scales and, beside them, shifts (FiLM, arXiv 1709.07871), `[.., 2 * D]`, the same for all `S` rows of a group.
+    pub modulation: Option<Tensor>,
+}
+
+/// `x / rms(x) * weight`, and, where there is a modulation, that times `1 + scale`, plus `shift`.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn normed(x: &Tensor, norm: &NormArguments) -> Result<Tensor> {
+    let normal = rms_norm(x, &norm.weight)?;
+    match &norm.modulation {
+        Some(modulation) => {
+            let (scale, shift) = composed::halves(modulation)?;
+            film(&normal, &scale, &shift)
+        }
+        None => Ok(normal),
+    }
+}
+
+impl NormArguments {
+    /// Its tensors, with `x` before them: the arguments of a layer that begins with it.
+    pub(super) fn with<'a>(&'a self, x: &'a Tensor) -> Vec<&'a Tensor> {
+        let own = [x, &self.weight].into_iter();
+        own.chain(self.modulation.as_ref()).collect()
+    }
+
+    /// Itself, contiguous.
+    pub(super) fn contiguous(&self) -> Result<Self> {
+        let modulation = self.modulation.as_ref().map(Tensor::contiguous);
+        Ok(Self {
+            weight: self.weight.contiguous()?,
+            modulation: modulation.transpose()?,
+        })
+    }
+
+    /// Rows of `x` that share a scale, or an error where the shapes do not fit.
+    fn group(&self, x: &Shape) -> Result<usize> {
+        let modulation = self.modulation.as_ref().map(Tensor::dims);
+        let (weight, x) = (self.weight.dims(), x.dims());
+        match (x, weight, modulation) {
+            ([.., width], [weight], None) if width == weight && *width > 0 => Ok(1),
+            ([groups @ .., rows, width], [weight], Some([own @ .., both]))
+                if width == weight && *width > 0 && groups == own && *both == 2 * width =>
+            {
+                Ok(*rows)
+            }
+            _ => bail!("normalisation of {x:?} by {weight:?}, modulated by {modulation:?}"),
+        }
+    }
+}
+
+/// What [`normed`] computes, on slices, and what its backward pass needs.
+pub(super) struct Normed {
+    normal: Vec<f32>,
+    modulated: Option<Vec<f32>>,
+    group: usize,
+}
+
+impl Normed {
+    /// Of contiguous arguments on the CPU.
+    pub fn new(x: &Tensor, norm: &NormArguments) -> Result<Self> {
+        let group = norm.group(x.shape())?;
+        values!(x = x, weight = norm.weight);
+        let normal = norm::rms_norm(x, weight);
+        let modulated = match &norm.modulation {
+            Some(modulation) => {
+                values!(modulation = modulation);
+                let (scale, shift) = halves(modulation, weight.len());
+                let width = weight.len();
+                Some(elementwise::film(&normal, &scale, &shift, group, width))
+            }
+            None => None,
+        };
+        Ok(Self {
+            normal,
+            modulated,
+            group,
+        })
+    }
+
+    /// What comes out.
+    pub fn values(&self) -> &[f32] {
+        self.modulated.as_ref().unwrap_or(&self.normal)
+    }
+
+    /// Gradients with respect to [`NormArguments::with`], from that of what came out. That of `x` is added to the one that `x` has from elsewhere.
+    pub fn backward(
+        &self,
+        mut gradient: Vec<f32>,
+        x: &Tensor,
+        norm: &NormArguments,
+        elsewhere: &[f32],
+    ) -> Result<Vec<Option<Tensor>>> {
+        values!(x_values = x, weight = norm.weight);
+        let width = weight.len();
+        let mut dmodulation = None;
+        if let Some(modulation) = &norm.modulation {
+            values!(values = modulation);
+            let (scale, zeros) = (halves(values, width).0, vec![0.0; values.len() / 2]);
+            dmodulation = wanted(modulation, || {
+                let scale =
+                    elementwise::film_scale_gradient(&gradient, &self.normal, self.group, width);
+                let shift = elementwise::film_shift_gradient(&gradient, self.group, width);
+                let rows = scale.chunks(width).zip(shift.chunks(width));
+                rows.flat_map(|(scale, shift)| [scale, shift].concat())
+                    .collect()
+            })?;
+            gradient = elementwise::film(&gradient, &scale, &zeros, self.group, width);
+        }
+        let (dx, dweight) = norm::rms_norm_backward(&gradient, x_values, weight, Some(elsewhere));
+        let mut gradients = vec![wanted(x, || dx)?, wanted(&norm.weight, || dweight)?];
+        if norm.modulation.is_some() {
+            gradients.push(dmodulation);
+        }
+        Ok(gradients)
+    }
+}
+
+/// First and second halves of rows of `2 * width` numbers.
+fn halves(rows: &[f32], width: usize) -> (Vec<f32>, Vec<f32>) {
+    let half = |first: usize| {
+        let rows = rows.chunks_exact(2 * width);
+        rows.flat_map(|row| &row[first..first + width])
+            .copied()
+            .collect()
+    };
+    (half(0), half(width))
+}
