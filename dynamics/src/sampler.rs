@@ -92,7 +92,7 @@ impl Luck {
     /// Where a token's number would stand is the one that decides when the position's turn comes.
     const TURN: u64 = u64::MAX;
 
-    /// Evenly spread in 0..1 (SplitMix64, Steele et al. 2014, at a place of its sequence).
+    /// Evenly spread between 0 and 1, without either (SplitMix64, Steele et al. 2014, at a place of its sequence).
     fn uniform(self, number: u64) -> f32 {
         let mut bits = self
             .0
@@ -100,7 +100,8 @@ impl Luck {
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^= bits >> 31;
-        ((bits >> 40) as f32 + 0.5) / (1u64 << 24) as f32
+        // The largest one would be rounded up to 1.
+        (((bits >> 40) as f32 + 0.5) / (1u64 << 24) as f32).min(1.0 - f32::EPSILON / 2.0)
     }
 
     /// A number from the standard Gumbel distribution.
@@ -141,7 +142,8 @@ const BLOCK: usize = 16;
 
 /// Draws a token; returns it and the probability of the likeliest one. `logits` is used up.
 fn sample(logits: &mut [f32], config: &SamplerConfig, luck: Luck) -> (u32, f32) {
-    let cold = config.temperature == 0.0;
+    // As cold as that, the largest logit would be nothing times infinity.
+    let cold = config.temperature.recip().is_infinite();
     softmax_row(logits, if cold { 1.0 } else { config.temperature });
     let [largest, kept] = largest_and_sum(logits, config.least_share);
     let drawn = match cold {

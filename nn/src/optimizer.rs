@@ -407,7 +407,7 @@ fn composed_muon(
 fn composed_orthogonalized(x: &Tensor) -> Result<Tensor> {
     let shape = x.dims2()?.into();
     let length = x.sqr()?.sum_all()?.sqrt()?;
-    let mut x = x.broadcast_div(&length.clamp(f32::MIN_POSITIVE, f32::MAX)?)?;
+    let mut x = x.broadcast_div(&length.clamp(muon::SHORTEST, f32::MAX)?)?;
     let [a, b, c] = muon::COEFFICIENTS.map(f64::from);
     for _ in 0..muon::ITERATIONS {
         let square = x.t()?.matmul(&x)?;
@@ -471,6 +471,7 @@ impl InplaceOp2 for FusedUpdate<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quality::largest_difference;
     use candle_core::Device;
 
     /// Runs a test on the fused operations, and on the compositions that other devices run.
@@ -625,8 +626,7 @@ mod tests {
             crate::ops::with_compositions(|| muon_step(&composed, &mut two))?;
         }
         for (name, var) in &fused {
-            let difference = (var.as_tensor() - composed[name].as_tensor())?;
-            let largest = difference.abs()?.max_all()?.to_scalar::<f32>()?;
+            let largest = largest_difference(var.as_tensor(), composed[name].as_tensor());
             assert!(largest < 1e-4, "{name} differs by {largest}");
         }
         Ok(())

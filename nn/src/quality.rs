@@ -1,9 +1,29 @@
 //! The figures that models are judged by.
 
-use crate::FrameSize;
+use crate::{FrameSize, numbers};
+use candle_core::Tensor;
 
 /// Highest PSNR that is reported: two equal pictures would have an infinite one, which no mean survives.
 pub const HIGHEST_PSNR: f64 = 60.0;
+
+/// The largest difference between the numbers of two tensors of one shape, in single precision: what tests hold against a bound. NaN, which is within none, where a
+/// number of either is NaN, or where the tensors cannot be compared.
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    let single = |x: &Tensor| numbers(&x.to_dtype(candle_core::DType::F32)?);
+    let (Ok(a_numbers), Ok(b_numbers)) = (single(a), single(b)) else {
+        return f32::NAN;
+    };
+    if a.dims() != b.dims() {
+        return f32::NAN;
+    }
+    let differences = a_numbers.iter().zip(&b_numbers).map(|(a, b)| (a - b).abs());
+    // `f32::max` passes over NaN, and so does the largest number of a tensor.
+    differences.fold(0.0, |most: f32, difference| match most.is_nan() {
+        true => most,
+        false if difference <= most => most,
+        false => difference,
+    })
+}
 
 /// Peak signal-to-noise ratio in dB of two pictures with values 0..1, at most [`HIGHEST_PSNR`].
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
@@ -131,6 +151,24 @@ pub fn entropy_of_counts(counts: &[u64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn a_difference_that_is_no_number_is_within_no_bound() {
+        let tensor = |numbers: &[f32]| Tensor::new(numbers, &Device::Cpu).unwrap();
+        let zeros = tensor(&[0.0; 4]);
+        assert_eq!(
+            largest_difference(&tensor(&[1.0, -3.0, 2.0, 0.0]), &zeros),
+            3.0
+        );
+        for place in 0..4 {
+            let mut numbers = [1.0; 4];
+            numbers[place] = f32::NAN;
+            assert!(largest_difference(&tensor(&numbers), &zeros).is_nan());
+            assert!(largest_difference(&zeros, &tensor(&numbers)).is_nan());
+        }
+        assert!(largest_difference(&zeros, &tensor(&[0.0; 3])).is_nan());
+    }
 
     #[test]
     fn edges_fall_with_blur_and_their_error_rises_with_false_detail_too() {

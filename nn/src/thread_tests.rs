@@ -5,8 +5,9 @@ use crate::kernels::inference::{FrameBuffers, Team};
 use crate::kernels::product::Unit;
 use crate::ops::{AttentionArguments, FeedForwardArguments, NormArguments};
 use crate::{
-    AdamWConfig, ExponentialAverage, Optimizer, Parameters, Precision, Result, SpaceTimeConfig,
-    SpaceTimeTransformer, generator, gradients, normal, numbers, ops, with_precision,
+    AdamWConfig, ExponentialAverage, MuonConfig, Optimizer, Parameters, Precision, Result,
+    SpaceTimeConfig, SpaceTimeTransformer, generator, gradients, normal, numbers, ops,
+    with_precision,
 };
 use candle_core::{Device, Tensor, Var};
 
@@ -129,7 +130,8 @@ fn training_steps() {
         let parameters = Parameters::seeded(1, &Device::Cpu);
         let model = SpaceTimeTransformer::new(&config(Some(8)), parameters.builder())?;
         let variables = parameters.variables();
-        let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), None)?;
+        let muon = Some(MuonConfig::default());
+        let mut optimizer = Optimizer::new(variables.clone(), AdamWConfig::default(), muon)?;
         let mut average = ExponentialAverage::new(&parameters.tensors(), 0.9)?;
         let (x, condition) = (noise(&[2, 5, 37, 96], 2), noise(&[2, 5, 8], 3));
         let mut results = Vec::new();

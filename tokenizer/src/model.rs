@@ -280,6 +280,7 @@ impl Tokenizer {
 mod tests {
     use super::*;
     use candle_core::Device;
+    use nn::quality::largest_difference;
     use nn::quantizer::QuantizerConfig;
     use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients, normal};
 
@@ -316,19 +317,6 @@ mod tests {
             Tokenizer::new(config, parameters.builder()).unwrap(),
             parameters,
         )
-    }
-
-    fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
-        (a - b)
-            .unwrap()
-            .abs()
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .max(0)
-            .unwrap()
-            .to_scalar()
-            .unwrap()
     }
 
     #[test]

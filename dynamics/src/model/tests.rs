@@ -1,6 +1,7 @@
 //! Causality, and that training and play compute the same.
 
 use super::*;
+use nn::quality::largest_difference;
 use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients, normal};
 use rand::Rng;
 
@@ -61,19 +62,6 @@ fn clip(seed: u64) -> TrainingClip {
             latents: noise(&[1, CHANGES, 6, 3], seed + 4),
         }),
     }
-}
-
-fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
-    (a - b)
-        .unwrap()
-        .abs()
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
 }
 
 /// `a` up to change `changes` of a clip, `b` from there on, along dimension 1.

@@ -2,6 +2,7 @@
 
 use super::*;
 use candle_core::Device;
+use nn::quality::largest_difference;
 use nn::{AdamWConfig, FrameSize, Optimizer, Parameters, generator, gradients};
 use rand::Rng;
 
@@ -52,19 +53,6 @@ fn clips(steps: &[Vec<f32>], phase: f32) -> Tensor {
         }
     }
     Tensor::from_vec(values, (steps.len(), count, SIDE, SIDE, 3), &Device::Cpu).unwrap()
-}
-
-fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
-    (a - b)
-        .unwrap()
-        .abs()
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
 }
 
 #[test]

@@ -11,7 +11,8 @@ const CHUNK: usize = 16 * 1024;
 /// `fill` writes every number and reads none that it has not written.
 pub(crate) unsafe fn filled(count: usize, fill: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut numbers = Vec::with_capacity(count);
-    // SAFETY: the capacity is there, and by this function's contract each number is written before it is read.
+    // SAFETY: the capacity is there, and by this function's contract each number is written before it is read. (A slice of numbers that are none yet is more than
+    // Rust promises to allow; nothing is made of it but writes.)
     unsafe {
         fill(std::slice::from_raw_parts_mut(numbers.as_mut_ptr(), count));
         numbers.set_len(count);

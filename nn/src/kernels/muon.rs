@@ -9,6 +9,8 @@ use crate::{Precision, with_precision};
 pub const ITERATIONS: usize = 4;
 /// The published quintic `ax + bx³ + cx⁵`.
 pub const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
+/// A direction that is shorter counts as one of this length: the squares of its numbers would be lost.
+pub const SHORTEST: f32 = 1e-15;
 /// Root mean square of an update: that of AdamW's in practice, so that one learning rate fits both (Moonlight, arXiv 2502.16982, section 2.2).
 const UPDATE_SIZE: f32 = 0.2;
 
@@ -80,7 +82,7 @@ fn look_ahead(momentum: &mut [f32], gradient: &[f32], update: Update) -> Vec<f32
 /// singular values, which they hold squared.
 fn orthogonalized(mut x: Vec<f32>, shape: [usize; 2]) -> Vec<f32> {
     let length = super::adamw::sum_of_squares(&x).sqrt() as f32;
-    let shorten = 1.0 / length.max(f32::MIN_POSITIVE);
+    let shorten = 1.0 / length.max(SHORTEST);
     x.iter_mut().for_each(|value| *value *= shorten);
     match shape {
         [rows, columns] if rows == columns => square_orthogonalized(x, rows),
@@ -185,6 +187,17 @@ mod tests {
         let length = |x: &[f32]| super::super::adamw::sum_of_squares(x).sqrt();
         let share = length(&difference) / length(&exact);
         assert!(share < 0.05, "{share}");
+    }
+
+    #[test]
+    fn next_to_nothing_stays_finite() {
+        for size in [1e-14, 1e-16, 1e-20, 1e-23, 1e-30, 1e-38, 1e-40] {
+            for shape in [[6, 6], [4, 9]] {
+                let x = (0..shape[0] * shape[1]).map(|i| size * (i % 5) as f32);
+                let out = orthogonalized(x.collect(), shape);
+                assert!(out.iter().all(|value| value.abs() < 1.3), "{size}");
+            }
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn sizes(x: &Tensor, arguments: &AttentionArguments, pattern: Pattern) -> Result
     let head_width = arguments.query_scale.dims1()?;
     let (qkv, out) = (arguments.qkv.dims2()?, arguments.out.dims2()?);
     if arguments.key_scale.dims1()? != head_width
-        || head_width == 0
+        || frames * positions * head_width == 0
         || !head_width.is_multiple_of(16)
         || !width.is_multiple_of(head_width)
         || qkv != (3 * width, width)

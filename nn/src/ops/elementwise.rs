@@ -64,7 +64,9 @@ struct Film;
 /// Rows that share a scale, and their width.
 fn film_sizes(x: &Shape, scale: &Shape) -> Result<(usize, usize)> {
     match x.dims() {
-        [groups @ .., rows, width] if scale.dims().split_last() == Some((width, groups)) => {
+        [groups @ .., rows, width]
+            if rows * width > 0 && scale.dims().split_last() == Some((width, groups)) =>
+        {
             Ok((*rows, *width))
         }
         _ => bail!("modulation of {x:?} by {scale:?}"),

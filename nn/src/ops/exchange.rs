@@ -22,6 +22,9 @@ pub fn beside(parts: &[&Tensor]) -> Result<Tensor> {
     let Some(first) = parts.first() else {
         bail!("no rows to put side by side");
     };
+    if let Some(other) = parts.iter().find(|part| part.dims() != first.dims()) {
+        bail!("{:?} beside {:?}", first.shape(), other.shape());
+    }
     let mut dims = first.dims().to_vec();
     let width = dims.pop().unwrap_or(1);
     let all = Tensor::cat(parts, 0)?.reshape((1, parts.len(), (), width))?;

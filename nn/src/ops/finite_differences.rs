@@ -4,6 +4,7 @@
 use super::tests::{attention_of, feed_forward_of, noise};
 use super::*;
 use crate::kernels::attention::Pattern;
+use crate::quality::largest_difference;
 use candle_core::{DType, Device, Result, Tensor};
 use proptest::prelude::*;
 use proptest::sample::{Select, select};
@@ -86,8 +87,8 @@ fn holds(arguments: &[(&[usize], View)], fused: Operation, plain: Operation) -> 
 
     let (value, exact) = (fused(&seen(&singles)?)?, plain(&seen(&doubles)?)?);
     assert_eq!(value.shape(), exact.shape());
-    let off = (value.to_dtype(DType::F64)? - &exact)?.abs()?;
-    let (off, size) = (largest(&off)?, 1.0 + largest(&exact.abs()?)?);
+    let off = largest_difference(&value, &exact);
+    let size = 1.0 + largest_difference(&exact, &exact.zeros_like()?);
     assert!(off < 1e-4 * size, "values differ by {off}");
 
     let weights = noise(exact.dims(), 99);
@@ -124,10 +125,6 @@ fn holds(arguments: &[(&[usize], View)], fused: Operation, plain: Operation) -> 
         }
     }
     Ok(())
-}
-
-fn largest(x: &Tensor) -> Result<f64> {
-    x.flatten_all()?.max(0)?.to_scalar()
 }
 
 /// Sizes around those of vectors, and odd ones.

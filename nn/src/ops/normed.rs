@@ -51,7 +51,11 @@ impl NormArguments {
         match (x, weight, modulation) {
             ([.., width], [weight], None) if width == weight && *width > 0 => Ok(1),
             ([groups @ .., rows, width], [weight], Some([own @ .., both]))
-                if width == weight && *width > 0 && groups == own && *both == 2 * width =>
+                if width == weight
+                    && *width > 0
+                    && *rows > 0
+                    && groups == own
+                    && *both == 2 * width =>
             {
                 Ok(*rows)
             }

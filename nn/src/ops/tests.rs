@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernels::attention::Pattern;
+use crate::quality::largest_difference;
 use crate::{generator, normal};
 use candle_core::{Device, Result, Tensor, Var};
 use proptest::prelude::*;
@@ -40,16 +41,9 @@ pub(super) fn feed_forward_of(t: &[Tensor]) -> FeedForwardArguments {
     }
 }
 
-fn largest(difference: &Tensor) -> f32 {
-    difference
-        .abs()
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
+/// The largest of a tensor's numbers, whatever their signs.
+fn largest(x: &Tensor) -> f32 {
+    largest_difference(x, &x.zeros_like().unwrap())
 }
 
 /// Compares `fused` and `plain` on the same variables: results, and gradients of the sum of results weighted at random.
@@ -61,12 +55,8 @@ fn same(
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let (a, b) = (fused(&tensors).unwrap(), plain(&tensors).unwrap());
     assert_eq!(a.shape(), b.shape());
-    let size = 1.0 + largest(&b);
-    assert!(
-        largest(&(&a - &b).unwrap()) < 1e-4 * size,
-        "values differ by {}",
-        largest(&(&a - &b).unwrap())
-    );
+    let off = largest_difference(&a, &b);
+    assert!(off < 1e-4 * (1.0 + largest(&b)), "values differ by {off}");
     let weights = noise(if a.rank() == 0 { &[] } else { a.dims() }, 99);
     let gradients = |y: &Tensor| {
         (y * weights.as_tensor())
@@ -82,7 +72,7 @@ fn same(
             ga.get(var.as_tensor()).unwrap(),
             gb.get(var.as_tensor()).unwrap(),
         );
-        let off = largest(&(ga - gb).unwrap());
+        let off = largest_difference(ga, gb);
         assert!(
             off < 2e-4 * (1.0 + largest(gb)),
             "gradient {index} of {:?} differs by {off}",

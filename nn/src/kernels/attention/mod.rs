@@ -150,6 +150,17 @@ fn for_each_problem(plan: &Plan, gradients: bool, run: impl Fn(&mut Scratch, usi
     });
 }
 
+/// Panics where not every row of these sizes would be worked on.
+fn check(qkv: &[f32], sizes: Sizes, pattern: Pattern) {
+    assert_eq!(
+        qkv.len(),
+        3 * sizes.rows() * sizes.width(),
+        "queries, keys and values"
+    );
+    let paired = matches!(pattern, Pattern::PairedTime { .. });
+    assert!(!paired || sizes.batch.is_multiple_of(2), "pairs of clips");
+}
+
 /// Attention of `qkv` `[B, T, S, 3 * D]` by `pattern`; `query_scale` and `key_scale` are `head_width` wide. Returns `[B, T, S, D]`.
 pub fn forward(
     qkv: &[f32],
@@ -158,6 +169,7 @@ pub fn forward(
     sizes: Sizes,
     pattern: Pattern,
 ) -> Vec<f32> {
+    check(qkv, sizes, pattern);
     let scales = [query_scale, key_scale];
     let run = |out: SharedMut, plan: &Plan, scratch: &mut Scratch, problem: usize| {
         let (width, length) = (sizes.head_width, plan.length);
@@ -202,6 +214,8 @@ pub fn backward(
     sizes: Sizes,
     pattern: Pattern,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    check(qkv, sizes, pattern);
+    assert_eq!(dout.len(), sizes.rows() * sizes.width(), "gradient");
     let scales = [query_scale, key_scale];
     let width = sizes.head_width;
     let segments = Segment::all(sizes, pattern);

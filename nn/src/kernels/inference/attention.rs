@@ -38,8 +38,8 @@ impl HeadSizes {
 /// A thread's buffers.
 #[derive(Default)]
 pub struct MemberBuffers {
-    /// One head's key of one row.
-    pub key: Vec<f32>,
+    /// One head's keys of this thread's rows.
+    key: Vec<f32>,
     query: Vec<f32>,
     scores: Vec<f32>,
     /// Of each row's exponentials.

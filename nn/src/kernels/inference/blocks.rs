@@ -359,7 +359,10 @@ impl NormWeights {
         buffers: &mut MemberBuffers,
     ) {
         rms_norm_rows(out, x, &self.weight);
-        if let (Some(film), Some(condition)) = (&self.film, condition) {
+        let given = condition.map(|condition| 2 * self.weight.len() * condition.len());
+        let film = self.film.as_ref();
+        assert_eq!(film.map(Vec::len), given, "numbers of a condition's map");
+        if let (Some(film), Some(condition)) = (film, condition) {
             buffers.modulation.resize(2 * self.weight.len(), 0.0);
             modulation(&mut buffers.modulation, film, condition);
             modulate(out, &buffers.modulation);

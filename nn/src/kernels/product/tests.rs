@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Precision;
+use crate::kernels::elementwise::gelu;
 use crate::kernels::transpose::brain;
 use proptest::prelude::*;
 
@@ -84,6 +85,11 @@ fn check(m: usize, n: usize, k: usize) {
         weight.apply(&mut out, &left, Finish::Bias(&bias));
         let moved: Vec<f64> = expected.iter().map(|x| x + 0.5).collect();
         assert_close(&out, &moved, 1.0, unit.name());
+        weight.apply(&mut out, &left, Finish::Write);
+        let mut active = vec![0.0; out.len()];
+        gelu(&mut active, &out);
+        weight.apply(&mut out, &left, Finish::Gelu);
+        assert_eq!(out, active, "of the whole sum ({})", unit.name());
     }
 }
 

@@ -183,6 +183,12 @@ impl Unit {
             rows
         };
         assert!(left.len() >= left_rows * words && right.len() >= self.tile_columns() * words);
+        // These load whole lines of the right side.
+        #[cfg(target_arch = "x86_64")]
+        assert!(
+            !matches!(self.0, Kind::Avx512 | Kind::Brain512)
+                || right.as_ptr().addr().is_multiple_of(64)
+        );
         match self.0 {
             Kind::Portable => {
                 portable::tile(out, stride, [rows, columns], left, right, words, accumulate)
