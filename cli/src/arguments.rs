@@ -93,16 +93,16 @@ pub struct PlayArguments {
     /// Do what a wish asks for, whatever the world expects
     #[arg(long, conflicts_with = "strength")]
     pub orders: bool,
-    /// How much a wish weighs against the world's own physics, from 0 [default: the world's]
+    /// How much a wish weighs against the world's own physics, from 0 [default: yours of before, or the world's; with --headless the world's]
     #[arg(long, value_name = "NATS")]
     pub strength: Option<f32>,
     /// No wishes: the world plays itself
     #[arg(long)]
     pub autoplay: bool,
-    /// Passes over each frame (MaskGIT steps); more is slower [default: the world's]
+    /// Passes over each frame (MaskGIT steps); more is slower [default: yours of before, or the world's; with --headless the world's]
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
-    /// Sampling temperature; 0 takes the most likely tokens [default: the world's]
+    /// Sampling temperature; 0 takes the most likely tokens [default: yours of before, or the world's; with --headless the world's]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,
     /// Precision of matrix products
@@ -146,7 +146,7 @@ pub struct IngestArguments {
     /// New folder for the dataset
     #[arg(long, value_name = "DATASET")]
     pub out: PathBuf,
-    /// Frame size in pixels: one number for a square, or WIDTHxHEIGHT
+    /// Frame size in pixels: one number for a square, or WIDTHxHEIGHT; sides from 8 to 1024, multiples of 8 unless `train.ron` sets another patch
     #[arg(long, default_value = "64", value_parser = parse_size)]
     pub size: (u32, u32),
     /// Frames per second

@@ -3,7 +3,7 @@
 
     pip install "procgen-mirror==0.10.7" "imageio-ffmpeg==0.3.0" "numpy<2" \\
         "setuptools<81" ale-py
-    python other_games.py ninja --out ninja-video      # climber and enduro likewise
+    python docs/experiments/other_games.py ninja --out ninja-video      # climber and enduro likewise
     djinn ingest ninja-video --out ninja.dataset --fps 15
     djinn train ninja.dataset --out ninja.world
 

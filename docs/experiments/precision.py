@@ -3,8 +3,7 @@
 
     python docs/experiments/precision.py coinrun.dataset
 
-Everything but the precision and the number of steps is at its default, which are the sizes of the worlds that come
-with the program. A second seed shows how much chance alone does. The dynamics learns from the same prepared frames in
+Everything but the precision and the number of steps is at its default, which are the sizes of CoinRun's world. A second seed shows how much chance alone does. The dynamics learns from the same prepared frames in
 both precisions, and so with one seed alone. On a CPU without fast products of bf16 pairs both precisions are the
 same. Runs that are done are kept in `--out` and not made again; what is printed is Markdown.
 """

@@ -32,7 +32,7 @@ pub struct TrainConfig {
     /// Minutes for all that is to be done; stages without a budget of their own share them: latent actions 17%, tokenizer
     /// 30%, preparation 10%, dynamics what is left but 4% (more in a run of minutes), which the final evaluation takes.
     pub budget_minutes: f64,
-    /// Precision of matrix products; weights, sums and the optimizer are f32 in any case.
+    /// Precision of matrix products; weights, sums and the optimizer's state are f32 in any case.
     pub precision: Precision,
     /// Settings of the optimizer in every stage.
     pub optimizer: OptimizerConfig,
@@ -579,6 +579,19 @@ mod tests {
         };
         let text = config.to_text().unwrap();
         assert_eq!(TrainConfig::parse(&text), Ok(config), "{text}");
+    }
+
+    #[test]
+    fn the_built_in_worlds_configurations_can_be_trained_with() {
+        let worlds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worlds");
+        for name in [
+            "coinrun/train.ron",
+            "coinrun/learn_on.ron",
+            "garden/train.ron",
+        ] {
+            let config = TrainConfig::read(&worlds.join(name)).unwrap();
+            assert_ne!(config.world.source, "", "{name}");
+        }
     }
 
     #[test]

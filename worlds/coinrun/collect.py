@@ -12,8 +12,8 @@ maintained is harmless. imageio-ffmpeg carries the ffmpeg that is used here.
 
 Use:
 
-    python collect.py --out DIR                 # train/ and validation/ under DIR
-    python collect.py --clip DIR/coinrun.mp4    # one short clip, for tests
+    python worlds/coinrun/collect.py --out DIR                 # train/ and validation/ under DIR
+    python worlds/coinrun/collect.py --clip DIR/coinrun.mp4    # one short clip, for tests
 
 What is written:
 

@@ -1,6 +1,6 @@
 """Makes the sounds of this world: sounds/wind.wav and sounds/jump.wav. Pure arithmetic, the same bytes on every run.
 
-    python3 make_sounds.py
+    python3 worlds/coinrun/make_sounds.py
 
 Nothing is sampled from anywhere; like the rest of this world the sounds are MIT OR Apache-2.0, and CC0 for who prefers that.
 """

@@ -11,7 +11,7 @@ imageio-ffmpeg carries the ffmpeg that is used here.
 
 Use:
 
-    python collect.py --out DIR     # train/ and validation/ under DIR
+    python worlds/garden/collect.py --out DIR     # train/ and validation/ under DIR
 
 `--scene health_gathering_supreme` plays that scene of ViZDoom (MIT) with Freedoom's assets instead.
 
@@ -296,7 +296,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", required=True)
     parser.add_argument("--scene", default="garden")
-    parser.add_argument("--frames", type=int, default=90_000)
+    parser.add_argument("--frames", type=int, default=110_000)
     parser.add_argument("--validation-frames", type=int, default=6_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

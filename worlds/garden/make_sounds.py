@@ -1,7 +1,7 @@
 """Makes the sounds of this world: sounds/garden.wav and sounds/step.wav. Pure arithmetic, the same bytes on every run.
 
     pip install numpy
-    python make_sounds.py
+    python worlds/garden/make_sounds.py
 
 Nothing is sampled from anywhere; like the rest of this world the sounds are MIT OR Apache-2.0, and CC0 for who prefers that.
 """
