@@ -161,8 +161,8 @@ pub struct IngestArguments {
     /// Do not split episodes where the scene changes abruptly
     #[arg(long)]
     pub no_scene_cuts: bool,
-    /// Share of the sources that is kept for validation, unless some lie in a folder named validation, valid, val or test: then
-    /// those are kept
+    /// Share of the video that is kept for validation, in whole sources or at the end of the longest, unless some sources lie in a
+    /// folder named validation, valid, val or test: then those are kept
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     pub validation: f64,
 }
@@ -204,7 +204,8 @@ pub struct TrainArguments {
     #[arg(long, value_enum)]
     pub stage: Option<StageArgument>,
     /// Continue the run that was begun in WORLD.run, with its configuration and budget unless others are given; model sizes,
-    /// batches, the optimizer and the seed cannot change on the way
+    /// batches, the optimizer and the seed cannot change on the way. Of finished stages only the dynamics goes on, under a larger
+    /// budget; to train a finished world on otherwise, begin a new run with --from
     #[arg(long)]
     pub resume: bool,
 }

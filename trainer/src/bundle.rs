@@ -9,11 +9,12 @@ use nn::quality::Edges;
 use nn::{ActionCode, Parameters, generator};
 use worlds::{Action, BundleContents, FORMAT_VERSION, Frame, Provenance, StepRange, WorldManifest};
 
+use crate::beginning::Base;
 use crate::checkpoint::Tensors;
 use crate::clips::ClipSampler;
 use crate::dataset::Dataset;
 use crate::evaluate::rollouts::true_frames;
-use crate::{Error, Result, TrainConfig, actions};
+use crate::{Error, Result, TrainConfig, WorldDetails, actions};
 
 /// Where prompts are cut is drawn from this.
 const PROMPT_SEED: u64 = 0x9207;
@@ -24,9 +25,9 @@ pub(crate) struct Blueprint {
 }
 
 impl Blueprint {
-    /// Puts together what a world is besides its dynamics.
+    /// Puts together what a world is besides its dynamics. `base` is the world that it goes on from.
     pub fn new(
-        config: &TrainConfig,
+        (config, base): (&TrainConfig, Option<&Base>),
         dataset: &Dataset,
         out: &Path,
         tokenizer: Tensors,
@@ -37,7 +38,7 @@ impl Blueprint {
         let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
         let motions = actions::motions(&model, dataset)?;
         let actions = actions::describe(&motions, dataset.frame_size().width, details);
-        let manifest = manifest(config, dataset, out, actions);
+        let manifest = manifest((config, base), dataset, out, actions);
         Ok(Self {
             contents: BundleContents {
                 readme: format!(
@@ -49,7 +50,7 @@ impl Blueprint {
                 latent_actions,
                 dynamics: Tensors::new(),
                 prompts: prompts(dataset, details.prompts)?,
-                files: BTreeMap::new(),
+                files: base.map(|base| base.sounds.clone()).unwrap_or_default(),
             },
         })
     }
@@ -64,11 +65,15 @@ impl Blueprint {
 }
 
 /// Refuses at the beginning of a run whatever no world could be written with at its end.
-pub(crate) fn check(config: &TrainConfig, dataset: &Dataset, out: &Path) -> Result<()> {
+pub(crate) fn check(
+    (config, base): (&TrainConfig, Option<&Base>),
+    dataset: &Dataset,
+    out: &Path,
+) -> Result<()> {
     let actions = config
         .world
         .given_actions(config.latent_actions.model.codes);
-    let mut manifest = manifest(config, dataset, out, actions);
+    let mut manifest = manifest((config, base), dataset, out, actions);
     // Those are cut from the video.
     manifest.prompts = vec!["000.png".to_owned()];
     manifest
@@ -78,12 +83,13 @@ pub(crate) fn check(config: &TrainConfig, dataset: &Dataset, out: &Path) -> Resu
 
 /// What a world says about itself before it has prompts and figures.
 fn manifest(
-    config: &TrainConfig,
+    (config, base): (&TrainConfig, Option<&Base>),
     dataset: &Dataset,
     out: &Path,
     (actions, idle): (Vec<Action>, Option<ActionCode>),
 ) -> WorldManifest {
     let details = &config.world;
+    let base = base.map(|base| &base.manifest);
     let folder = out
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
@@ -96,13 +102,7 @@ fn manifest(
         },
         author: details.author.clone(),
         licence: details.licence.clone(),
-        training_video: Provenance {
-            source: match details.source.as_str() {
-                "" => sources(dataset),
-                source => source.to_owned(),
-            },
-            licence: details.source_licence.clone(),
-        },
+        training_video: training_video(details, base.map(|base| &base.training_video), dataset),
         frame: dataset.frame_size(),
         frames_per_second: dataset.frames_per_second(),
         actions,
@@ -115,13 +115,37 @@ fn manifest(
             most: steps.most.max(details.sampler.steps),
         },
         prompts: Vec::new(),
-        sound: None,
-        sounds: Default::default(),
+        sound: base.and_then(|base| base.sound.clone()),
+        sounds: base.map(|base| base.sounds.clone()).unwrap_or_default(),
         quality: BTreeMap::new(),
         tokenizer: config.tokenizer.model.clone(),
         latent_actions: config.latent_actions.model.clone(),
         dynamics: config.dynamics.model.clone(),
     }
+}
+
+/// Where the video of a world came from that goes on from one of the video `before`. What the configuration says stands; else it is both.
+fn training_video(
+    details: &WorldDetails,
+    before: Option<&Provenance>,
+    dataset: &Dataset,
+) -> Provenance {
+    let both = |before: Option<&String>, now: String| match before {
+        Some(before) if *before != now => format!("{before}; and then {now}"),
+        _ => now,
+    };
+    let unsaid = WorldDetails::default();
+    let mut video = Provenance {
+        source: details.source.clone(),
+        licence: details.source_licence.clone(),
+    };
+    if video.source == unsaid.source {
+        video.source = both(before.map(|before| &before.source), sources(dataset));
+    }
+    if video.licence == unsaid.source_licence {
+        video.licence = both(before.map(|before| &before.licence), video.licence);
+    }
+    video
 }
 
 /// What a dataset was made of, in one line: the files' names and how many frames were taken of each.
@@ -226,6 +250,8 @@ fn detail(frame: &Frame) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clips::tests::noise;
+    use crate::dataset::Split;
     use nn::FrameSize;
 
     #[test]
@@ -242,6 +268,33 @@ mod tests {
         assert_eq!(of(&[10, 11, 12, 200, 90], 3), [10, 200, 90]);
         assert_eq!(of(&[7, 7], 8), [7, 7]);
         assert!(of(&[], 8).is_empty());
+    }
+
+    #[test]
+    fn a_world_that_goes_on_from_another_tells_of_the_video_of_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = noise(&folder.path().join("d"), 15.0, &[(30, Split::Train)]);
+        let before = Provenance {
+            source: "two hours of Pong".to_owned(),
+            licence: "CC0".to_owned(),
+        };
+        let told = |details: &WorldDetails, before| {
+            let video = training_video(details, before, &dataset);
+            (video.source, video.licence)
+        };
+        let unsaid = WorldDetails::default();
+        let (own, unknown) = told(&unsaid, None);
+        assert!(own.starts_with("x (30 frames)") && unknown == "unknown");
+        let both = told(&unsaid, Some(&before));
+        assert_eq!(both.0, format!("two hours of Pong; and then {own}"));
+        assert_eq!(both.1, "CC0; and then unknown");
+        let said = WorldDetails {
+            source: "three hours of Pong".to_owned(),
+            source_licence: "CC0".to_owned(),
+            ..unsaid
+        };
+        let stands = ("three hours of Pong".to_owned(), "CC0".to_owned());
+        assert_eq!(told(&said, Some(&before)), stands);
     }
 
     #[test]

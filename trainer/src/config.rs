@@ -318,13 +318,14 @@ pace!(DynamicsStage);
 pub struct WorldDetails {
     /// What people call the world; the name of its folder if empty.
     pub name: String,
-    /// Who made it.
+    /// Who made it; `unknown` stands for the author of the world that it goes on from, if there is one.
     pub author: String,
-    /// Licence of the bundle.
+    /// Licence of the bundle; `unknown` stands for that of the world that it goes on from, if there is one.
     pub licence: String,
-    /// What the training video shows, who recorded it, how and how much of it; the names of the dataset's files if empty.
+    /// What the training video shows, who recorded it, how and how much of it; if empty, the names of the dataset's files, after what the world that
+    /// it goes on from says of its own.
     pub source: String,
-    /// Under which licence or right the video was used.
+    /// Under which licence or right the video was used; `unknown` comes after that of the video of the world that it goes on from.
     pub source_licence: String,
     /// How frames are sampled unless the player says otherwise.
     pub sampler: SamplerConfig,

@@ -45,6 +45,26 @@ pub enum Error {
         /// What differs, as `field: before -> now`.
         differences: String,
     },
+    /// Settings that only training goes by were changed where all training is done.
+    #[error("{stages}: finished, and a finished stage is not trained anew ({changes}); with --resume the dynamics goes on under a larger budget (--budget, or dynamics.budget in the configuration), and nothing else does; to train the world on in other ways, begin a new run with --from {} and another --out", world.display())]
+    Finished {
+        /// The stages that were asked for.
+        stages: String,
+        /// What was changed, as `field: before -> now`.
+        changes: String,
+        /// The world that a new run could go on from.
+        world: PathBuf,
+    },
+    /// Video whose frames follow one another faster or slower than those of the world that training goes on from.
+    #[error(
+        "the world runs at {world} frames/s and the dataset's video at {video}: its actions know changes from frame to frame of another size; ingest the video with --fps {world}"
+    )]
+    AnotherRate {
+        /// The world's frames in a second.
+        world: f64,
+        /// The video's.
+        video: f64,
+    },
     /// Something is in the way of a new run.
     #[error("{} is there already: continue that run with --resume, or choose another --out, or remove it", .0.display())]
     AlreadyThere(PathBuf),

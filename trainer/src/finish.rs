@@ -20,7 +20,7 @@ use crate::report::{self, play_gif};
 use crate::report::{BRIEF, FULL, REPORT_FILE, of_world};
 use crate::session::part_of;
 use crate::stages::dynamics::Played;
-use crate::{Error, Result};
+use crate::{Error, Result, edits};
 
 /// Clips that a milestone's world is played on, the frames that start it, and the frames it makes of each.
 const CLIPS: usize = 24;
@@ -40,6 +40,7 @@ pub(crate) struct Milestone<'a> {
     blueprint: &'a Blueprint,
     dataset: &'a Dataset,
     out: PathBuf,
+    run: PathBuf,
     clips: Vec<Clip>,
 }
 
@@ -48,7 +49,7 @@ impl<'a> Milestone<'a> {
     pub fn new(
         blueprint: &'a Blueprint,
         dataset: &'a Dataset,
-        out: &Path,
+        (out, run): (&Path, &Path),
         thoroughness: f64,
     ) -> Result<Self> {
         let sampler = ClipSampler::held_out(dataset, SHORTEST_EPISODE)?;
@@ -56,14 +57,17 @@ impl<'a> Milestone<'a> {
             blueprint,
             dataset,
             out: out.to_owned(),
+            run: run.to_owned(),
             clips: sampler.fixed(part_of(CLIPS, thoroughness, 4)),
         })
     }
 
     /// Saves the world that these weights make, and measures how well it follows inferred codes and random ones.
     pub fn play_test(&self, dynamics: &Parameters) -> Result<Played> {
-        let contents = self.blueprint.with_dynamics(dynamics.tensors());
-        let world = Arc::new(worlds::save(&contents, WeightFormat::F16, &self.out)?);
+        let mut contents = self.blueprint.with_dynamics(dynamics.tensors());
+        let mut own = contents.manifest.clone();
+        let world = edits::save(&mut contents, &mut own, (&self.out, &self.run))?;
+        let world = Arc::new(world);
         let at = |continuation, frame: usize| -> Result<f64> {
             let followed = follow(&world, self.dataset, &self.clips, PROMPT, continuation, 0)?;
             let psnrs: Vec<f64> = followed.iter().map(|clip| clip.psnr[frame - 1]).collect();
@@ -115,7 +119,8 @@ pub(crate) fn finish(
     observer: &mut dyn TrainObserver,
     cancel: &AtomicBool,
 ) -> Result<Option<Finished>> {
-    let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
+    let mut own = contents.manifest.clone();
+    let world = Arc::new(edits::save(&mut contents, &mut own, (out, run))?);
     let evaluation = match evaluate(&world, dataset, options, observer, cancel) {
         Err(Error::Cancelled) => return Ok(None),
         evaluation => evaluation?,
@@ -137,7 +142,7 @@ pub(crate) fn finish(
     let drift_frames = (options.drift_rollouts > 0).then_some(options.drift_frames);
     contents.readme = readme(&contents, &evaluation, drift_frames, &warnings);
     contents.readme += &format!("\n{}\n", weights.to_text());
-    let world = Arc::new(worlds::save(&contents, WeightFormat::F16, out)?);
+    let world = Arc::new(edits::save(&mut contents, &mut own, (out, run))?);
     let report = run.join(REPORT_FILE);
     let scale = if share < 1.0 { BRIEF } else { FULL };
     match report::write(

@@ -14,6 +14,8 @@
 //! - `STAGE.checkpoint.safetensors`: from which `--resume` continues exactly where the stage stopped;
 //! - `metrics.jsonl` and `events/STAGE/`: figures of every logged step and every evaluation, the latter for TensorBoard;
 //! - `prepared/`: every frame's tokens and forecast, which the dynamics trains on;
+//! - `STAGE.beginning.safetensors` and `beginning/`: what a run that goes on from a world needs of it;
+//! - `written.world.ron`: the bundle's manifest without what people changed in it, which stays when it is written again;
 //! - `report.html`: curves and pictures, written anew after every evaluation; `pictures/` holds what it shows of each stage.
 //!
 //! While the dynamics trains, `OUT` already holds the world as it was at the last evaluation.
@@ -29,6 +31,7 @@ mod checkpoint;
 mod clips;
 mod config;
 pub mod dataset;
+mod edits;
 mod error;
 pub mod evaluate;
 mod files;
@@ -51,6 +54,7 @@ mod task;
 mod tensorboard;
 mod train;
 
+pub use beginning::Beginning;
 pub use config::{
     AdversarialConfig, Budget, DynamicsStage, LatentActionStage, OptimizerConfig,
     PreparationConfig, TokenizerStage, TrainConfig, WorldDetails,

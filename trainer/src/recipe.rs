@@ -10,6 +10,10 @@ use crate::{Error, Result, Stage, TrainConfig};
 /// Values by dotted name; those of the configuration have the names that they have in `train.ron`.
 pub(crate) type Recipe = BTreeMap<String, String>;
 
+/// Says nothing about a dynamics: frames that are prepared are named by what they were prepared from. Checkpoints from when it was thought to
+/// decide still have it in their recipes.
+pub(crate) const PREPARATION_BUDGET: &str = "preparation.budget_minutes";
+
 /// Differences that a message spells out.
 const MOST_TOLD: usize = 6;
 
@@ -72,7 +76,9 @@ fn decides(stage: Stage, field: &str) -> bool {
             // Whether there is Muon decides which moments there are; prepared frames are the dynamics' data.
             field == "seed"
                 || field.starts_with("optimizer.muon")
-                || stage == Stage::Dynamics && field.starts_with("preparation.")
+                || stage == Stage::Dynamics
+                    && field.starts_with("preparation.")
+                    && field != PREPARATION_BUDGET
         }
     }
 }
@@ -96,6 +102,11 @@ pub(crate) fn differences(before: &Recipe, now: &Recipe) -> Vec<String> {
         .collect()
 }
 
+/// Whether a difference is of something that only training goes by, not what a finished world is measured by or says about itself.
+pub(crate) fn is_of_training(difference: &str) -> bool {
+    !difference.starts_with("world.") && !difference.starts_with("evaluation.")
+}
+
 /// Differences in one line of bearable length.
 pub(crate) fn in_one_line(differences: &[String]) -> String {
     let told = differences[..differences.len().min(MOST_TOLD)].join(", ");
@@ -117,6 +128,7 @@ mod tests {
         now.tokenizer.budget = Some(crate::Budget::Minutes(3.0));
         now.budget_minutes = 5.0;
         now.optimizer.average_decay = 0.5;
+        now.preparation.budget_minutes = Some(4.0);
         for stage in Stage::ALL {
             let of = |config| of_stage(config, "d", stage).unwrap();
             assert!(!of(&before).is_empty());

@@ -72,16 +72,18 @@ pub(crate) fn checkpoint_path(run: &Path, stage: crate::Stage) -> PathBuf {
     run.join(format!("{stage}.checkpoint.safetensors"))
 }
 
-/// Trains one stage to the end of its budget, from its checkpoint if there is one.
+/// Trains one stage to the end of its budget, from its checkpoint if there is one. A finished stage goes on where it [`Task::learns_on`] and its
+/// budget has become larger.
 pub(crate) fn train_stage<T: Task>(
     task: &T,
     settings: &Settings,
     observer: &mut dyn TrainObserver,
 ) -> Result<Ending> {
     let mut session = Session::open(task, settings)?;
-    if session.position.finished {
+    if session.position.finished && (!task.learns_on() || session.progress() >= 1.0) {
         return Ok(Ending::Finished);
     }
+    session.position.finished = false;
     observer.observe(&TrainEvent::StageStarted {
         stage: T::STAGE,
         parameters: session.parameters.count(),

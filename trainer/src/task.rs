@@ -77,6 +77,11 @@ pub(crate) trait Task: Sync {
         standing: &Standing,
     ) -> Result<Evaluated>;
 
+    /// Whether the stage, once finished, goes on when its budget has become larger: only where nothing else depends on the weights that it ended with.
+    fn learns_on(&self) -> bool {
+        false
+    }
+
     /// Shares of the budget at which phases 1, 2 and so on begin.
     fn phases(&self) -> Vec<f64> {
         Vec::new()

@@ -9,10 +9,11 @@ use latent_actions::LatentActionModel;
 use nn::Parameters;
 use sha2::{Digest, Sha256};
 use tokenizer::Tokenizer;
-use worlds::WorldWeights;
+use worlds::WorldManifest;
 
+use crate::beginning::{Base, Beginning};
 use crate::bundle::Blueprint;
-use crate::checkpoint::Tensors;
+use crate::checkpoint::{Position, Tensors};
 use crate::clips::ClipSampler;
 use crate::dataset::{Dataset, Split};
 use crate::evaluate::rollouts::check_size;
@@ -28,8 +29,8 @@ use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::{LatentActionTask, SHORTEST_CLIP};
 use crate::stages::tokenizer::TokenizerTask;
 use crate::{
-    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, files, metrics, recipe,
-    resume,
+    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, edits, files, metrics,
+    recipe, resume, schedule,
 };
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
@@ -40,6 +41,12 @@ const LATENT_ACTION_SHARE: f64 = 0.17;
 const TOKENIZER_SHARE: f64 = 0.30;
 const PREPARATION_SHARE: f64 = 0.10;
 const FINISH_SHARE: f64 = 0.04;
+/// Relative differences between the frame rate of a world and that of video for it: one that nobody would notice, and one from which on its actions,
+/// which stay as they are, see other changes than they know.
+const SAME_RATE: f64 = 0.01;
+const OTHER_RATE: f64 = 0.05;
+/// Folder of prepared frames in the run folder.
+const PREPARED_FOLDER: &str = "prepared";
 /// Where the dynamics' recipe says which weights and video its frames were prepared from.
 const PREPARED_FROM: &str = "prepared from weights";
 
@@ -53,10 +60,10 @@ pub struct TrainOptions {
     /// One stage only; all of them if not given. A single stage may use the whole budget.
     pub stage: Option<Stage>,
     /// A world to go on from: tokenizer and dynamics begin with its weights, latent actions stay as they are, with their names and bindings.
-    pub from: Option<WorldWeights>,
+    pub from: Option<Beginning>,
     /// In place of the configuration's `budget_minutes`.
     pub budget: Option<Duration>,
-    /// Whether to go on where an earlier run stopped.
+    /// Whether to go on where an earlier run stopped. Of finished stages, only the dynamics goes on, and only when its budget has become larger.
     pub resume: bool,
 }
 
@@ -107,15 +114,31 @@ pub fn train(
 ) -> Result<TrainOutcome> {
     let folder = run_folder(&options.out);
     check_place(options, &folder)?;
-    if let Some(world) = &options.from {
-        check_size(&world.manifest, dataset.frame_size())?;
+    let begun = resume::begun(&folder);
+    let base = resume::base(options, &folder, &begun)?;
+    if let Some(Base { manifest, .. }) = &base {
+        check_size(manifest, dataset.frame_size())?;
+        if let Some(warning) = check_rate(manifest, dataset.frames_per_second())? {
+            observer.observe(&TrainEvent::Warning(warning));
+        }
     }
     let Chosen {
         config,
         changes,
-        begun,
-    } = resume::configuration(options, &folder, dataset)?;
-    bundle::check(&config, dataset, &options.out)?;
+        positions,
+    } = resume::configuration(options, base.as_ref(), (&folder, &begun), dataset)?;
+    bundle::check((&config, base.as_ref()), dataset, &options.out)?;
+    edits::check(&options.out)?;
+    let kept = match options.from {
+        Some(_) => true,
+        None => resume::goes_on(options, &begun) && beginning::keeps_latent_actions(&folder),
+    };
+    let mut stages = options
+        .stage
+        .map_or(Stage::ALL.to_vec(), |stage| vec![stage]);
+    stages.retain(|&stage| !kept || stage != Stage::LatentActions);
+    let learns_on = dynamics_learns_on(&config, &positions, (options.stage, kept), &folder);
+    let done = done_with(&stages, &positions, learns_on);
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
         let path = folder.display();
         observer.observe(&TrainEvent::Note(format!(
@@ -123,15 +146,18 @@ pub fn train(
         )));
     }
     if !changes.is_empty() {
-        observer.observe(&TrainEvent::Note(format!(
-            "from here on other settings than at the beginning: {}",
-            recipe::in_one_line(&changes)
-        )));
+        let note = told_changes(&changes, (&stages, &done), &options.out)?;
+        observer.observe(&TrainEvent::Note(note));
+    }
+    if learns_on && stages.contains(&Stage::Dynamics) {
+        observer.observe(&TrainEvent::Note(
+            "the dynamics, which had finished, goes on: its budget is larger now".to_owned(),
+        ));
     }
     files::make_folder(&folder)?;
     resume::store(&config, &folder)?;
     // Of a run that is done stage by stage, the next stage goes on as the first one began.
-    if options.from.is_some() || !options.resume && !begun {
+    if options.from.is_some() || !resume::goes_on(options, &begun) {
         beginning::store(&folder, options.from.as_ref())?;
     }
     let run = Run {
@@ -140,11 +166,112 @@ pub fn train(
         only: options.stage,
         options,
         config,
+        base,
         cancel,
     };
     nn::with_precision(run.config.precision, || {
         nn::on_a_worker(|| run.stages(observer))
     })
+}
+
+/// Refuses video at quite another frame rate than the world's that it is for, and warns of a small difference.
+fn check_rate(world: &WorldManifest, video: f64) -> Result<Option<String>> {
+    let world = world.frames_per_second;
+    let rates = Error::AnotherRate { world, video };
+    match (video / world - 1.0).abs() {
+        same if same <= SAME_RATE => Ok(None),
+        close if close <= OTHER_RATE => Ok(Some(rates.to_string())),
+        _ => Err(rates),
+    }
+}
+
+/// Those of the stages that are finished and stay so.
+fn done_with(stages: &[Stage], positions: &[Position], dynamics_learns_on: bool) -> Vec<Stage> {
+    let done = |stage: &Stage| {
+        let finished = |position: &Position| position.stage == *stage && position.finished;
+        positions.iter().any(finished) && !(dynamics_learns_on && *stage == Stage::Dynamics)
+    };
+    stages.iter().copied().filter(done).collect()
+}
+
+/// Says what was changed since the run was begun. Refuses it where it would change nothing, as of all stages that are asked for the training is
+/// `done`.
+fn told_changes(
+    changes: &[String],
+    (stages, done): (&[Stage], &[Stage]),
+    out: &Path,
+) -> Result<String> {
+    let told = recipe::in_one_line(changes);
+    let mut of_training = changes.iter().map(|change| recipe::is_of_training(change));
+    if !done.is_empty() && done.len() == stages.len() && of_training.clone().all(|is| is) {
+        return Err(Error::Finished {
+            stages: listed(done),
+            changes: told,
+            world: out.to_owned(),
+        });
+    }
+    let note = format!("from here on other settings than at the beginning: {told}");
+    Ok(match done {
+        [_, ..] if of_training.any(|is| is) => {
+            format!(
+                "{note}; {} finished before and learns no further",
+                listed(done)
+            )
+        }
+        _ => note,
+    })
+}
+
+fn listed(stages: &[Stage]) -> String {
+    let names: Vec<&str> = stages.iter().map(|stage| stage.name()).collect();
+    names.join(", ")
+}
+
+/// Whether a dynamics that finished under a smaller budget has some of the present one left.
+fn dynamics_learns_on(
+    config: &TrainConfig,
+    positions: &[Position],
+    (only, kept): (Option<Stage>, bool),
+    folder: &Path,
+) -> bool {
+    let position = |stage: Stage| positions.iter().find(|position| position.stage == stage);
+    let Some(dynamics) = position(Stage::Dynamics).filter(|position| position.finished) else {
+        return false;
+    };
+    let identity = dynamics.recipe.get(PREPARED_FROM);
+    let prepared = identity.map(|identity| Record::read(&folder.join(PREPARED_FOLDER), identity));
+    let seconds = |stage| position(stage).map_or(0.0, |position| position.seconds);
+    let before = Before {
+        latent_actions: if kept {
+            0.0
+        } else {
+            seconds(Stage::LatentActions)
+        },
+        tokenizer: seconds(Stage::Tokenizer),
+        preparation: prepared.map_or(0.0, |record| record.seconds),
+    };
+    let budget = dynamics_budget(config, only, &before);
+    schedule::progress(budget, dynamics.step, dynamics.seconds) < 1.0
+}
+
+/// Seconds that what comes before the dynamics took.
+struct Before {
+    latent_actions: f64,
+    tokenizer: f64,
+    preparation: f64,
+}
+
+/// How long the dynamics trains: as long as it is told, or else for what is left of the whole budget, of which a single stage may have everything.
+fn dynamics_budget(config: &TrainConfig, only: Option<Stage>, before: &Before) -> Budget {
+    let spent = match only {
+        Some(_) => before.preparation,
+        None => before.preparation + before.latent_actions + before.tokenizer,
+    };
+    let whole = config.budget_minutes;
+    let least = if whole > 0.0 { 0.1 } else { 1.0 };
+    let left = (1.0 - finish_share(whole) - spent / 60.0 / whole.max(1e-9)).clamp(least, 1.0);
+    let budget = config.dynamics.budget;
+    budget.unwrap_or(Budget::Minutes(whole * left))
 }
 
 /// There must be a name to call the run folder by, and nothing that is there already may be lost: what is no world never, a world or a run only
@@ -220,6 +347,8 @@ struct Run<'a> {
     only: Option<Stage>,
     options: &'a TrainOptions,
     config: TrainConfig,
+    /// The world that the run goes on from.
+    base: Option<Base>,
     cancel: &'a AtomicBool,
 }
 
@@ -329,8 +458,8 @@ impl Run<'_> {
         let latent_actions =
             LatentActionModel::new(&self.config.latent_actions.model, parameters.builder())?;
         let identity = self.identity(&[&tokenizer_weights, &latent_weights])?;
-        let folder = self.folder.join("prepared");
-        let Some(seconds) =
+        let folder = self.folder.join(PREPARED_FOLDER);
+        let Some(preparation) =
             self.prepare(&tokenizer, &latent_actions, (&identity, &folder), observer)?
         else {
             return Ok(self.interrupted());
@@ -345,30 +474,27 @@ impl Run<'_> {
         };
         let open = |split| PreparedSet::open(&folder, split, &identity, sizes);
         let (prepared, held_out) = (open(Split::Train)?, open(Split::Validation)?);
-        let spent = match self.only {
-            Some(_) => seconds,
-            None => seconds + latent_seconds + tokenizer_seconds,
+        let before = Before {
+            latent_actions: latent_seconds,
+            tokenizer: tokenizer_seconds,
+            preparation,
         };
-        let whole = self.config.budget_minutes;
-        let least = if whole > 0.0 { 0.1 } else { 1.0 };
-        let left = (1.0 - finish_share(whole) - spent / 60.0 / whole.max(1e-9)).clamp(least, 1.0);
         let mut settings = self.settings(Stage::Dynamics, 1.0)?;
         settings.recipe.extend([
             ("prepared frames".to_owned(), prepared.frames().to_string()),
             (PREPARED_FROM.to_owned(), identity.clone()),
         ]);
-        if settings.pace.budget.is_none() {
-            settings.budget = Budget::Minutes(whole * left);
-        }
+        settings.budget = dynamics_budget(&self.config, self.only, &before);
         let blueprint = Blueprint::new(
-            &self.config,
+            (&self.config, self.base.as_ref()),
             self.dataset,
             &self.options.out,
             tokenizer_weights,
             latent_weights,
         )?;
         let thoroughness = thoroughness(settings.budget);
-        let milestone = Milestone::new(&blueprint, self.dataset, &self.options.out, thoroughness)?;
+        let places = (self.options.out.as_path(), self.folder.as_path());
+        let milestone = Milestone::new(&blueprint, self.dataset, places, thoroughness)?;
         let vectors = Tensor::arange(0, model.vocabulary as u32, nn::device())?;
         let task = DynamicsTask::new(
             &self.config.dynamics,
@@ -383,13 +509,14 @@ impl Run<'_> {
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
         let mut contents = blueprint.with_dynamics(dynamics_weights);
         as_played(|| actions::describe_by_playing(&mut contents, &self.config.world))?;
+        let whole = self.config.budget_minutes;
         let budget = Duration::from_secs_f64(whole * 60.0);
         let options = self.config.evaluation.clone().within(budget);
         let finished = as_played(|| {
             finish::finish(
                 contents,
                 self.dataset,
-                (&self.options.out, &self.folder),
+                places,
                 (&options, whole),
                 observer,
                 self.cancel,
@@ -465,24 +592,4 @@ impl Run<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_lies_beside_its_world() {
-        for out in ["a/world", "a/world/", "a//world/."] {
-            assert_eq!(run_folder(Path::new(out)), Path::new("a/world.run"));
-        }
-    }
-
-    #[test]
-    fn what_interrupted_saving_leaves_is_not_in_the_way_of_a_world() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join(".saving-1")).unwrap();
-        assert!(may_hold_world(folder.path()));
-        std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-        assert!(!may_hold_world(folder.path()));
-        std::fs::write(folder.path().join(worlds::MANIFEST_FILE), "").unwrap();
-        assert!(may_hold_world(folder.path()));
-    }
-}
+mod tests;

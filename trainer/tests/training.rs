@@ -16,11 +16,10 @@ use rand::Rng;
 use tokenizer::TokenizerConfig;
 use trainer::dataset::{Dataset, DatasetWriter, MAXIMUM_SHARD_BYTES, Split, WriterOptions};
 use trainer::{
-    AdversarialConfig, Budget, DynamicsStage, EvaluateOptions, LatentActionStage, Stage,
+    AdversarialConfig, Beginning, Budget, DynamicsStage, EvaluateOptions, LatentActionStage, Stage,
     TokenizerStage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, evaluate, run_folder,
     train, write_report,
 };
-use worlds::WorldWeights;
 
 const SIDE: usize = 16;
 
@@ -300,9 +299,9 @@ fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
     let first = options(folder.path(), "first");
     run(&dataset, &first, &mut Vec::new()).unwrap();
     let source = worlds::FolderSource::new(&first.out).unwrap();
-    let mut from = WorldWeights::read(&source).unwrap();
-    from.manifest.actions[0].name = "hop".to_owned();
-    from.manifest.idle = Some(ActionCode(2));
+    let mut from = Beginning::read(&source).unwrap();
+    from.weights.manifest.actions[0].name = "hop".to_owned();
+    from.weights.manifest.idle = Some(ActionCode(2));
 
     let mut second = options(folder.path(), "second");
     // Models have the sizes of the world, whatever is configured.
@@ -353,7 +352,7 @@ fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
     };
     let error = run(&dataset, &only, &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("keeps its latent actions"));
-    from.manifest.frame.width = 24;
+    from.weights.manifest.frame.width = 24;
     let wide = TrainOptions {
         from: Some(from),
         ..options(folder.path(), "fourth")

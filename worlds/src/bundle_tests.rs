@@ -1,7 +1,9 @@
 //! Tests of whole bundles: saved, loaded, damaged.
 
 use crate::world::{DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, TOKENIZER_FILE};
-use crate::{BundleContents, Frame, WeightFormat, World, save, tiny_contents};
+use crate::{
+    BundleContents, FolderSource, Frame, MemorySource, WeightFormat, World, save, tiny_contents,
+};
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
 use std::fs;
@@ -60,16 +62,39 @@ fn the_hash_is_of_what_decides_the_frames() {
 }
 
 #[test]
+fn the_same_latent_actions_are_known_again() {
+    let (_folder, path) = saved();
+    let source = FolderSource::new(&path).unwrap();
+    let same = |seed: u64, format| {
+        let contents = tiny_contents(seed).unwrap();
+        contents.has_latent_actions_of(&source, format).unwrap()
+    };
+    assert!(same(1, WeightFormat::F16));
+    assert!(!same(2, WeightFormat::F16) && !same(1, WeightFormat::F32));
+    let empty = MemorySource::new("empty", Default::default());
+    let contents = tiny_contents(1).unwrap();
+    assert!(
+        !contents
+            .has_latent_actions_of(&empty, WeightFormat::F16)
+            .unwrap()
+    );
+}
+
+#[test]
 fn saving_replaces_a_world_and_leaves_other_files_alone() {
     let (folder, path) = saved();
     fs::write(path.join("notes.txt"), "mine").unwrap();
+    fs::create_dir(path.join("sounds")).unwrap();
+    fs::write(path.join("sounds/mine.wav"), "mine").unwrap();
     let mut contents = tiny_contents(2).unwrap();
     contents.prompts.truncate(1);
     contents.files.insert("picture.png".into(), vec![1, 2, 3]);
     let hash = save(&contents, WeightFormat::F32, &path).unwrap().hash;
     assert_eq!(World::load(&path).unwrap().hash, hash);
     assert_eq!(fs::read_dir(path.join("prompts")).unwrap().count(), 1);
-    assert_eq!(fs::read_to_string(path.join("notes.txt")).unwrap(), "mine");
+    for mine in ["notes.txt", "sounds/mine.wav"] {
+        assert_eq!(fs::read_to_string(path.join(mine)).unwrap(), "mine");
+    }
     assert_eq!(fs::read(path.join("picture.png")).unwrap(), [1, 2, 3]);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");

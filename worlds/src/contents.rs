@@ -1,15 +1,17 @@
 //! Making bundles: what a trainer hands over, and how it gets to disk.
 
 use crate::error::{Error, Result};
-use crate::source::{MemorySource, REPLACEMENT_FOLDER, is_safe_name, refused};
+use crate::source::{
+    BundleSource, FolderSource, MemorySource, REPLACEMENT_FOLDER, is_safe_name, refused,
+};
 use crate::weights::{self, WeightFormat};
 use crate::world::{
     DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, SOUNDS_FOLDER,
-    TOKENIZER_FILE,
+    TOKENIZER_FILE, read_manifest,
 };
 use crate::{Frame, World, WorldManifest};
 use candle_core::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -91,6 +93,21 @@ impl BundleContents {
         self.load(&self.encode(format)?)
     }
 
+    /// Whether the bundle in `source` has these very latent actions, so that an action code means the same in both.
+    ///
+    /// # Errors
+    /// When they cannot be read or encoded.
+    pub fn has_latent_actions_of(
+        &self,
+        source: &dyn BundleSource,
+        format: WeightFormat,
+    ) -> Result<bool> {
+        let own = weights::encode(&self.latent_actions, format)?;
+        let length = own.len() as u64;
+        let as_long = source.size(LATENT_ACTIONS_FILE)? == Some(length);
+        Ok(as_long && source.read(LATENT_ACTIONS_FILE, length)? == own)
+    }
+
     fn load(&self, files: &BTreeMap<String, Vec<u8>>) -> Result<World> {
         let borrowed = files.iter();
         let borrowed = borrowed.map(|(name, content)| (name.clone(), content.as_slice().into()));
@@ -103,21 +120,38 @@ impl BundleContents {
 ///
 /// Everything is checked and written inside the folder first, so that all renaming stays on one file system. Whenever the program is
 /// interrupted, the folder holds the old world or the new one, never a mixture: a replacement counts from the moment that it is complete,
-/// also where its files have not come to their places yet (see [`FolderSource`](crate::FolderSource)). Other files in the folder stay.
+/// also where its files have not come to their places yet (see [`FolderSource`](crate::FolderSource)). Of the old world, the prompts and sounds
+/// that its manifest names and the new one has not are removed; other files in the folder stay.
 ///
 /// # Errors
 /// When a loader would refuse the bundle, or writing fails.
 pub fn save(contents: &BundleContents, format: WeightFormat, folder: &Path) -> Result<World> {
     let files = contents.encode(format)?;
     let world = contents.load(&files)?;
+    let mut outdated = named_files(folder);
+    outdated.retain(|name| !files.contains_key(name));
     let staging = folder.join(format!(".saving-{}", std::process::id()));
-    let done = write_all(&files, &staging).and_then(|()| put_in_place(&files, &staging, folder));
+    let done = write_all(&files, &staging).and_then(|()| put_in_place(&staging, folder, &outdated));
     if staging.exists()
         && let Err(error) = fs::remove_dir_all(&staging)
     {
         tracing::warn!("{}: {error}", staging.display());
     }
     done.map(|()| world)
+}
+
+/// The prompts and sounds that the manifest in a folder names; none where there is no manifest that can be read.
+fn named_files(folder: &Path) -> BTreeSet<String> {
+    let manifest = FolderSource::new(folder).and_then(|source| read_manifest(&source));
+    let Ok(manifest) = manifest else {
+        return BTreeSet::new();
+    };
+    let prompts = manifest.prompts.iter();
+    let prompts = prompts.map(|name| format!("{PROMPTS_FOLDER}/{name}"));
+    let mut sounds = manifest.sound_files();
+    // A sound beside the manifest has stayed whatever became of the world.
+    sounds.retain(|name| name.contains('/'));
+    prompts.chain(sounds).collect()
 }
 
 /// Writes files into a new folder.
@@ -139,7 +173,7 @@ fn write_all(files: &BTreeMap<String, Vec<u8>>, staging: &Path) -> Result<()> {
     Ok(())
 }
 
-fn put_in_place(files: &BTreeMap<String, Vec<u8>>, staging: &Path, folder: &Path) -> Result<()> {
+fn put_in_place(staging: &Path, folder: &Path, outdated: &BTreeSet<String>) -> Result<()> {
     let replacement = folder.join(REPLACEMENT_FOLDER);
     if replacement.exists() {
         // Saving was interrupted before: only a whole world can be replaced.
@@ -151,15 +185,16 @@ fn put_in_place(files: &BTreeMap<String, Vec<u8>>, staging: &Path, folder: &Path
     fs::rename(replacement.join(MANIFEST_FILE), &manifest)
         .map_err(|error| Error::io(&manifest, error))?;
     move_out(&replacement, folder)?;
-    // The old world's prompts and sounds would otherwise stay among the new ones.
-    for inside in [PROMPTS_FOLDER, SOUNDS_FOLDER] {
-        let entries = fs::read_dir(folder.join(inside)).into_iter().flatten();
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path.is_file() && !files.contains_key(&format!("{inside}/{name}")) {
-                fs::remove_file(&path).map_err(|error| Error::io(&path, error))?;
+    // They would otherwise stay among the new ones. What no manifest named is someone's own.
+    for path in outdated.iter().map(|name| folder.join(name)) {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(&path, error));
             }
+            _ => {}
         }
+    }
+    for inside in [PROMPTS_FOLDER, SOUNDS_FOLDER] {
         // Only an empty folder goes.
         let _ = fs::remove_dir(folder.join(inside));
     }

@@ -58,7 +58,7 @@ pub use player::RandomPlayer;
 pub use rollout::{Rollout, RolloutSettings, Step};
 pub use snapshot::Snapshot;
 pub use sound::Sound;
-pub use sounds::{Ambient, LoadedSample, Sample, Sounds, Soundscape, Trigger};
+pub use sounds::{Ambient, LoadedSample, Sample, Sounds, Soundscape, Trigger, read_sound_files};
 pub use source::{BundleSource, FolderSource, MemorySource, is_safe_name};
 pub use tiny::{tiny_contents, tiny_world};
 pub use weights::WeightFormat;

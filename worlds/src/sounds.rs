@@ -7,7 +7,7 @@ use crate::world::SOUNDS_FOLDER;
 use crate::{Sound, WorldManifest};
 use nn::ActionCode;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most samples that a world ties to actions.
 const MOST_SAMPLES: usize = 64;
@@ -120,6 +120,31 @@ impl Sounds {
         }
         Ok(())
     }
+}
+
+impl WorldManifest {
+    /// The files with the world's sounds, by their names in the bundle.
+    pub fn sound_files(&self) -> BTreeSet<String> {
+        let inside = self.sounds.files().into_iter();
+        let inside = inside.map(|file| format!("{SOUNDS_FOLDER}/{file}"));
+        self.sound.iter().cloned().chain(inside).collect()
+    }
+}
+
+/// Reads the files with a world's sounds, by their names in the bundle.
+///
+/// # Errors
+/// When one of them is missing or larger than any sound may be.
+pub fn read_sound_files(
+    source: &dyn BundleSource,
+    manifest: &WorldManifest,
+) -> error::Result<BTreeMap<String, Vec<u8>>> {
+    let names = manifest.sound_files().into_iter();
+    let read = names.map(|name| {
+        let bytes = read_limited(source, &name, LARGEST_AMBIENT)?;
+        Ok((name, bytes))
+    });
+    read.collect()
 }
 
 fn check_file(place: &str, name: &str) -> Result<(), Flaw> {

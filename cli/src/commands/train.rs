@@ -1,11 +1,10 @@
 //! `djinn train`.
 
-use ::worlds::WorldWeights;
 use anyhow::Result;
 use serde_json::json;
 use std::process::ExitCode;
 use trainer::dataset::Dataset;
-use trainer::{Stage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, train};
+use trainer::{Beginning, Stage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, train};
 
 use super::find_world;
 use crate::arguments::{StageArgument, TrainArguments};
@@ -27,9 +26,7 @@ pub fn run(arguments: TrainArguments, output: Output) -> Result<ExitCode> {
             StageArgument::Dynamics => Stage::Dynamics,
         }),
         from: match &arguments.from {
-            Some(name) => Some(WorldWeights::read(
-                find_world(Some(name))?.source()?.as_ref(),
-            )?),
+            Some(name) => Some(Beginning::read(find_world(Some(name))?.source()?.as_ref())?),
             None => None,
         },
         budget: arguments.budget,

@@ -1,6 +1,6 @@
-//! Decides what is trained on and what is held back: whole sources, or whole episodes, never neighbouring frames.
+//! Decides what is trained on and what is held back: whole sources, or the end of one, never neighbouring frames.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -26,71 +26,90 @@ pub(super) fn decide(
         .iter()
         .copied()
         .filter(|episode| episode.length >= 2)
+        .map(|episode| EpisodeRecord {
+            split: Split::Train,
+            ..episode
+        })
         .collect();
-    let sources: BTreeSet<usize> = episodes.iter().map(|episode| episode.source).collect();
-    let mut hold_back = |held: &BTreeSet<usize>| {
-        for episode in &mut episodes {
-            episode.split = if held.contains(&episode.source) {
-                Split::Validation
-            } else {
-                Split::Train
-            };
-        }
-    };
+    let mut frames: BTreeMap<usize, usize> = BTreeMap::new();
+    for episode in &episodes {
+        *frames.entry(episode.source).or_default() += episode.length;
+    }
 
-    let named: BTreeSet<usize> = sources
-        .iter()
+    let named: BTreeSet<usize> = frames
+        .keys()
         .copied()
         .filter(|&source| used.get(source).is_some_and(|source| is_named(source)))
         .collect();
-    if !named.is_empty() && named.len() < sources.len() {
-        hold_back(&named);
-        return (
-            episodes,
-            format!(
-                "validation: the {} sources in folders named for it",
-                named.len()
-            ),
+    if !named.is_empty() && named.len() < frames.len() {
+        hold_back(&mut episodes, &named);
+        let note = format!(
+            "validation: the {} sources in folders named for it",
+            named.len()
         );
+        return (episodes, note);
     }
     if options.validation_fraction == 0.0 {
         return (episodes, "validation: nothing was held back".to_owned());
     }
-    if sources.len() > 1 {
-        let held = pick(used, &sources, options.validation_fraction);
-        hold_back(&held);
-        return (
-            episodes,
-            format!(
-                "validation: {} of {} sources, picked by their names",
-                held.len(),
-                sources.len()
-            ),
-        );
-    }
+    let note = hold_back_share(used, &mut episodes, &frames, options);
+    (episodes, format!("validation: {note}"))
+}
+
+/// Holds back about the share that is asked for: whole sources, and where these are far too few or far too long, the end of the longest. `frames`
+/// are those of each source. Says what it did.
+fn hold_back_share(
+    used: &[&Source],
+    episodes: &mut Vec<EpisodeRecord>,
+    frames: &BTreeMap<usize, usize>,
+    options: &IngestOptions,
+) -> String {
     let gap = (GAP_SECONDS * options.frames_per_second).ceil() as usize;
-    let total: usize = episodes.iter().map(|episode| episode.length).sum();
+    let total: usize = frames.values().sum();
     let wanted = (total as f64 * options.validation_fraction).ceil() as usize;
-    let note = if let [only] = &episodes[..] {
-        let only = *only;
-        match cut(only, wanted.max(2), gap) {
-            Some(halves) => {
-                let note = format!(
-                    "validation: the last {} frames of the only episode, {gap} frames after the rest",
-                    halves[1].length
-                );
-                episodes = halves.to_vec();
-                note
-            }
-            None => format!(
-                "validation: nothing was held back: the only episode, of {} frames, is too short to be cut",
-                only.length
-            ),
-        }
-    } else {
-        hold_back_last(&mut episodes, wanted, gap)
+    let held = pick(used, frames, wanted);
+    hold_back(episodes, &held);
+    let whole = format!(
+        "{} of {} sources, picked by their names",
+        held.len(),
+        frames.len()
+    );
+    let held_frames: usize = held.iter().map(|source| frames[source]).sum();
+    let missing = wanted.saturating_sub(held_frames);
+    let rest = frames.iter().filter(|(source, _)| !held.contains(source));
+    // Of equally long ones the first.
+    let longest = rest.rev().max_by_key(|(_, length)| **length);
+    let (true, Some((&longest, _))) = (2 * missing > wanted, longest) else {
+        return whole;
     };
-    (episodes, note)
+    let tail = hold_back_end(episodes, longest, missing, gap);
+    let which = match frames.len() {
+        1 => "the only source".to_owned(),
+        _ => name_of(used, longest),
+    };
+    let end = format!("the last {tail} frames of {which}, {gap} frames after the rest");
+    match (tail, held.len()) {
+        (0, 0) if frames.len() == 1 => format!(
+            "nothing was held back: the only episode, of {total} frames, is too short to be cut"
+        ),
+        (0, 0) => {
+            let shortest = frames.iter().min_by_key(|(_, length)| **length);
+            let shortest = shortest.map(|(&source, _)| source).into_iter().collect();
+            hold_back(episodes, &shortest);
+            format!("the shortest of {} sources", frames.len())
+        }
+        (0, _) => whole,
+        (_, 0) => end,
+        (_, _) => format!("{whole}, and {end}"),
+    }
+}
+
+fn hold_back(episodes: &mut [EpisodeRecord], sources: &BTreeSet<usize>) {
+    for episode in episodes {
+        if sources.contains(&episode.source) {
+            episode.split = Split::Validation;
+        }
+    }
 }
 
 fn is_named(source: &Source) -> bool {
@@ -105,23 +124,32 @@ fn is_named(source: &Source) -> bool {
     })
 }
 
-/// A pick that depends on the names alone, so that adding a source moves few of the others.
-fn pick(used: &[&Source], sources: &BTreeSet<usize>, fraction: f64) -> BTreeSet<usize> {
+fn name_of(used: &[&Source], source: usize) -> String {
+    let name = used.get(source).and_then(|source| source.path.file_name());
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whole sources that come to about `wanted` frames, given the `frames` of each; none where each alone is far more than that. Their names give the
+/// order in which they are looked at, so that adding one moves few of the others.
+fn pick(used: &[&Source], frames: &BTreeMap<usize, usize>, wanted: usize) -> BTreeSet<usize> {
     let rank = |source: usize| {
         let name = used.get(source).and_then(|source| source.path.file_name());
         Sha256::digest(name.map(|name| name.as_encoded_bytes()).unwrap_or_default()).to_vec()
     };
-    let mut ranked: Vec<(Vec<u8>, usize)> = sources
-        .iter()
+    let mut ranked: Vec<(Vec<u8>, usize)> = frames
+        .keys()
         .map(|&source| (rank(source), source))
         .collect();
     ranked.sort();
-    let count = ((sources.len() as f64 * fraction).round() as usize).clamp(1, sources.len() - 1);
-    ranked
-        .iter()
-        .take(count)
-        .map(|(_, source)| *source)
-        .collect()
+    let (mut held, mut sum) = (BTreeSet::new(), 0);
+    for (_, source) in ranked {
+        let nearer = 2 * sum + frames[&source] <= 2 * wanted;
+        if nearer && held.len() + 1 < frames.len() {
+            held.insert(source);
+            sum += frames[&source];
+        }
+    }
+    held
 }
 
 /// The last `tail` frames of an episode, and what lies at least `gap` frames before them.
@@ -144,26 +172,43 @@ fn cut(episode: EpisodeRecord, tail: usize, gap: usize) -> Option<[EpisodeRecord
     Some([train, validation])
 }
 
-/// Holds back the last episodes of the only source until there are `wanted` frames. The episode before them may end
-/// where they begin, as when a shard was full, so it loses its end.
-fn hold_back_last(episodes: &mut [EpisodeRecord], wanted: usize, gap: usize) -> String {
-    let all = episodes.len();
-    let mut first_held = all;
+/// Holds back the end of a source until there are `wanted` frames, and returns how many there are then. What comes before may end where that
+/// begins, as when a shard was full, so it loses its end.
+fn hold_back_end(
+    episodes: &mut Vec<EpisodeRecord>,
+    source: usize,
+    wanted: usize,
+    gap: usize,
+) -> usize {
+    let of_source = |episode: &EpisodeRecord| episode.source == source;
+    let first = episodes.iter().position(of_source);
     let mut held = 0;
-    while held < wanted && first_held > 1 {
-        first_held -= 1;
-        held += episodes[first_held].length;
+    for index in (0..episodes.len()).rev() {
+        let (episode, missing) = (episodes[index], wanted.saturating_sub(held));
+        if !of_source(&episode) {
+            continue;
+        }
+        if missing > 0
+            && let Some(halves) = cut(episode, missing.max(2), gap)
+        {
+            held += halves[1].length;
+            episodes.splice(index..=index, halves);
+            break;
+        }
+        // Something must be left to train on.
+        if missing > 0 && first < Some(index) {
+            episodes[index].split = Split::Validation;
+            held += episode.length;
+            continue;
+        }
+        if held > 0 {
+            // Where nothing would be left of it, at least the frames next to the other half go.
+            let least = 2.min(episode.length);
+            episodes[index].length = episode.length.saturating_sub(gap).max(least);
+        }
+        break;
     }
-    for episode in &mut episodes[first_held..] {
-        episode.split = Split::Validation;
-    }
-    let before = &mut episodes[first_held - 1];
-    // Where nothing would be left of it, at least the frames next to the other half go.
-    before.length = before.length.saturating_sub(gap).max(2.min(before.length));
-    format!(
-        "validation: the last {} of {all} episodes of the only source",
-        all - first_held
-    )
+    held
 }
 
 #[cfg(test)]
@@ -209,7 +254,7 @@ mod tests {
             .flat_map(|a| validation.iter().map(move |b| (a, b)))
         {
             assert!(
-                a.source != b.source || a.start + a.length < b.start,
+                a.source != b.source || a.shard < b.shard || a.start + a.length < b.start,
                 "{a:?} touches {b:?}"
             );
         }
@@ -283,6 +328,72 @@ mod tests {
         );
         let all_but_one = held(&["a.mp4"], &episodes, 0.99);
         assert_eq!(all_but_one.len(), 2);
+    }
+
+    fn frames(episodes: &[EpisodeRecord]) -> usize {
+        episodes.iter().map(|episode| episode.length).sum()
+    }
+
+    #[test]
+    fn an_episode_that_is_longer_than_wanted_is_cut_wherever_others_end() {
+        // A cut of the scene after ten seconds of twenty minutes.
+        let found = held(
+            &["a.mp4"],
+            &[episode(0, 0, 150), episode(0, 150, 17850)],
+            0.1,
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].start, found[0].length), (16200, 1800));
+        // Full shards end episodes of the one clip.
+        let shards = [0, 1, 2].map(|shard| EpisodeRecord {
+            shard,
+            ..episode(0, 0, if shard < 2 { 21845 } else { 10310 })
+        });
+        let found = held(&["a.mp4"], &shards, 0.1);
+        assert_eq!(frames(&found), 5400);
+        assert_eq!((found[0].shard, found[0].start), (2, 4910));
+        // What lies before a short last episode gives the rest.
+        let found = held(&["a.mp4"], &[episode(0, 0, 900), episode(0, 900, 50)], 0.1);
+        assert_eq!(
+            found[0],
+            EpisodeRecord {
+                start: 855,
+                length: 45,
+                ..found[1]
+            }
+        );
+        assert_eq!(frames(&found), 95);
+    }
+
+    #[test]
+    fn sources_weigh_what_they_have_of_frames() {
+        let (long, short) = (108_000, 2_700);
+        // Whichever name comes first, and in which order they are.
+        for names in [["a.mp4", "b.mp4"], ["b.mp4", "a.mp4"]] {
+            let episodes = [episode(0, 0, long), episode(1, long, short)];
+            let found = held(&names, &episodes, 0.1);
+            assert_eq!(frames(&found), (long + short) / 10);
+            assert_eq!(
+                found[1],
+                EpisodeRecord {
+                    split: Split::Validation,
+                    ..episodes[1]
+                }
+            );
+            assert_eq!(found[0].source, 0);
+        }
+        // Two of the same length: neither is a tenth.
+        assert_eq!(frames(&held(&["a.mp4", "b.mp4"], &sources(2), 0.1)), 20);
+        // There are enough short ones.
+        let mut episodes = vec![episode(0, 0, 2_000)];
+        episodes.extend((1..11).map(|source| episode(source, 1_900 + source * 100, 100)));
+        let names: Vec<String> = (0..11).map(|i| format!("clips/{i}.mp4")).collect();
+        let paths: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found = held(&paths, &episodes, 0.1);
+        assert_eq!((found.len(), frames(&found)), (3, 300));
+        // Where nothing can be cut, something is held back all the same.
+        let tiny = [episode(0, 0, 20), episode(1, 20, 14), episode(2, 34, 20)];
+        assert_eq!(frames(&held(&["a", "b", "c"], &tiny, 0.1)), 14);
     }
 
     #[test]

@@ -647,7 +647,7 @@ fn the_only_episode_is_cut_with_a_gap() {
     );
     assert_shows(dataset.frames(&validation[0], 0..1), &view(0, 90));
     assert!(
-        report.notes[0].contains("only episode"),
+        report.notes[0].contains("the last 10 frames of the only source"),
         "{:?}",
         report.notes
     );

@@ -34,6 +34,7 @@ enum Trouble {
 /// Learns one number to be a half.
 struct Toy {
     trouble: Trouble,
+    learns_on: bool,
     taken: Mutex<u64>,
     done: Mutex<bool>,
 }
@@ -42,6 +43,7 @@ impl Toy {
     fn new(trouble: Trouble) -> Self {
         Self {
             trouble,
+            learns_on: false,
             taken: Mutex::new(0),
             done: Mutex::new(false),
         }
@@ -91,6 +93,10 @@ impl Task for Toy {
         })
     }
 
+    fn learns_on(&self) -> bool {
+        self.learns_on
+    }
+
     fn phases(&self) -> Vec<f64> {
         match self.trouble {
             Trouble::LatePhase => vec![1.0],
@@ -126,10 +132,8 @@ struct Told {
     position: Option<Position>,
 }
 
-fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
-    let folder = tempfile::tempdir().unwrap();
-    let cancel = AtomicBool::new(false);
-    let settings = Settings {
+fn settings<'a>(run: &'a Path, cancel: &'a AtomicBool) -> Settings<'a> {
+    Settings {
         seed: 1,
         recipe: Recipe::new(),
         pace: Pace {
@@ -143,10 +147,19 @@ fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
         },
         budget: Budget::Steps(60),
         optimizer: OptimizerConfig::default(),
-        checkpoint_seconds,
+        checkpoint_seconds: 1e6,
         log_steps: 1,
-        run: folder.path(),
-        cancel: &cancel,
+        run,
+        cancel,
+    }
+}
+
+fn train(trouble: Trouble, checkpoint_seconds: f64) -> Told {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = AtomicBool::new(false);
+    let settings = Settings {
+        checkpoint_seconds,
+        ..settings(folder.path(), &cancel)
     };
     let (mut steps, mut warnings) = (Vec::new(), Vec::new());
     let mut observer = |event: &TrainEvent| match event {
@@ -250,6 +263,47 @@ fn hopeless_attempts_start_anew_with_another_seed_and_a_lower_rate() {
     assert_eq!((position.attempt, position.attempt_step), (2, 30));
     assert!((position.rate - RESTART_RATE.powi(2)).abs() < 1e-12);
     assert!((position.attempt_progress - 0.5).abs() < 1e-9);
+}
+
+#[test]
+fn a_finished_stage_goes_on_under_a_larger_budget_only_where_nothing_depends_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cancel = AtomicBool::new(false);
+    let rate = |step: u64| {
+        let lines = metrics::read(folder.path()).unwrap();
+        let line = lines
+            .iter()
+            .find(|line| !line.held_out && line.step == step);
+        line.unwrap().figures["learning_rate"]
+    };
+    for (learns_on, steps, reached) in [
+        (false, 60, 60),
+        (false, 100, 60),
+        (true, 60, 60),
+        (true, 40, 60),
+        (true, 100, 100),
+        (true, 100, 100),
+    ] {
+        let toy = Toy {
+            learns_on,
+            ..Toy::new(Trouble::Nothing)
+        };
+        let settings = Settings {
+            budget: Budget::Steps(steps),
+            ..settings(folder.path(), &cancel)
+        };
+        let before = trained(folder.path(), Stage::Tokenizer).unwrap();
+        let ending = train_stage(&toy, &settings, &mut |_: &TrainEvent| {}).unwrap();
+        assert!(matches!(ending, Ending::Finished));
+        let position = trained(folder.path(), Stage::Tokenizer).unwrap().unwrap().1;
+        assert!(position.finished && position.step == reached);
+        if before.is_some_and(|(_, before)| before.step == reached) {
+            assert_eq!(*toy.taken.lock().unwrap(), 0, "{steps}");
+        }
+    }
+    // The rate falls over the last half of the budget that holds: in step 60 nothing was left of it, after it four fifths.
+    assert!(rate(60) < 0.05 * rate(30));
+    assert!((rate(61) / rate(30) - 0.8).abs() < 1e-9 && rate(100) < 0.05 * rate(30));
 }
 
 #[test]

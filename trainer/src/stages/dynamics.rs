@@ -166,6 +166,10 @@ impl Task for DynamicsTask<'_> {
     type Model = Dynamics;
     type Batch = DynamicsBatch;
 
+    fn learns_on(&self) -> bool {
+        true
+    }
+
     fn build(&self, parameters: &Parameters) -> Result<Dynamics> {
         Ok(Dynamics::new(
             &self.config.model,
