@@ -11,13 +11,19 @@ use crate::{Error, Picture};
 /// How carefully colours are chosen, from 1 (best) to 30 (fastest).
 const SPEED: i32 = 10;
 
-/// Writes pictures of one size to a GIF that repeats for ever.
+/// Hundredths of a second that a picture is shown at least: players slow down what is shown for less.
+const SHORTEST: u64 = 2;
+
+/// Writes pictures of one size to a GIF that repeats for ever. Of more than 50 in a second, those that would be shown too briefly are left out,
+/// so that the speed stays right.
 pub struct GifWriter {
     path: PathBuf,
     encoder: Encoder<BufWriter<File>>,
     size: (u16, u16),
     frames_per_second: f64,
     pictures: u64,
+    /// Number of the next picture that is not left out.
+    next: u64,
 }
 
 impl GifWriter {
@@ -25,7 +31,7 @@ impl GifWriter {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`] for a size over 65,535 a side or a rate over 50, which players do not follow; [`Error::Io`].
+    /// [`Error::InvalidSetting`] for a size over 65,535 a side or a rate over 1000; [`Error::Io`].
     pub fn create(
         path: &Path,
         width: u32,
@@ -40,10 +46,10 @@ impl GifWriter {
                 got: format!("{width}x{height}"),
             });
         };
-        if !(frames_per_second > 0.001 && frames_per_second <= 50.0) {
+        if !(frames_per_second > 0.001 && frames_per_second <= 1000.0) {
             return Err(Error::InvalidSetting {
                 what: "GIF frame rate",
-                expected: "over 0.001 and at most 50 frames per second".to_owned(),
+                expected: "over 0.001 and at most 1000 frames per second".to_owned(),
                 got: frames_per_second.to_string(),
             });
         }
@@ -57,10 +63,11 @@ impl GifWriter {
             size: (across, down),
             frames_per_second,
             pictures: 0,
+            next: 0,
         })
     }
 
-    /// Adds a picture.
+    /// Adds a picture, or leaves it out.
     ///
     /// # Errors
     ///
@@ -83,10 +90,19 @@ impl GifWriter {
                 bytes: picture.rgb.len(),
             });
         }
+        let number = self.pictures;
+        if number < self.next {
+            self.pictures += 1;
+            return Ok(());
+        }
         // GIFs count in hundredths of a second; rounding the times instead of the durations keeps the speed right.
         let hundredths =
-            |number: u64| (number as f64 * 100.0 / self.frames_per_second).round() as u32;
-        let duration = hundredths(self.pictures + 1) - hundredths(self.pictures);
+            |number: u64| (number as f64 * 100.0 / self.frames_per_second).round() as u64;
+        let mut next = number + 1;
+        while hundredths(next).saturating_sub(hundredths(number)) < SHORTEST {
+            next += 1;
+        }
+        let duration = hundredths(next) - hundredths(number);
         let frame = Frame {
             delay: u16::try_from(duration).unwrap_or(u16::MAX),
             ..Frame::from_rgb_speed(width, height, &picture.rgb, SPEED)
@@ -94,7 +110,7 @@ impl GifWriter {
         self.encoder
             .write_frame(&frame)
             .map_err(failed(&self.path))?;
-        self.pictures += 1;
+        (self.pictures, self.next) = (number + 1, next);
         Ok(())
     }
 
@@ -123,5 +139,36 @@ fn failed(path: &Path) -> impl FnOnce(EncodingError) -> Error {
     move |error| match error {
         EncodingError::Io(source) => Error::Io { path, source },
         other => Error::encode(&path, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_more_than_50_pictures_a_second_some_are_left_out_and_the_speed_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let shade = |number: usize| (8 * number) as u8;
+        for (rate, shown) in [(50.0, 30), (60.0, 20), (240.0, 7)] {
+            let path = folder.path().join("a.gif");
+            let mut writer = GifWriter::create(&path, 4, 4, rate).unwrap();
+            for number in 0..30 {
+                let picture = Picture::new(4, 4, vec![shade(number); 48]).unwrap();
+                writer.write(&picture).unwrap();
+            }
+            writer.finish().unwrap();
+            let mut animation = crate::open(&path).unwrap();
+            let mut times = Vec::new();
+            while let Some(timed) = animation.next_picture().unwrap() {
+                // It is shown when its time has come, to half a hundredth.
+                let number = (0..30).find(|number| shade(*number) == timed.picture.rgb[0]);
+                let due = number.unwrap() as f64 / rate;
+                assert!((timed.seconds - due).abs() <= 0.0051, "{rate}: {due}");
+                times.push(timed.seconds);
+            }
+            assert_eq!(times.len(), shown, "{rate}");
+            assert!(times.windows(2).all(|pair| pair[1] - pair[0] > 0.0199));
+        }
     }
 }

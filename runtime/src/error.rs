@@ -131,6 +131,9 @@ pub enum Error {
     /// An export was to be written among the files of the session itself.
     #[error("{}: an export is not written into the session's own folder, whose files the session needs; name another place", .0.display())]
     ExportIntoSession(PathBuf),
+    /// An export was to stop before it was complete.
+    #[error("{}: the export was stopped before it was complete; nothing of it is kept", .0.display())]
+    ExportCancelled(PathBuf),
     /// Something was to be recorded after recording had failed, or the thread that encodes it died.
     #[error("the recording has ended")]
     RecordingEnded,

@@ -8,6 +8,7 @@ use crate::timeline::Timeline;
 use media::{GifWriter, Mp4Writer, Picture};
 use nn::ActionCode;
 use serde::Serialize;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,11 +249,14 @@ impl Verification {
     }
 }
 
-/// Writes a session as an `.mp4`, with the sound that it had, or `.gif`, from its tokens (or, where they are lost, made again from its codes), enlarged by a whole factor. `on_frame` is called with the number of
-/// frames done. Returns the number of pictures written.
+/// Writes a session as an `.mp4`, with the sound that it had, or `.gif`, from its tokens (or, where they are lost, made again from its codes),
+/// enlarged by a whole factor. It is written under another name first, so that it is never there half, and what was there is kept until then.
+/// `on_frame` is called with the number of pictures done. Returns how many there are; a `.gif` shows fewer where there are more than 50 in a
+/// second.
 ///
 /// # Errors
-/// When the file name has another ending or leads into the session's folder, the session is of another world, or writing fails.
+/// When the file name has another ending or leads into the session's folder, the session is of another world, writing fails, or `cancel`
+/// became true.
 pub fn export(
     session: &Session,
     world: Arc<World>,
@@ -262,11 +266,41 @@ pub fn export(
 ) -> Result<u64> {
     session.check_world(&world, &world.manifest.name)?;
     check_outside(session, path)?;
+    let format = Format::of(path)?;
+    if path.is_dir() {
+        // Nothing could take its place in the end.
+        let error = std::io::ErrorKind::IsADirectory.into();
+        return Err(Error::io(path)(error));
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{}.unfinished", std::process::id()));
+    let unfinished = Path::new(&unfinished);
+    let exported = write_export(session, world, (unfinished, format), on_frame, cancel)
+        .and_then(|done| done.ok_or_else(|| Error::ExportCancelled(path.to_owned())))
+        .and_then(|pictures| {
+            fs::rename(unfinished, path).map_err(Error::io(path))?;
+            Ok(pictures)
+        });
+    if exported.is_err() {
+        // It may not even have been begun.
+        let _ = fs::remove_file(unfinished);
+    }
+    exported
+}
+
+/// Writes a session to a new file. Returns the number of pictures; `None` when `cancel` became true before the last.
+fn write_export(
+    session: &Session,
+    world: Arc<World>,
+    (path, format): (&Path, Format),
+    on_frame: &mut dyn FnMut(u64),
+    cancel: &AtomicBool,
+) -> Result<Option<u64>> {
     let factor = enlargement(session.manifest.frame);
     let mut mixer = mixer_of(&world);
-    let mut writer = Export::create(path, session, factor, !mixer.is_silent())?;
-    let mut written = 0;
     let mut replayer = Replayer::start(session, world)?;
+    let mut writer = Export::create(path, format, session, factor, !mixer.is_silent())?;
+    let mut written = 0;
     let mut write = |frame: &Frame, moment: &Moment| -> Result<()> {
         let picture = media::enlarge(&picture_of(frame)?, factor);
         writer.write(&picture, &mixer.next_frame(moment))?;
@@ -277,7 +311,10 @@ pub fn export(
     for frame in replayer.opening()? {
         write(&frame, &Moment::Prompt)?;
     }
-    while !cancel.load(Ordering::Relaxed) {
+    loop {
+        if cancel.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         for frame in replayer.pass_events()? {
             write(&frame, &Moment::Still)?;
         }
@@ -289,7 +326,7 @@ pub fn export(
         write(&step.frame, &Moment::Played { wish, code })?;
     }
     writer.finish()?;
-    Ok(written)
+    Ok(Some(written))
 }
 
 /// The session's own files are not to be written over.
@@ -307,7 +344,26 @@ fn check_outside(session: &Session, path: &Path) -> Result<()> {
     }
 }
 
-/// One of the formats that sessions are exported to.
+/// The formats that sessions are exported to.
+#[derive(Clone, Copy)]
+enum Format {
+    Mp4,
+    Gif,
+}
+
+impl Format {
+    /// The one that a file's name asks for.
+    fn of(path: &Path) -> Result<Self> {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        match ending.map(str::to_ascii_lowercase).as_deref() {
+            Some("mp4") => Ok(Self::Mp4),
+            Some("gif") => Ok(Self::Gif),
+            _ => Err(Error::ExportFormat(path.to_owned())),
+        }
+    }
+}
+
+/// A file that a session is being exported to.
 enum Export {
     Mp4 {
         writer: Box<Mp4Writer>,
@@ -318,13 +374,18 @@ enum Export {
 }
 
 impl Export {
-    fn create(path: &Path, session: &Session, factor: u32, sound: bool) -> Result<Self> {
-        let ending = path.extension().and_then(|ending| ending.to_str());
+    fn create(
+        path: &Path,
+        format: Format,
+        session: &Session,
+        factor: u32,
+        sound: bool,
+    ) -> Result<Self> {
         let size = session.manifest.frame;
         let (width, height) = (size.width as u32 * factor, size.height as u32 * factor);
         let rate = session.manifest.frames_per_second;
-        match ending.map(str::to_ascii_lowercase).as_deref() {
-            Some("mp4") => {
+        match format {
+            Format::Mp4 => {
                 let writer = match sound {
                     true => Mp4Writer::create_with_sound(path, width, height, rate)?,
                     false => Mp4Writer::create(path, width, height, rate)?,
@@ -334,8 +395,7 @@ impl Export {
                     sound,
                 })
             }
-            Some("gif") => Ok(Self::Gif(GifWriter::create(path, width, height, rate)?)),
-            _ => Err(Error::ExportFormat(path.to_owned())),
+            Format::Gif => Ok(Self::Gif(GifWriter::create(path, width, height, rate)?)),
         }
     }
 

@@ -6,7 +6,7 @@
 //! | key | value |
 //! |---|---|
 //! | `djinn_state` | version of the format: 1 |
-//! | `world`, `world_hash` | name and hash of the world that it was saved in, the only one that it can be loaded in |
+//! | `world`, `world_hash` | name and hash (whatever its idle code) of the world that it was saved in, the only one that it can be loaded in |
 //! | `settings` | [`RolloutSettings`] in RON |
 //! | `frames` | frames before the next one, the prompt's included |
 
@@ -66,7 +66,7 @@ impl SavedState {
         let notes = [
             ("djinn_state", VERSION.to_owned()),
             ("world", world.manifest.name.clone()),
-            ("world_hash", world.hash.clone()),
+            ("world_hash", world.hash_without_idle.clone()),
             (
                 "settings",
                 settings.map_err(|error| refuse("settings", error))?,
@@ -76,7 +76,7 @@ impl SavedState {
         Ok(Self {
             bytes: snapshot.to_bytes(world, &notes)?,
             world: world.manifest.name.clone(),
-            world_hash: world.hash.clone(),
+            world_hash: world.hash_without_idle.clone(),
             settings: *rollout.settings(),
             frame: snapshot.number(),
             picture: rollout.frame()?,
@@ -173,12 +173,12 @@ impl SavedState {
     /// # Errors
     /// When it is a state of another world or does not fit.
     pub fn resume(&self, world: Arc<World>) -> Result<Rollout> {
-        if self.world_hash != world.hash {
+        if self.world_hash != world.hash_without_idle {
             return Err(Error::StateOfAnotherWorld {
                 saved: self.world.clone(),
                 saved_hash: self.world_hash.clone(),
                 given: world.manifest.name.clone(),
-                given_hash: world.hash.clone(),
+                given_hash: world.hash_without_idle.clone(),
             });
         }
         self.settings.validate(&world.manifest)?;
@@ -224,7 +224,7 @@ impl Slots {
         let name = &world.manifest.name;
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let name: String = name.chars().take(40).map(plain).collect();
-        let hash: String = world.hash.chars().take(8).collect();
+        let hash: String = world.hash_without_idle.chars().take(8).collect();
         let folder = user.data_dir().join("states").join(name + "-" + &hash);
         Some(Self { folder })
     }

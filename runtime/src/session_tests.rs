@@ -371,6 +371,23 @@ fn settings_that_cannot_be_played_with_are_refused_by_file() {
     );
 }
 
+#[test]
+fn a_session_is_of_a_world_with_the_same_idle_code_or_from_before_it_counted() {
+    let (_folder, mut session) = recorded(3);
+    let mut contents = worlds::tiny_contents(1).unwrap();
+    contents.manifest.idle = Some(ActionCode(1));
+    let other = Arc::new(contents.world(worlds::WeightFormat::F16).unwrap());
+    let refused = verify(&session, other.clone(), &mut |_| (), &GO_ON).unwrap_err();
+    assert!(matches!(refused, Error::AnotherWorld { .. }), "{refused}");
+    session.manifest.world_hash = world().hash_without_idle.clone();
+    assert!(verified(&session).is_whole());
+    // What a state holds does not depend on it.
+    let rollout = session.start(world()).unwrap();
+    let state = crate::SavedState::of(&rollout).unwrap();
+    assert_eq!(state.world_hash, world().hash_without_idle);
+    assert!(state.resume(other).is_ok());
+}
+
 /// Pictures of a video that may still be growing.
 fn pictures_of(path: &Path) -> usize {
     let Ok(mut video) = media::open(path) else {
@@ -437,6 +454,38 @@ fn sessions_are_exported_as_video_and_gif() {
         assert!(matches!(error, Error::ExportIntoSession(_)), "{error}");
         assert_eq!(fs::read(&path).ok(), before);
     }
+}
+
+#[test]
+fn an_export_that_is_not_completed_leaves_what_was_there() {
+    let (_own, mut session) = recorded(6);
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = folder.path().join("play.gif");
+    fs::write(&earlier, "earlier").unwrap();
+    let names = || {
+        let entries = fs::read_dir(folder.path()).unwrap().flatten();
+        entries
+            .map(|entry| entry.file_name())
+            .collect::<Vec<std::ffi::OsString>>()
+    };
+    for name in ["play.gif", "play.mp4"] {
+        let cancel = AtomicBool::new(false);
+        let mut stop = |pictures| cancel.store(pictures >= 3, Ordering::Relaxed);
+        let path = folder.path().join(name);
+        let error = export(&session, world(), &path, &mut stop, &cancel).unwrap_err();
+        assert!(matches!(error, Error::ExportCancelled(_)), "{error}");
+        assert!(cancel.into_inner());
+        assert_eq!(names(), ["play.gif"], "{name}");
+    }
+    session.manifest.state = Some("missing.state".to_owned());
+    let error = export(&session, world(), &earlier, &mut |_| (), &GO_ON).unwrap_err();
+    assert!(error.to_string().contains("missing.state"), "{error}");
+    assert_eq!(names(), ["play.gif"]);
+    assert_eq!(fs::read(&earlier).unwrap(), b"earlier");
+    let taken = folder.path().join("taken.gif");
+    fs::create_dir(&taken).unwrap();
+    let error = export(&session, world(), &taken, &mut |_| (), &GO_ON).unwrap_err();
+    assert!(error.to_string().contains("taken.gif: "), "{error}");
 }
 
 #[test]

@@ -160,6 +160,19 @@ pub(crate) mod tests {
 
     /// A dataset of noise of the tiny world's size, in episodes of these lengths.
     pub(crate) fn noise(path: &Path, rate: f64, lengths: &[(usize, Split)]) -> Dataset {
+        let mut random = generator(5, 0);
+        videos(path, rate, lengths, |bytes| {
+            (0..bytes).map(|_| random.random()).collect()
+        })
+    }
+
+    /// A dataset of the tiny world's size, in episodes of these lengths; `frame` makes the bytes of each frame, as many as it is told.
+    pub(crate) fn videos(
+        path: &Path,
+        rate: f64,
+        lengths: &[(usize, Split)],
+        mut frame: impl FnMut(usize) -> Vec<u8>,
+    ) -> Dataset {
         let (height, width) = (16, 24);
         let options = WriterOptions {
             height,
@@ -170,12 +183,10 @@ pub(crate) mod tests {
             max_shard_bytes: MAXIMUM_SHARD_BYTES,
         };
         let mut writer = DatasetWriter::create(path, options).unwrap();
-        let mut random = generator(5, 0);
         for (length, _) in lengths {
             writer.begin_source("x".into(), "0".repeat(64), "test".into());
             for _ in 0..*length {
-                let frame: Vec<u8> = (0..height * width * 3).map(|_| random.random()).collect();
-                writer.push_frame(&frame, None).unwrap();
+                writer.push_frame(&frame(height * width * 3), None).unwrap();
             }
             writer.end_episode();
         }

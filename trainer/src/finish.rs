@@ -10,7 +10,7 @@ use worlds::{BundleContents, WeightFormat};
 use crate::bundle::Blueprint;
 use crate::clips::{Clip, ClipSampler};
 use crate::dataset::Dataset;
-use crate::evaluate::rollouts::{Continuation, follow};
+use crate::evaluate::rollouts::{Continuation, codes_in_use, follow};
 use crate::evaluate::stored::StoredWeights;
 use crate::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use crate::measure::median;
@@ -74,7 +74,8 @@ impl<'a> Milestone<'a> {
             Ok(median(&psnrs))
         };
         let inferred = at(Continuation::Inferred, AHEAD)?;
-        let random = at(Continuation::Random, AHEAD)?;
+        let in_use = codes_in_use(&world, self.dataset, &self.clips)?;
+        let random = at(Continuation::Random(&in_use), AHEAD)?;
         let copy = at(Continuation::Copy, AHEAD)?;
         let figures = [
             ("rollout_psnr4", inferred),

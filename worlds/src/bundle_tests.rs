@@ -5,6 +5,7 @@ use crate::{
     BundleContents, FolderSource, Frame, MemorySource, WeightFormat, World, save, tiny_contents,
 };
 use candle_core::{Device, Tensor};
+use nn::ActionCode;
 use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,16 +46,23 @@ fn a_saved_world_is_loaded_as_it_was() {
 
 #[test]
 fn the_hash_is_of_what_decides_the_frames() {
-    let hash = |change: &dyn Fn(&mut BundleContents)| {
+    let world = |change: &dyn Fn(&mut BundleContents)| {
         let mut contents = tiny_contents(1).unwrap();
         change(&mut contents);
-        contents.world(WeightFormat::F16).unwrap().hash
+        contents.world(WeightFormat::F16).unwrap()
     };
+    let hash = |change: &dyn Fn(&mut BundleContents)| world(change).hash;
     let plain = hash(&|_| ());
     assert_eq!(plain.len(), 64);
     assert_eq!(plain, hash(&|c| c.manifest.actions[0].name = "west".into()));
     assert_eq!(plain, hash(&|c| c.manifest.sampler.temperature = 0.1));
     assert_ne!(plain, hash(&|c| c.manifest.dynamics.window = 5));
+    assert_ne!(plain, hash(&|c| c.manifest.idle = Some(ActionCode(2))));
+    // Worlds that have no idle code keep the hash that they had before it counted.
+    let none = world(&|c| c.manifest.idle = None);
+    assert_ne!(plain, none.hash);
+    assert_eq!(none.hash, none.hash_without_idle);
+    assert_eq!(none.hash, world(&|_| ()).hash_without_idle);
     assert_ne!(
         plain,
         hash(&|c| c.dynamics = tiny_contents(2).unwrap().dynamics)

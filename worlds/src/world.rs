@@ -48,8 +48,11 @@ pub struct World {
     /// What it sounds like.
     pub soundscape: Arc<Soundscape>,
     /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size, model
-    /// configurations and the weights of wishes. Names, bindings, sounds and default settings may change without it.
+    /// configurations, the weights of wishes and the idle code. Names, bindings, sounds and default settings may change without it.
     pub hash: String,
+    /// The same without the idle code, to which saved states and what players set are indifferent. Where a world has no idle code, the two
+    /// are equal. Sessions recorded before the idle code decided anything name their world by it.
+    pub hash_without_idle: String,
     /// Where the models live.
     pub device: Device,
     /// How exactly rollouts compute; set it before the first one starts.
@@ -128,9 +131,14 @@ impl World {
         let dynamics = load(DYNAMICS_FILE)?.build(|parameters| {
             Dynamics::new(&manifest.dynamics, &vectors, parameters.builder())
         })?;
-        let digest = hasher.finalize();
+        let without_idle = hasher.clone();
+        if let Some(idle) = manifest.idle {
+            // A frame's luck depends on it, too; worlds without one keep the hash that they had.
+            hasher.update(idle.0.to_le_bytes());
+        }
         Ok(Self {
-            hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: hexadecimal(hasher),
+            hash_without_idle: hexadecimal(without_idle),
             manifest,
             tokenizer,
             latent_actions,
@@ -190,6 +198,12 @@ impl WorldWeights {
             dynamics: read(DYNAMICS_FILE)?,
         })
     }
+}
+
+/// The digest in hexadecimal.
+fn hexadecimal(hasher: Sha256) -> String {
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The quantizer's vectors of all tokens, `[V, L]`.

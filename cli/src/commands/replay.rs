@@ -12,8 +12,8 @@ use std::sync::atomic::AtomicBool;
 use super::play::{own_settings, report};
 use super::{exit_code, find_world, own_world};
 use crate::arguments::ReplayArguments;
-use crate::cancel::on_interrupt;
-use crate::output::Output;
+use crate::cancel::{INTERRUPTED, on_interrupt};
+use crate::output::{Output, complain};
 
 pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     let session = Session::open(&arguments.session)?;
@@ -41,8 +41,15 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
             path,
             &mut |done| bar.set_position(done),
             &cancel,
-        )?;
+        );
         bar.finish_and_clear();
+        let frames = match frames {
+            Err(error @ Error::ExportCancelled(_)) => {
+                complain(error);
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+            frames => frames?,
+        };
         let text = format!("{}: {frames} pictures", path.display());
         let value = json!({ "path": path, "pictures": frames });
         if !arguments.verify {

@@ -61,7 +61,7 @@ impl OwnWorld {
             }
         };
         let name: String = world.manifest.name.chars().take(40).map(plain).collect();
-        let hash: String = world.hash.chars().take(12).collect();
+        let hash: String = world.hash_without_idle.chars().take(12).collect();
         Some(
             user.config_dir()
                 .join("bindings")

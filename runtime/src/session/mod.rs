@@ -45,7 +45,7 @@ pub struct SessionManifest {
     pub program: String,
     /// Name by which the world was found.
     pub world: String,
-    /// The world's hash: frames can be made again in a world with this hash only.
+    /// The world's hash: frames can be made again in a world with this hash only. Older sessions have the one that leaves out the idle code.
     pub world_hash: String,
     /// Names of the world's action codes: entry `k` is code `k`.
     pub actions: Vec<String>,

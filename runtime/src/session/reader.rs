@@ -254,7 +254,8 @@ impl Session {
     /// # Errors
     /// When it was another one, or the world does not allow the session's settings.
     pub fn check_world(&self, world: &World, name: &str) -> Result<()> {
-        if self.manifest.world_hash == world.hash {
+        // The other one is that of sessions from before the idle code counted.
+        if [&world.hash, &world.hash_without_idle].contains(&&self.manifest.world_hash) {
             let allowed = self.manifest.settings.validate(&world.manifest);
             return allowed.map_err(|error| refuse(&self.folder, MANIFEST_FILE, "settings", error));
         }

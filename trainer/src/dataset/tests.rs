@@ -123,6 +123,55 @@ fn a_writer_that_is_dropped_leaves_nothing() {
 }
 
 #[test]
+fn what_killed_writers_left_is_removed_and_what_may_be_alive_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = |name: &str| {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::File::create(folder.path().join(name).join(".lock")).unwrap()
+    };
+    let names = [
+        ".d.partial-1",
+        ".d.partial-2",
+        ".e.partial-3",
+        ".d.partial-x",
+    ];
+    let mut files = names.map(lock).into_iter();
+    let alive = files.next().unwrap();
+    alive.lock().unwrap();
+    drop(files);
+    fs::create_dir(folder.path().join(".d.partial-4")).unwrap();
+    let left = || {
+        let entries = fs::read_dir(folder.path()).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    let target = folder.path().join("d");
+    write(&target, 1 << 20);
+    assert!(!target.join(".lock").exists());
+    assert_eq!(
+        left(),
+        [
+            ".d.partial-1",
+            ".d.partial-4",
+            ".d.partial-x",
+            ".e.partial-3",
+            "d"
+        ]
+    );
+
+    fs::remove_dir_all(&target).unwrap();
+    let writer = DatasetWriter::create(&target, options(1 << 20)).unwrap();
+    let own = left();
+    // Another one of the same dataset, which is under way: it is left alone.
+    super::writer::remove_abandoned(&target, ".d.partial-".as_ref());
+    assert_eq!(left(), own);
+    drop((writer, alive));
+    super::writer::remove_abandoned(&target, ".d.partial-".as_ref());
+    assert_eq!(left(), [".d.partial-4", ".d.partial-x", ".e.partial-3"]);
+}
+
+#[test]
 fn a_folder_that_is_no_dataset_says_how_to_make_one() {
     let folder = tempfile::tempdir().unwrap();
     let message = Dataset::open(folder.path()).unwrap_err().to_string();

@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,16 @@ pub struct WriterOptions {
     pub max_shard_bytes: u64,
 }
 
+/// Name of the file in an unfinished dataset that its writer holds a lock on.
+const LOCK_FILE: &str = ".lock";
+
 /// Writes a dataset. It takes shape in a folder beside its place and is renamed when it is complete, so a dataset that is
 /// there is whole; dropping the writer before removes what it wrote.
 pub struct DatasetWriter {
     target: PathBuf,
     temporary: PathBuf,
+    /// Held for as long as the temporary folder is written to.
+    lock: Option<File>,
     finished: bool,
     options: WriterOptions,
     shard: Option<ShardWriter>,
@@ -83,7 +89,9 @@ impl DatasetWriter {
             .ok_or_else(|| refuse("this is no name for a dataset".to_owned()))?;
         let mut temporary_name = std::ffi::OsString::from(".");
         temporary_name.push(name);
-        temporary_name.push(format!(".partial-{}", std::process::id()));
+        temporary_name.push(".partial-");
+        remove_abandoned(path, &temporary_name);
+        temporary_name.push(std::process::id().to_string());
         let temporary = path.with_file_name(temporary_name);
         if let Some(parent) = path
             .parent()
@@ -98,6 +106,7 @@ impl DatasetWriter {
         fs::create_dir(&temporary).map_err(DatasetError::io(&temporary))?;
         Ok(Self {
             target: path.to_owned(),
+            lock: lock(&temporary),
             temporary,
             finished: false,
             options,
@@ -284,6 +293,10 @@ impl DatasetWriter {
             })
             .map_err(DatasetError::io(&path))?;
         check_free(&self.target)?;
+        if self.lock.take().is_some() {
+            let path = self.temporary.join(LOCK_FILE);
+            fs::remove_file(&path).map_err(DatasetError::io(&path))?;
+        }
         if self.target.exists() {
             fs::remove_dir(&self.target).map_err(DatasetError::io(&self.target))?;
         }
@@ -299,6 +312,44 @@ impl Drop for DatasetWriter {
             && let Err(error) = fs::remove_dir_all(&self.temporary)
         {
             tracing::warn!("{}: cannot be removed: {error}", self.temporary.display());
+        }
+    }
+}
+
+/// Locks a temporary folder, for others to see that its writer lives; `None` where the file system has no locks.
+fn lock(temporary: &Path) -> Option<File> {
+    let path = temporary.join(LOCK_FILE);
+    let file = File::create(&path).ok()?;
+    if file.try_lock().is_err() {
+        // Without a lock, it would pass for abandoned.
+        let _ = fs::remove_file(&path);
+        return None;
+    }
+    Some(file)
+}
+
+/// Removes what killed writers left beside `path` in folders whose names begin with `prefix`. A lock ends with its process, on whatever machine
+/// that one ran, so a folder whose lock is free is nobody's; one without a lock file stays.
+pub(super) fn remove_abandoned(path: &Path, prefix: &OsStr) {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let entries = fs::read_dir(folder.unwrap_or(Path::new(".")));
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name
+            .as_encoded_bytes()
+            .strip_prefix(prefix.as_encoded_bytes());
+        if !process.is_some_and(|process| process.iter().all(u8::is_ascii_digit)) {
+            continue;
+        }
+        let abandoned = entry.path();
+        // Some file systems lock only what is open for writing.
+        let Ok(file) = File::options().write(true).open(abandoned.join(LOCK_FILE)) else {
+            continue;
+        };
+        if file.try_lock().is_ok()
+            && let Err(error) = fs::remove_dir_all(&abandoned)
+        {
+            tracing::warn!("{}: cannot be removed: {error}", abandoned.display());
         }
     }
 }

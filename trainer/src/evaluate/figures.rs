@@ -150,7 +150,7 @@ pub struct PriorFigures {
 pub struct RolloutTable {
     /// The world with the codes inferred from the true continuation.
     pub inferred: BTreeMap<u32, f64>,
-    /// The world with random codes.
+    /// The world with random codes of those in use.
     pub random: BTreeMap<u32, f64>,
     /// The prompt's last frame, repeated.
     pub copy: BTreeMap<u32, f64>,
@@ -166,7 +166,7 @@ pub struct RolloutTable {
 pub struct RolloutFigures {
     /// The world with the codes inferred from the true continuation.
     pub inferred: BTreeMap<u32, f64>,
-    /// The world with random codes.
+    /// The world with random codes of those in use.
     pub random: BTreeMap<u32, f64>,
     /// The prompt's last frame, repeated.
     pub copy: BTreeMap<u32, f64>,

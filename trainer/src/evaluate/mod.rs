@@ -29,7 +29,7 @@ use crate::measure::{LATENT_ACTION_CLIP, latent_action_quality, mean, median, to
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::{Error, Result};
 use drift::Drift;
-use rollouts::{Continuation, Followed, check_size, follow};
+use rollouts::{Continuation, Followed, check_size, codes_in_use, follow};
 use true_actions::CodesOfActions;
 
 /// Frames after the prompt at which rollouts are compared with what really followed.
@@ -336,9 +336,10 @@ impl Judge<'_> {
 
     fn rollouts(&mut self, clips: &[Clip], ahead: &[u32]) -> Result<Rollouts> {
         let learned = CodesOfActions::learn(self.world, self.dataset)?;
+        let in_use = codes_in_use(self.world, self.dataset, clips)?;
         let mut kinds = vec![
             Continuation::Inferred,
-            Continuation::Random,
+            Continuation::Random(&in_use),
             Continuation::Copy,
             Continuation::Forecast,
         ];

@@ -1,5 +1,6 @@
 //! Rollouts beside the true continuation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -19,8 +20,8 @@ use crate::{Error, Result};
 pub(crate) enum Continuation<'a> {
     /// The world, with the codes that the latent action model finds in the true continuation.
     Inferred,
-    /// The world, with codes drawn evenly at random.
-    Random,
+    /// The world, with codes drawn evenly at random from these, which are in use.
+    Random(&'a [ActionCode]),
     /// Nothing: the prompt's last frame again and again.
     Copy,
     /// The forecast alone, fed back into itself, with the inferred codes.
@@ -82,6 +83,32 @@ pub(crate) fn inferred_codes(world: &World, frames: &[Frame]) -> Result<Transiti
     Ok(world.latent_actions.transitions(&clip)?)
 }
 
+/// The codes that occur in clips, each once. Random codes are drawn from them: one that never occurs means nothing to the world, and to go astray
+/// with it would pass for control.
+pub(crate) fn codes_in_use(
+    world: &World,
+    dataset: &Dataset,
+    clips: &[Clip],
+) -> Result<Vec<ActionCode>> {
+    let of_clip = |clip: &Clip| -> Result<BTreeSet<ActionCode>> {
+        let codes = inferred_codes(world, &true_frames(dataset, clip)?)?;
+        Ok(codes.as_slice().iter().copied().collect())
+    };
+    let found: Vec<BTreeSet<ActionCode>> = clips.par_iter().map(of_clip).collect::<Result<_>>()?;
+    let all: BTreeSet<ActionCode> = found.into_iter().flatten().collect();
+    Ok(all.into_iter().collect())
+}
+
+/// Codes between `frames` frames, drawn evenly from those `in_use`.
+fn random_codes(frames: usize, in_use: &[ActionCode], seed: u64) -> Transitions<ActionCode> {
+    let mut random = generator(seed, 0x7a6d);
+    let count = in_use.len().max(1) as u16;
+    Transitions::of_frames(frames, |_| {
+        let drawn = usize::from(random.random_range(0..count));
+        in_use.get(drawn).copied().unwrap_or(ActionCode(0))
+    })
+}
+
 /// Frames that continue the first `prompt` of a clip's frames, `truth`, as many as follow them there.
 pub(crate) fn continue_clip(
     world: &Arc<World>,
@@ -106,13 +133,7 @@ pub(crate) fn continue_clip(
             return forecast_alone(world, last, &codes);
         }
         Continuation::Inferred => following(&inferred_codes(world, truth)?),
-        Continuation::Random => {
-            let mut random = generator(seed, 0x7a6d);
-            let codes = world.manifest.codes() as u16;
-            following(&Transitions::of_frames(truth.len(), |_| {
-                ActionCode(random.random_range(0..codes))
-            }))
-        }
+        Continuation::Random(in_use) => following(&random_codes(truth.len(), in_use, seed)),
         Continuation::TrueActions(learned) => {
             let before = inferred_codes(world, past)?.into_frame(prompt - 1);
             let actions = true_actions(dataset, clip);
@@ -163,4 +184,43 @@ pub(crate) fn check_size(world: &WorldManifest, video: FrameSize) -> Result<()> 
         "the world's frames are {}, the dataset's {video}; ingest the video with --size to fit",
         world.frame
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clips::ClipSampler;
+    use crate::clips::tests::{noise, videos};
+    use crate::dataset::Split;
+
+    #[test]
+    fn random_codes_are_drawn_from_those_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let world = Arc::new(worlds::tiny_world(1).unwrap());
+        let lengths = [(30, Split::Validation)];
+        let still = videos(&folder.path().join("still"), 15.0, &lengths, |bytes| {
+            vec![90; bytes]
+        });
+        let clips = ClipSampler::held_out(&still, 8).unwrap().fixed(2);
+        // Where nothing ever happens, there is but one code to draw.
+        let in_use = codes_in_use(&world, &still, &clips).unwrap();
+        assert_eq!(in_use.len(), 1);
+        let of = |continuation| -> Vec<Vec<f64>> {
+            let followed = follow(&world, &still, &clips, 4, continuation, 0).unwrap();
+            followed.into_iter().map(|clip| clip.psnr).collect()
+        };
+        let inferred = of(Continuation::Inferred);
+        assert_eq!(of(Continuation::Random(&in_use)), inferred);
+        let other = [ActionCode((in_use[0].0 + 1) % 4)];
+        assert_ne!(of(Continuation::Random(&other)), inferred);
+
+        let noise = noise(&folder.path().join("noise"), 15.0, &lengths);
+        let clips = ClipSampler::held_out(&noise, 8).unwrap().fixed(4);
+        let in_use = codes_in_use(&world, &noise, &clips).unwrap();
+        assert!(in_use.is_sorted() && in_use.len() > 1, "{in_use:?}");
+        let drawn = random_codes(200, &in_use, 1);
+        let drawn = drawn.as_slice();
+        assert!(in_use.iter().all(|code| drawn.contains(code)));
+        assert!(drawn.iter().all(|code| in_use.contains(code)));
+    }
 }

@@ -14,7 +14,7 @@ use worlds::{Frame, RandomPlayer, Rollout, RolloutSettings, Wish, World};
 use super::html::{Page, strip};
 use crate::clips::ClipSampler;
 use crate::dataset::Dataset;
-use crate::evaluate::rollouts::{Continuation, continue_clip, true_frames};
+use crate::evaluate::rollouts::{Continuation, codes_in_use, continue_clip, true_frames};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::{Error, Result};
 
@@ -192,7 +192,9 @@ fn continuation(
     page.paragraph(&format!(
         "Held-out clips. The first {PROMPT} frames start the world; what follows is its own, with the actions found in the true continuation, with random ones, or the forecast alone."
     ));
-    for clip in sampler.fixed(scale.clips) {
+    let clips = sampler.fixed(scale.clips);
+    let in_use = codes_in_use(world, dataset, &clips)?;
+    for clip in clips {
         let truth = true_frames(dataset, &clip)?;
         let row = |name: &str, continuation: Continuation<'_>| {
             let of = (dataset, &clip, truth.as_slice());
@@ -203,7 +205,7 @@ fn continuation(
         let rows = [
             ("true".to_owned(), vec![strip(&truth, 1)?]),
             row("its actions", Continuation::Inferred)?,
-            row("random actions", Continuation::Random)?,
+            row("random actions", Continuation::Random(&in_use))?,
             row("forecast alone", Continuation::Forecast)?,
         ];
         let rows: Vec<(String, Vec<String>)> = rows.into_iter().collect();
