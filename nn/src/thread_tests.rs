@@ -3,7 +3,7 @@
 use crate::kernels::attention::Pattern;
 use crate::kernels::inference::{FrameBuffers, Team};
 use crate::kernels::product::Unit;
-use crate::ops::{AttentionArguments, FeedForwardArguments, NormArguments};
+use crate::ops::tests::{attention_of, feed_forward_of};
 use crate::{
     AdamWConfig, ExponentialAverage, MuonConfig, Optimizer, Parameters, Precision, Result,
     SpaceTimeConfig, SpaceTimeTransformer, generator, gradients, normal, numbers, ops,
@@ -69,12 +69,7 @@ fn operations() {
         ops::linear_onto(&t[0], &t[1], &t[2])
     });
     operation(&[&x, &scale, &[131, 67], &[67, 131]], |t| {
-        let norm = NormArguments {
-            weight: t[1].clone(),
-            modulation: None,
-        };
-        let (up, down) = (t[2].clone(), t[3].clone());
-        ops::feed_forward_layer(&t[0], &FeedForwardArguments { norm, up, down })
+        ops::feed_forward_layer(&t[0], &feed_forward_of(t))
     });
     operation(&[&x, &scale], |t| ops::rms_norm(&t[0], &t[1]));
     operation(&[&x, &row, &row], |t| ops::film(&t[0], &t[1], &t[2]));
@@ -99,17 +94,7 @@ fn operations() {
         let weights: [&[usize]; 5] = [&[64], &[192, 64], &[32], &[32], &[64, 64]];
         let dims = [&[&[4, 7, 13, 64][..]], &weights[..], &[&[4, 7, 128]]].concat();
         operation(&dims, |t| {
-            let arguments = AttentionArguments {
-                norm: NormArguments {
-                    weight: t[1].clone(),
-                    modulation: Some(t[6].clone()),
-                },
-                qkv: t[2].clone(),
-                query_scale: t[3].clone(),
-                key_scale: t[4].clone(),
-                out: t[5].clone(),
-            };
-            ops::attention_layer(&t[0], &arguments, pattern)
+            ops::attention_layer(&t[0], &attention_of(t), pattern)
         });
     }
 }

@@ -45,6 +45,7 @@ mod sound;
 mod statistics;
 mod terminal;
 mod timeline;
+mod whole_file;
 mod window;
 mod world_thread;
 

@@ -5,10 +5,10 @@ use crate::play::picture_of;
 use crate::session::{Event, Session, enlargement};
 use crate::sound::{Moment, mixer_of};
 use crate::timeline::Timeline;
+use crate::whole_file::write_whole;
 use media::{GifWriter, Mp4Writer, Picture};
 use nn::ActionCode;
 use serde::Serialize;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -272,20 +272,10 @@ pub fn export(
         let error = std::io::ErrorKind::IsADirectory.into();
         return Err(Error::io(path)(error));
     }
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".{}.unfinished", std::process::id()));
-    let unfinished = Path::new(&unfinished);
-    let exported = write_export(session, world, (unfinished, format), on_frame, cancel)
-        .and_then(|done| done.ok_or_else(|| Error::ExportCancelled(path.to_owned())))
-        .and_then(|pictures| {
-            fs::rename(unfinished, path).map_err(Error::io(path))?;
-            Ok(pictures)
-        });
-    if exported.is_err() {
-        // It may not even have been begun.
-        let _ = fs::remove_file(unfinished);
-    }
-    exported
+    write_whole(path, |unfinished| {
+        write_export(session, world, (unfinished, format), on_frame, cancel)?
+            .ok_or_else(|| Error::ExportCancelled(path.to_owned()))
+    })
 }
 
 /// Writes a session to a new file. Returns the number of pictures; `None` when `cancel` became true before the last.

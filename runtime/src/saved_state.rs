@@ -11,6 +11,7 @@
 //! | `frames` | frames before the next one, the prompt's included |
 
 use crate::error::{Error, Result};
+use crate::whole_file::write_whole;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -145,21 +146,14 @@ impl SavedState {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(format!(".{}.unfinished", std::process::id()));
-        let unfinished = PathBuf::from(unfinished);
-        let written = File::create(&unfinished)
-            .and_then(|mut file| {
-                file.write_all(&self.bytes)?;
-                file.sync_all()
-            })
-            .map_err(Error::io(&unfinished))
-            .and_then(|()| fs::rename(&unfinished, path).map_err(Error::io(path)));
-        if written.is_err() {
-            // Nothing more can be done for what could not be written.
-            let _ = fs::remove_file(&unfinished);
-        }
-        written
+        write_whole(path, |unfinished| {
+            File::create(unfinished)
+                .and_then(|mut file| {
+                    file.write_all(&self.bytes)?;
+                    file.sync_all()
+                })
+                .map_err(Error::io(unfinished))
+        })
     }
 
     /// First digits of the content's SHA-256, as a name.

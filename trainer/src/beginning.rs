@@ -42,11 +42,20 @@ impl Beginning {
     }
 }
 
-/// What a run takes over of the world that it goes on from, apart from weights.
+/// What a world says of itself, with its sounds: what a run takes over of the one that it goes on from, apart from weights.
 #[derive(Clone)]
 pub(crate) struct Base {
     pub manifest: WorldManifest,
     pub sounds: BTreeMap<String, Vec<u8>>,
+}
+
+impl Base {
+    /// Reads a bundle.
+    pub fn read(source: &dyn BundleSource) -> Result<Self> {
+        let manifest = read_manifest(source)?;
+        let sounds = read_sound_files(source, &manifest)?;
+        Ok(Self { manifest, sounds })
+    }
 }
 
 impl From<&Beginning> for Base {
@@ -153,19 +162,14 @@ pub(crate) fn base(run: &Path) -> Result<Option<Base>> {
     if !keeps_latent_actions(run) || !folder.exists() {
         return Ok(None);
     }
-    let source = FolderSource::new(&folder)?;
-    let manifest = read_manifest(&source)?;
-    let sounds = read_sound_files(&source, &manifest)?;
-    Ok(Some(Base { manifest, sounds }))
+    Base::read(&FolderSource::new(&folder)?).map(Some)
 }
 
 /// The weights that a stage begins with; `None` where it begins with none.
 pub(crate) fn weights(run: &Path, stage: Stage) -> Result<Option<Tensors>> {
     let path = path(run, stage);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(&path)(error)),
+    let Some(bytes) = files::read_if_there(&path)? else {
+        return Ok(None);
     };
     let read = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
         .map_err(|error| Error::damaged(&path, "tensors", error.to_string()))?;

@@ -113,12 +113,10 @@ impl Checkpoint {
 
     /// Reads a checkpoint of `stage`; `None` where there is none.
     pub fn read(path: &Path, stage: Stage) -> Result<Option<Self>> {
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io(path)(error)),
-        };
-        Self::parse(path, &bytes, stage).map(Some)
+        let bytes = files::read_if_there(path)?;
+        bytes
+            .map(|bytes| Self::parse(path, &bytes, stage))
+            .transpose()
     }
 
     fn parse(path: &Path, bytes: &[u8], stage: Stage) -> Result<Self> {

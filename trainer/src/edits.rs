@@ -3,14 +3,14 @@
 //! `RUN/written.world.ron` is the manifest as training itself would have it. Where the world's own manifest says something else, someone changed
 //! it there, and that stands.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use worlds::{
     Action, BundleContents, BundleSource, FolderSource, MANIFEST_FILE, Sounds, WeightFormat, World,
-    WorldManifest, read_manifest, read_sound_files,
+    WorldManifest,
 };
 
+use crate::beginning::Base;
 use crate::{Error, Result, files};
 
 /// How finished worlds store their weights.
@@ -18,15 +18,8 @@ pub(crate) const FORMAT: WeightFormat = WeightFormat::F16;
 /// Its name in the run folder.
 const WRITTEN_FILE: &str = "written.world.ron";
 
-/// A world that was written before, as it is now.
-struct Found {
-    source: FolderSource,
-    manifest: WorldManifest,
-    sounds: BTreeMap<String, Vec<u8>>,
-}
-
 /// The world in a folder; `None` where there is none.
-fn find(out: &Path) -> Result<Option<Found>> {
+fn find(out: &Path) -> Result<Option<(FolderSource, Base)>> {
     if !out.exists() {
         return Ok(None);
     }
@@ -34,13 +27,8 @@ fn find(out: &Path) -> Result<Option<Found>> {
     if source.size(MANIFEST_FILE)?.is_none() {
         return Ok(None);
     }
-    let manifest = read_manifest(&source)?;
-    let sounds = read_sound_files(&source, &manifest)?;
-    Ok(Some(Found {
-        source,
-        manifest,
-        sounds,
-    }))
+    let world = Base::read(&source)?;
+    Ok(Some((source, world)))
 }
 
 /// Refuses a world that cannot be read, as nobody could tell what was changed in it: at the beginning, not when training has taken its hours.
@@ -71,11 +59,11 @@ pub(crate) fn save(
 /// The manifest as training had it when it last wrote the world; `None` where it is not known.
 fn written(run: &Path) -> Result<Option<WorldManifest>> {
     let path = run.join(WRITTEN_FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io(&path)(error)),
+    let Some(bytes) = files::read_if_there(&path)? else {
+        return Ok(None);
     };
+    let text = String::from_utf8(bytes)
+        .map_err(|error| Error::damaged(&path, "text", error.to_string()))?;
     let manifest = WorldManifest::parse(&text).map_err(|flaw| {
         let reason = format!(
             "{}; remove the file, and only sounds are kept of what was changed in the world",
@@ -88,10 +76,10 @@ fn written(run: &Path) -> Result<Option<WorldManifest>> {
 
 fn keep(
     (contents, own): (&mut BundleContents, &mut WorldManifest),
-    found: Found,
+    (source, found): (FolderSource, Base),
     written: Option<WorldManifest>,
 ) -> Result<()> {
-    let same_codes = contents.has_latent_actions_of(&found.source, FORMAT)?;
+    let same_codes = contents.has_latent_actions_of(&source, FORMAT)?;
     let written = match written {
         Some(written) => written,
         // Of changes, sounds alone can be told without it: no world had any from training when runs did not keep it.

@@ -16,6 +16,7 @@ use crate::bundle::Blueprint;
 use crate::checkpoint::{Position, Tensors};
 use crate::clips::ClipSampler;
 use crate::dataset::{Dataset, Split};
+use crate::evaluate::SAME_RATE;
 use crate::evaluate::rollouts::check_size;
 use crate::finish::{self, Finished, Milestone, as_played};
 use crate::observer::{TrainEvent, TrainObserver};
@@ -41,9 +42,8 @@ const LATENT_ACTION_SHARE: f64 = 0.17;
 const TOKENIZER_SHARE: f64 = 0.30;
 const PREPARATION_SHARE: f64 = 0.10;
 const FINISH_SHARE: f64 = 0.04;
-/// Relative differences between the frame rate of a world and that of video for it: one that nobody would notice, and one from which on its actions,
-/// which stay as they are, see other changes than they know.
-const SAME_RATE: f64 = 0.01;
+/// Relative difference between the frame rate of a world and that of video for it from which on its actions, which stay as they are, see other changes than they
+/// know.
 const OTHER_RATE: f64 = 0.05;
 /// Folder of prepared frames in the run folder.
 const PREPARED_FOLDER: &str = "prepared";
@@ -65,6 +65,13 @@ pub struct TrainOptions {
     pub budget: Option<Duration>,
     /// Whether to go on where an earlier run stopped. Of finished stages, only the dynamics goes on, and only when its budget has become larger.
     pub resume: bool,
+}
+
+impl TrainOptions {
+    /// The stages that are asked for.
+    fn stages(&self) -> Vec<Stage> {
+        self.stage.map_or(Stage::ALL.to_vec(), |stage| vec![stage])
+    }
 }
 
 /// How a run ended.
@@ -133,9 +140,7 @@ pub fn train(
         Some(_) => true,
         None => resume::goes_on(options, &begun) && beginning::keeps_latent_actions(&folder),
     };
-    let mut stages = options
-        .stage
-        .map_or(Stage::ALL.to_vec(), |stage| vec![stage]);
+    let mut stages = options.stages();
     stages.retain(|&stage| !kept || stage != Stage::LatentActions);
     let learns_on = dynamics_learns_on(&config, &positions, (options.stage, kept), &folder);
     let done = done_with(&stages, &positions, learns_on);
@@ -287,10 +292,8 @@ fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     if options.resume {
         return Ok(());
     }
-    let stages = options
-        .stage
-        .map_or(Stage::ALL.to_vec(), |stage| vec![stage]);
-    let checkpoints = stages
+    let checkpoints = options
+        .stages()
         .into_iter()
         .map(|stage| checkpoint_path(folder, stage));
     let manifest = out.join(worlds::MANIFEST_FILE);

@@ -38,12 +38,10 @@ pub fn attention_layer(
     if !fused(&arguments.with(x)) {
         return composed::attention_layer(x, arguments, pattern);
     }
-    let (x, arguments) = (x.contiguous()?, arguments.contiguous()?);
-    let (out, pass) = Pass::new(&x, &arguments, sizes, pattern)?;
-    let tensors: Vec<Tensor> = arguments.with(&x).into_iter().cloned().collect();
-    let shape = x.shape().clone();
-    computed(out, &shape, &tensors, move |gradient| {
-        pass.backward(gradient, &x, &arguments)
+    let (out, pass) = Pass::new(x, arguments, sizes, pattern)?;
+    let (own_x, own) = (x.clone(), arguments.clone());
+    computed(out, x.shape(), &arguments.with(x), move |gradient| {
+        pass.backward(gradient, &own_x, &own)
     })
 }
 
@@ -53,16 +51,6 @@ impl AttentionArguments {
         let mut tensors = self.norm.with(x);
         tensors.extend([&self.qkv, &self.query_scale, &self.key_scale, &self.out]);
         tensors
-    }
-
-    fn contiguous(&self) -> Result<Self> {
-        Ok(Self {
-            norm: self.norm.contiguous()?,
-            qkv: self.qkv.contiguous()?,
-            query_scale: self.query_scale.contiguous()?,
-            key_scale: self.key_scale.contiguous()?,
-            out: self.out.contiguous()?,
-        })
     }
 }
 

@@ -19,10 +19,10 @@ type Backward = Box<dyn Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync
 pub(super) fn computed(
     values: Vec<f32>,
     shape: &Shape,
-    arguments: &[Tensor],
+    arguments: &[&Tensor],
     backward: impl Fn(&Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    if !arguments.iter().any(Tensor::track_op) {
+    if !arguments.iter().any(|argument| argument.track_op()) {
         return tensor(values, shape);
     }
     let nothing = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
@@ -33,7 +33,7 @@ pub(super) fn computed(
             waiting: waiting.clone(),
             first: 2 * number,
         };
-        let [a, b] = [0, 1].map(|index| pair.get(index).unwrap_or(&nothing));
+        let [a, b] = [0, 1].map(|index| pair.get(index).copied().unwrap_or(&nothing));
         last = last.apply_op3(a, b, link)?;
     }
     last.apply_op1(Computed {

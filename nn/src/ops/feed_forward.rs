@@ -37,12 +37,10 @@ pub fn feed_forward_layer(x: &Tensor, arguments: &FeedForwardArguments) -> Resul
     if !fused(&arguments.with(x)) {
         return composed::feed_forward_layer(x, arguments);
     }
-    let (x, arguments) = (x.contiguous()?, arguments.contiguous()?);
-    let (out, pass) = Pass::new(&x, &arguments)?;
-    let tensors: Vec<Tensor> = arguments.with(&x).into_iter().cloned().collect();
-    let shape = x.shape().clone();
-    computed(out, &shape, &tensors, move |gradient| {
-        pass.backward(gradient, &x, &arguments)
+    let (out, pass) = Pass::new(x, arguments)?;
+    let (own_x, own) = (x.clone(), arguments.clone());
+    computed(out, x.shape(), &arguments.with(x), move |gradient| {
+        pass.backward(gradient, &own_x, &own)
     })
 }
 
@@ -52,14 +50,6 @@ impl FeedForwardArguments {
         let mut tensors = self.norm.with(x);
         tensors.extend([&self.up, &self.down]);
         tensors
-    }
-
-    fn contiguous(&self) -> Result<Self> {
-        Ok(Self {
-            norm: self.norm.contiguous()?,
-            up: self.up.contiguous()?,
-            down: self.down.contiguous()?,
-        })
     }
 }
 

@@ -110,4 +110,4 @@ fn leading(shape: &Shape) -> usize {
 #[cfg(test)]
 mod finite_differences;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -35,15 +35,6 @@ impl NormArguments {
         own.chain(self.modulation.as_ref()).collect()
     }
 
-    /// Itself, contiguous.
-    pub(super) fn contiguous(&self) -> Result<Self> {
-        let modulation = self.modulation.as_ref().map(Tensor::contiguous);
-        Ok(Self {
-            weight: self.weight.contiguous()?,
-            modulation: modulation.transpose()?,
-        })
-    }
-
     /// Rows of `x` that share a scale, or an error where the shapes do not fit.
     fn group(&self, x: &Shape) -> Result<usize> {
         let modulation = self.modulation.as_ref().map(Tensor::dims);
@@ -72,7 +63,7 @@ pub(super) struct Normed {
 }
 
 impl Normed {
-    /// Of contiguous arguments on the CPU.
+    /// Of arguments on the CPU.
     pub fn new(x: &Tensor, norm: &NormArguments) -> Result<Self> {
         let group = norm.group(x.shape())?;
         values!(x = x, weight = norm.weight);

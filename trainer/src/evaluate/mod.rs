@@ -39,7 +39,7 @@ const ROUND: usize = 8;
 /// Clips that the action prior is judged on for each one that rollouts are measured on: it costs far less there.
 const PRIOR_CLIPS: usize = 4;
 /// Largest relative difference of frame rates that is no difference.
-const SAME_RATE: f64 = 0.01;
+pub(crate) const SAME_RATE: f64 = 0.01;
 
 /// Most of anything that a world is measured on: more is a slip of the pen, and would not fit into memory.
 const MOST: usize = 1_000_000;
