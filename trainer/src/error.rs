@@ -68,6 +68,9 @@ pub enum Error {
     /// Something is in the way of a new run.
     #[error("{} is there already: continue that run with --resume, or choose another --out, or remove it", .0.display())]
     AlreadyThere(PathBuf),
+    /// Another process trains there.
+    #[error("{} is in use: another training writes to it, wait until it has ended or stop it", .0.display())]
+    InUse(PathBuf),
     /// The world would take the place of something that is none.
     #[error("{} is there already and is no world: choose another --out, or remove it", .0.display())]
     NoWorld(PathBuf),

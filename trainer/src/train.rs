@@ -159,7 +159,7 @@ pub fn train(
             "the dynamics, which had finished, goes on: its budget is larger now".to_owned(),
         ));
     }
-    files::make_folder(&folder)?;
+    let _held = files::hold_folder(&folder)?;
     resume::store(&config, &folder)?;
     // Of a run that is done stage by stage, the next stage goes on as the first one began.
     if options.from.is_some() || !resume::goes_on(options, &begun) {

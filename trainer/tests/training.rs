@@ -438,6 +438,35 @@ fn single_stages_run_in_any_order_and_the_last_one_waits_for_the_others() {
 }
 
 #[test]
+fn nobody_else_trains_in_the_folder_of_a_run_and_what_a_killed_one_left_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let options = TrainOptions {
+        stage: Some(Stage::Tokenizer),
+        resume: true,
+        ..options(folder.path(), "world")
+    };
+    let of_run = |name: &str| run_folder(&options.out).join(name);
+    fs::create_dir(run_folder(&options.out)).unwrap();
+    let (left, other) = (of_run("report.html.4711.tmp"), of_run("notes.tmp"));
+    fs::write(&left, "half").unwrap();
+    fs::write(&other, "mine").unwrap();
+    let mut second = None;
+    let cancel = AtomicBool::new(false);
+    let mut observer = |event: &TrainEvent| {
+        if matches!(event, TrainEvent::Step { step: 1, .. }) {
+            second = Some(run(&dataset, &options, &mut Vec::new()));
+            cancel.store(true, Ordering::Relaxed);
+        }
+    };
+    train(&dataset, &options, &mut observer, &cancel).unwrap();
+    let refused = second.unwrap().unwrap_err().to_string();
+    assert!(refused.contains("another training"), "{refused}");
+    assert_eq!((left.exists(), other.exists()), (false, true));
+    run(&dataset, &options, &mut Vec::new()).unwrap();
+}
+
+#[test]
 fn checkpoints_that_do_not_fit_are_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = landscape(folder.path(), 4, 30);

@@ -11,6 +11,7 @@ use super::manifest::{
 };
 use super::shard::ShardWriter;
 use super::{DatasetError, MAXIMUM_SHARD_BYTES, UNKNOWN_ACTION};
+use crate::files::LOCK_FILE;
 
 /// What a new dataset is like.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,9 +29,6 @@ pub struct WriterOptions {
     /// Size that a shard does not exceed, in bytes; at most [`MAXIMUM_SHARD_BYTES`].
     pub max_shard_bytes: u64,
 }
-
-/// Name of the file in an unfinished dataset that its writer holds a lock on.
-const LOCK_FILE: &str = ".lock";
 
 /// Writes a dataset. It takes shape in a folder beside its place and is renamed when it is complete, so a dataset that is
 /// there is whole; dropping the writer before removes what it wrote.
