@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks long work to stop and keep everything, the second one ends the program.
+//! Ctrl-C: the first one asks long work to stop and to keep what can be kept, the second one ends the program.
 
 use crate::output::complain;
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
         if shared.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
-        complain("stopping; everything is kept (again to stop at once)");
+        complain("stopping (again to stop at once)");
     })
     .context("cannot listen to Ctrl-C")?;
     Ok(flag)

@@ -1,7 +1,7 @@
 //! The `djinn` program: arguments, messages and exit codes. All else is in the libraries.
 //!
 //! Exit codes: 0 done; 1 an error, told on standard error; 2 wrong arguments; 3 done, but something was skipped or damaged, or a
-//! session did not verify; 130 interrupted: ingest, training and exports before they were finished, anything when
+//! session did not verify; 130 interrupted: long work before it was finished, anything when
 //! interrupted twice.
 
 use anyhow::Result;

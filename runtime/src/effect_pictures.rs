@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::play::picture_of;
+use crate::whole_file::write_whole;
 use media::{GifWriter, Picture};
 use std::path::Path;
 use worlds::CodeEffect;
@@ -88,21 +89,30 @@ pub fn write_effects(effects: &[CodeEffect], path: &Path, frames_per_second: f64
         .max()
         .unwrap_or(0);
     let last = frames.saturating_sub(1);
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("png") => Ok(media::write_png(path, &effect_sheet(effects, last)?)?),
-        Some("gif") => {
-            let first = effect_sheet(effects, 0)?;
-            let mut gif = GifWriter::create(
-                path,
-                first.width,
-                first.height,
-                frames_per_second.clamp(1.0, 50.0),
-            )?;
-            for frame in (0..frames).chain(std::iter::repeat_n(last, REST)) {
-                gif.write(&effect_sheet(effects, frame)?)?;
-            }
-            Ok(gif.finish()?)
+    let is_gif = effect_file_is_gif(path)?;
+    write_whole(path, |path| {
+        if !is_gif {
+            return Ok(media::write_png(path, &effect_sheet(effects, last)?)?);
         }
+        let first = effect_sheet(effects, 0)?;
+        let rate = frames_per_second.clamp(1.0, 50.0);
+        let mut gif = GifWriter::create(path, first.width, first.height, rate)?;
+        for frame in (0..frames).chain(std::iter::repeat_n(last, REST)) {
+            gif.write(&effect_sheet(effects, frame)?)?;
+        }
+        Ok(gif.finish()?)
+    })
+}
+
+/// Whether a file for [`write_effects`] is an animation, by its name; to be asked before what takes long is measured.
+///
+/// # Errors
+/// When its name ends neither in `.png` nor in `.gif`.
+pub fn effect_file_is_gif(path: &Path) -> Result<bool> {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    match ending.map(str::to_ascii_lowercase).as_deref() {
+        Some("png") => Ok(false),
+        Some("gif") => Ok(true),
         _ => Err(Error::EffectFormat(path.to_owned())),
     }
 }

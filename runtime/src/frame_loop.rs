@@ -260,6 +260,7 @@ impl FrameLoop {
             Command::Step => {
                 self.paused = true;
                 self.step = true;
+                self.rate.clear();
             }
             Command::Rewind(rewinding) => {
                 self.rewinding = rewinding;

@@ -56,7 +56,7 @@ mod soak_tests;
 
 pub use actions::{ActionSource, Asked};
 pub use desk::PlayOptions;
-pub use effect_pictures::{effect_sheet, write_effects};
+pub use effect_pictures::{effect_file_is_gif, effect_sheet, write_effects};
 pub use error::{Error, Result};
 pub use frame_loop::{Command, FrameLoop, LoopOptions, Message, ReplayView, Tick, View};
 pub use headless::{HeadlessOptions, play_headless};

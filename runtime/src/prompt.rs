@@ -5,7 +5,7 @@ use media::{Fit, Fitting, Resampler, VideoReader};
 use nn::quality::psnr;
 use std::path::Path;
 use std::sync::Arc;
-use worlds::{Frame, Rollout, RolloutSettings, World};
+use worlds::{Frame, LONGEST_PROMPT, Rollout, RolloutSettings, World};
 
 /// The measured figure of a world that tells how well its tokenizer gives back video of its own kind, in dB.
 const TOKENIZER_QUALITY: &str = "tokenizer.psnr";
@@ -40,7 +40,7 @@ pub fn read_prompt(path: &Path, world: &Arc<World>) -> Result<Prompt> {
 
 fn first_frames(reader: &mut dyn VideoReader, world: &World) -> Result<Vec<Frame>> {
     let manifest = &world.manifest;
-    let most = manifest.dynamics.window.max(1);
+    let most = manifest.dynamics.window.clamp(1, LONGEST_PROMPT);
     let fitting = Fitting {
         width: manifest.frame.width as u32,
         height: manifest.frame.height as u32,

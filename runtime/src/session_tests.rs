@@ -539,6 +539,8 @@ fn what_is_no_session_is_refused_with_file_and_field() {
         "frames_per_second: inf",
     );
     assert!(rate.contains("frames_per_second"), "{rate}");
+    let size = rewrite("session.ron", "height: 16", "height: 4096");
+    assert!(size.contains("session.ron: frame"), "{size}");
     let tokens = rewrite("session.ron", "tokens_per_frame: 6", "tokens_per_frame: 0");
     assert!(tokens.contains("tokens_per_frame"), "{tokens}");
     let width = rewrite("session.ron", "tokens_per_frame: 6", "tokens_per_frame: 7");

@@ -126,6 +126,10 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
     };
     let mut due = Instant::now() + frames.interval();
     loop {
+        if frames.is_seeking() {
+            // Nobody watches what is passed on the way.
+            due = Instant::now();
+        }
         let Orders { stop, commands } = wait_until((!frames.is_still()).then_some(due), shared);
         let commanded = !commands.is_empty();
         for command in commands {
@@ -140,6 +144,10 @@ fn run(mut frames: FrameLoop, shared: &Shared, notify: &impl Fn()) -> Result<Pla
         // A command may come at any time; a frame only when it is due.
         if due > Instant::now() && !frames.is_still() {
             continue;
+        }
+        if due + frames.interval() < Instant::now() {
+            // Play stood still; the frame that is made now is the first, and the next one comes an interval after it.
+            due = Instant::now();
         }
         match frames.tick()? {
             Tick::Ended => return Ok(frames.finish(false)),
@@ -229,6 +237,30 @@ mod tests {
         assert!(!thread.has_ended());
         let summary = thread.finish().unwrap();
         assert!(summary.interrupted && summary.frames >= 5, "{summary:?}");
+    }
+
+    #[test]
+    fn after_a_pause_frames_come_one_by_one_again() {
+        let (asked, was_asked) = mpsc::channel();
+        let wish = Box::new(move || {
+            asked.send(Instant::now()).unwrap();
+            (Wish::none(), "keyboard")
+        });
+        let (sender, views) = mpsc::channel();
+        let notify = move || sender.send(()).unwrap_or_default();
+        let frames = frames_at(5.0, Player::Person(wish));
+        let thread = WorldThread::start(frames, notify).unwrap();
+        thread.command(Command::Pause(true));
+        while !thread.view().paused {
+            views.recv_timeout(Duration::from_secs(20)).unwrap();
+        }
+        was_asked.try_iter().for_each(drop);
+        // Longer than a frame lasts.
+        std::thread::sleep(Duration::from_millis(450));
+        thread.command(Command::Pause(false));
+        let [first, second] = [(); 2].map(|()| was_asked.recv().unwrap());
+        assert!(second - first > Duration::from_millis(100));
+        thread.finish().unwrap();
     }
 
     #[test]

@@ -229,7 +229,7 @@ fn speed(
         Ok(())
     };
     step()?;
-    let mut seconds = Vec::with_capacity(steps.max(1));
+    let mut seconds = Vec::new();
     let (timed, operation_times) = profiled(|| -> Result<()> {
         for _ in 0..steps.max(1) {
             let start = Instant::now();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use worlds::{
     Action, BundleContents, BundleSource, FolderSource, MANIFEST_FILE, Sounds, WeightFormat, World,
-    WorldManifest,
+    WorldManifest, read_prompts,
 };
 
 use crate::beginning::Base;
@@ -90,6 +90,12 @@ fn keep(
         },
         None => return Ok(()),
     };
+    // Nothing tells which of their pictures people have changed, and training would cut the same ones again.
+    if written.prompts.len() == contents.prompts.len()
+        && contents.manifest.frame == found.manifest.frame
+    {
+        contents.prompts = read_prompts(&source, &found.manifest)?;
+    }
     let before = contents.manifest.sound_files();
     keep_changes(
         (&mut contents.manifest, own),
@@ -240,6 +246,10 @@ pub(crate) mod tests {
             manifest.weights = vec![1.0, 2.0];
             manifest.quality.clear();
         });
+        let prompts = World::load(&folder.join("out")).unwrap().prompts;
+        let mine = worlds::Frame::new(prompts[0].size(), vec![7; prompts[0].rgb().len()]).unwrap();
+        let prompt = folder.join("out/prompts/000.png");
+        fs::write(prompt, mine.to_png().unwrap()).unwrap();
         // More than once: what was kept is not taken for training's own.
         for name in ["dash", "walk", "dash"] {
             let world = write(folder, 1, name);
@@ -257,6 +267,7 @@ pub(crate) mod tests {
             assert_eq!(manifest.sampler.temperature, 0.25);
             assert_eq!(manifest.weights, [1.0, 2.0]);
             assert!(!manifest.quality.is_empty(), "figures are measured anew");
+            assert!(world.prompts[0] == mine && world.prompts[1..] == prompts[1..]);
             assert_eq!(world.soundscape.samples.len(), 1);
             let kept = |file: &str| fs::read(folder.join("out/sounds").join(file)).unwrap();
             assert_eq!((kept("wind.wav"), kept("jump.wav")), (wav(1), wav(2)));

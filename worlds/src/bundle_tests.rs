@@ -92,6 +92,11 @@ fn the_same_latent_actions_are_known_again() {
 fn saving_replaces_a_world_and_leaves_other_files_alone() {
     let (folder, path) = saved();
     fs::write(path.join("notes.txt"), "mine").unwrap();
+    let left = [".saving-4711", ".saving-mine"].map(|name| path.join(name));
+    for left in &left {
+        fs::create_dir(left).unwrap();
+        fs::write(left.join("dynamics.safetensors"), "half").unwrap();
+    }
     fs::create_dir(path.join("sounds")).unwrap();
     fs::write(path.join("sounds/mine.wav"), "mine").unwrap();
     let mut contents = tiny_contents(2).unwrap();
@@ -99,6 +104,7 @@ fn saving_replaces_a_world_and_leaves_other_files_alone() {
     contents.files.insert("picture.png".into(), vec![1, 2, 3]);
     let hash = save(&contents, WeightFormat::F32, &path).unwrap().hash;
     assert_eq!(World::load(&path).unwrap().hash, hash);
+    assert_eq!(left.map(|left| left.exists()), [false, true]);
     assert_eq!(fs::read_dir(path.join("prompts")).unwrap().count(), 1);
     for mine in ["notes.txt", "sounds/mine.wav"] {
         assert_eq!(fs::read_to_string(path.join(mine)).unwrap(), "mine");

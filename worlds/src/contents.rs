@@ -16,6 +16,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+/// What folders begin with in which a world is written at first; the number of the process follows.
+const STAGING: &str = ".saving-";
+
 /// All that a bundle is made of.
 #[derive(Clone, Debug)]
 pub struct BundleContents {
@@ -130,7 +133,8 @@ pub fn save(contents: &BundleContents, format: WeightFormat, folder: &Path) -> R
     let world = contents.load(&files)?;
     let mut outdated = named_files(folder);
     outdated.retain(|name| !files.contains_key(name));
-    let staging = folder.join(format!(".saving-{}", std::process::id()));
+    remove_abandoned(folder);
+    let staging = folder.join(format!("{STAGING}{}", std::process::id()));
     let done = write_all(&files, &staging).and_then(|()| put_in_place(&staging, folder, &outdated));
     if staging.exists()
         && let Err(error) = fs::remove_dir_all(&staging)
@@ -138,6 +142,19 @@ pub fn save(contents: &BundleContents, format: WeightFormat, folder: &Path) -> R
         tracing::warn!("{}: {error}", staging.display());
     }
     done.map(|()| world)
+}
+
+/// Removes what savers that were killed left in a folder. Nobody else may be saving there.
+fn remove_abandoned(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(STAGING));
+        if process.is_some_and(|number| number.parse::<u32>().is_ok())
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!("{}: {error}", entry.path().display());
+        }
+    }
 }
 
 /// The prompts and sounds that the manifest in a folder names; none where there is no manifest that can be read.
@@ -156,10 +173,6 @@ fn named_files(folder: &Path) -> BTreeSet<String> {
 
 /// Writes files into a new folder.
 fn write_all(files: &BTreeMap<String, Vec<u8>>, staging: &Path) -> Result<()> {
-    if staging.exists() {
-        // Left by a killed process of the same number.
-        fs::remove_dir_all(staging).map_err(|error| Error::io(staging, error))?;
-    }
     for (name, content) in files {
         let path = staging.join(name);
         let folder = path.parent().unwrap_or(staging);

@@ -55,7 +55,7 @@ pub use manifest::{
 };
 pub use motion::{Motion, motion_between};
 pub use player::RandomPlayer;
-pub use rollout::{Rollout, RolloutSettings, Step};
+pub use rollout::{LONGEST_PROMPT, Rollout, RolloutSettings, Step};
 pub use snapshot::Snapshot;
 pub use sound::Sound;
 pub use sounds::{Ambient, LoadedSample, Sample, Sounds, Soundscape, Trigger, read_sound_files};
@@ -65,5 +65,5 @@ pub use weights::WeightFormat;
 pub use wish::Wish;
 pub use world::{
     DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, PROMPTS_FOLDER, README_FILE, SOUNDS_FOLDER,
-    TOKENIZER_FILE, World, WorldWeights, read_manifest,
+    TOKENIZER_FILE, World, WorldWeights, read_manifest, read_prompts,
 };

@@ -1,6 +1,7 @@
 //! How pictures move: the view as a whole, and what moves within it.
 
 use crate::Frame;
+use nn::FrameSize;
 
 /// Side of the blocks that are compared, and how far apart they stand, in pixels.
 const BLOCK: usize = 8;
@@ -47,6 +48,16 @@ impl Motion {
         )
     }
 
+    /// What it is in pixels that are so many times smaller.
+    fn times(self, factor: f32) -> Self {
+        let pair = |(x, y): (f32, f32)| (factor * x, factor * y);
+        Self {
+            view: pair(self.view),
+            sprite: pair(self.sprite),
+            approach: factor * self.approach,
+        }
+    }
+
     /// The mean of several.
     pub fn mean(motions: &[Self]) -> Self {
         let mean = |of: &dyn Fn(&Self) -> f32| {
@@ -85,17 +96,29 @@ impl Search {
     }
 }
 
+/// Longest short side of a picture in which blocks are matched, in pixels: what matching costs grows with the fourth power of it.
+const LARGEST_SIDE: usize = 128;
+
 /// Estimates how `after` has moved against `before`, both of one size, by matching blocks. Motions of more than an eighth of the picture's
-/// shorter side are not found.
+/// shorter side are not found. Large pictures are looked at smaller.
 pub fn motion_between(before: &Frame, after: &Frame) -> Motion {
     let size = after.size();
     if before.size() != size || size.height < 2 * BLOCK || size.width < 2 * BLOCK {
         return Motion::default();
     }
+    let factor = size.height.min(size.width).div_ceil(LARGEST_SIDE);
+    let smaller = FrameSize {
+        height: size.height / factor,
+        width: size.width / factor,
+    };
+    let greys = (grey(before, factor), grey(after, factor));
+    motion_of_greys(greys, smaller).times(factor as f32)
+}
+
+fn motion_of_greys((before, after): (Vec<f32>, Vec<f32>), size: FrameSize) -> Motion {
     let search = Search {
         reach: (size.height.min(size.width) / 8).max(3) as isize,
     };
-    let (before, after) = (grey(before), grey(after));
     let places = |side: usize| (0..=side - BLOCK).step_by(STRIDE);
     let blocks: Vec<Block> = places(size.height)
         .flat_map(|y| places(size.width).map(move |x| (x, y)))
@@ -125,9 +148,21 @@ pub fn motion_between(before: &Frame, after: &Frame) -> Motion {
     }
 }
 
-fn grey(frame: &Frame) -> Vec<f32> {
+/// How bright a picture is, in means over squares of `factor` pixels a side; what is left over at the right and below does not count.
+fn grey(frame: &Frame, factor: usize) -> Vec<f32> {
+    let (rgb, size) = (frame.rgb(), frame.size());
     let weigh = |p: &[u8]| 0.3 * f32::from(p[0]) + 0.59 * f32::from(p[1]) + 0.11 * f32::from(p[2]);
-    frame.rgb().chunks_exact(3).map(weigh).collect()
+    let mean = |x: usize, y: usize| {
+        let rows = y * factor..(y + 1) * factor;
+        let row = |row: usize| &rgb[(row * size.width + x * factor) * 3..][..3 * factor];
+        let sum: f32 = rows.flat_map(|y| row(y).chunks_exact(3)).map(weigh).sum();
+        sum / (factor * factor) as f32
+    };
+    let columns = size.width / factor;
+    (0..size.height / factor)
+        .flat_map(|y| (0..columns).map(move |x| (x, y)))
+        .map(|(x, y)| mean(x, y))
+        .collect()
 }
 
 /// Mean deviation of a block from its own mean.
@@ -329,6 +364,31 @@ mod tests {
             let motion = motion_between(&Frame::new(size, a).unwrap(), &Frame::new(size, b).unwrap());
             prop_assert!(motion.total().0.is_finite() && motion.total().1.is_finite() && motion.approach.is_finite());
         }
+    }
+
+    /// Each pixel `factor` times as wide and high.
+    fn enlarged(frame: &Frame, factor: usize) -> Frame {
+        let (small, size) = (
+            frame.size(),
+            FrameSize {
+                height: frame.size().height * factor,
+                width: frame.size().width * factor,
+            },
+        );
+        let pixel = |x: usize, y: usize| &frame.rgb()[(y * small.width + x) * 3..][..3];
+        let places = (0..size.height).flat_map(|y| (0..size.width).map(move |x| (x, y)));
+        let rgb = places.flat_map(|(x, y)| pixel(x / factor, y / factor).to_vec());
+        Frame::new(size, rgb.collect()).unwrap()
+    }
+
+    #[test]
+    fn in_a_large_picture_as_much_moves_over_as_many_more_pixels() {
+        let (from, to) = (scene(0.0, 0.0, 1.0, None), scene(4.0, -2.0, 1.0, None));
+        let small = motion_between(&from, &to);
+        let large = motion_between(&enlarged(&from, 8), &enlarged(&to, 8));
+        let expected = (8.0 * small.view.0, 8.0 * small.view.1);
+        let difference = (large.view.0 - expected.0).abs() + (large.view.1 - expected.1).abs();
+        assert!(difference < 4.0, "{small:?} {large:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Most frames in a prompt.
-const LONGEST_PROMPT: usize = 256;
+pub const LONGEST_PROMPT: usize = 256;
 
 /// How a rollout is run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

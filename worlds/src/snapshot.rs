@@ -77,9 +77,13 @@ impl Snapshot {
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(Error::NotFinite { frame: self.frames });
         }
+        let picture = engine.decode(world, &mut self.stream, tokens)?;
+        if picture.iter().any(|number| !number.is_finite()) {
+            return Err(Error::NotFinite { frame: self.frames });
+        }
         self.prior = prior_probabilities(&logits).into();
         self.prior_logits = logits.into();
-        self.picture = engine.decode(world, &mut self.stream, tokens)?.into();
+        self.picture = picture.into();
         self.frames += 1;
         Ok(())
     }

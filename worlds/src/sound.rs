@@ -45,8 +45,11 @@ impl Sound {
         }
         let mut samples = Vec::new();
         let mut take = |sample: f32| {
-            if !sample.is_finite() || samples.len() >= MOST_SAMPLES {
-                return Err("is longer than ten minutes or holds what is no number".to_owned());
+            if !sample.is_finite() {
+                return Err("holds what is no number".to_owned());
+            }
+            if samples.len() >= MOST_SAMPLES {
+                return Err(format!("holds more than {MOST_SAMPLES} samples"));
             }
             samples.push(sample.clamp(-1.0, 1.0));
             Ok(())

@@ -105,9 +105,7 @@ impl World {
     /// When anything in it is refused; the message names file and field.
     pub fn from_source(source: &dyn BundleSource, device: &Device) -> Result<Self> {
         let manifest = read_manifest(source)?;
-        let prompts = manifest.prompts.iter();
-        let prompts = prompts.map(|name| read_prompt(source, &manifest, name));
-        let prompts = prompts.collect::<Result<Vec<_>>>()?;
+        let prompts = read_prompts(source, &manifest)?;
         let soundscape = Arc::new(Soundscape::read(source, &manifest)?);
         let mut hasher = Sha256::new();
         hasher.update(essence(source, &manifest)?);
@@ -258,6 +256,17 @@ fn essence(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<String
         })
     });
     text.map_err(|error| refused(source, MANIFEST_FILE, "manifest", error))
+}
+
+/// The prompts that a bundle's manifest names.
+///
+/// # Errors
+/// When one cannot be read or is not of the world's size.
+pub fn read_prompts(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<Vec<Frame>> {
+    let names = manifest.prompts.iter();
+    names
+        .map(|name| read_prompt(source, manifest, name))
+        .collect()
 }
 
 fn read_prompt(source: &dyn BundleSource, manifest: &WorldManifest, name: &str) -> Result<Frame> {

@@ -4,9 +4,9 @@ use ::worlds::{
     Action, Chord, CodeEffect, EffectOptions, Proposal, World, WorldManifest, measure_effects,
     propose,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nn::ActionCode;
-use runtime::{ControlTable, OwnWorld, write_effects};
+use runtime::{ControlTable, OwnWorld, effect_file_is_gif, write_effects};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -17,10 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::find_world;
 use super::play::own_settings;
 use crate::arguments::BindArguments;
-use crate::cancel::on_interrupt;
-use crate::output::Output;
+use crate::cancel::{INTERRUPTED, on_interrupt};
+use crate::output::{Output, complain};
 
 pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
+    if let Some(pictures) = &arguments.pictures {
+        effect_file_is_gif(pictures)?;
+    }
     let world = Arc::new(find_world(Some(&arguments.world))?.load()?);
     let manifest = &world.manifest;
     let path = OwnWorld::path(&world)
@@ -53,18 +56,28 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     // Who only sets something need not wait for what is measured.
     let asked_for = !changes && !arguments.reset;
     let measured = match asked_for || arguments.pictures.is_some() {
-        true => Some(measured(&world, output, &cancel)?),
+        true => match measured(&world, output, &cancel)? {
+            None => {
+                complain("stopped as asked");
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+            measured => measured,
+        },
         false => None,
     };
-    if let (Some((effects, _)), Some(pictures)) = (&measured, &arguments.pictures) {
-        write_effects(effects, pictures, manifest.frames_per_second)?;
-    }
     let report = Report {
         measured: measured.as_ref(),
         path: &path,
         pictures: arguments.pictures.as_ref(),
     };
+    // Before the pictures: should they fail, what was measured is told all the same.
     output.result(&report.value(&own, manifest), report.text(&own, manifest))?;
+    if let (Some((effects, _)), Some(pictures)) = (&measured, &arguments.pictures) {
+        write_effects(effects, pictures, manifest.frames_per_second)?;
+    }
+    if cancel.load(Ordering::Relaxed) {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if asked_for && at_terminal && !output.is_for_programs() {
         // Nobody can look at a flag while an answer is waited for, so the first Ctrl-C ends the program now.
@@ -92,11 +105,12 @@ fn code_of(text: &str, own: &OwnWorld, manifest: &WorldManifest) -> Result<Actio
     code.with_context(|| format!("no action {text:?} in this world; `djinn worlds` lists them"))
 }
 
+/// `None` when it was interrupted.
 fn measured(
     world: &Arc<World>,
     output: Output,
     cancel: &AtomicBool,
-) -> Result<(Vec<CodeEffect>, Proposal)> {
+) -> Result<Option<(Vec<CodeEffect>, Proposal)>> {
     let options = EffectOptions::default();
     let rollouts = world.manifest.codes() * options.starts;
     let bar = output.bar(rollouts as u64, "rollouts");
@@ -106,10 +120,10 @@ fn measured(
     })?;
     bar.finish_and_clear();
     if effects.len() < world.manifest.codes() {
-        bail!("interrupted");
+        return Ok(None);
     }
     let proposal = propose(&effects, world.manifest.frame.width);
-    Ok((effects, proposal))
+    Ok(Some((effects, proposal)))
 }
 
 /// What is told about the codes.

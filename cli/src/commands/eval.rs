@@ -8,8 +8,8 @@ use trainer::{EvaluateOptions, TrainEvent, evaluate, write_report};
 
 use super::find_world;
 use crate::arguments::EvalArguments;
-use crate::cancel::on_interrupt;
-use crate::output::Output;
+use crate::cancel::{INTERRUPTED, on_interrupt};
+use crate::output::{Output, complain};
 use crate::progress::Progress;
 
 pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
@@ -25,8 +25,15 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
     let cancel = on_interrupt()?;
     let mut progress = Progress::new(output);
     let mut observe = |event: &TrainEvent| progress.show(event);
-    let evaluation = evaluate(&world, &dataset, &options, &mut observe, &cancel)?;
+    let evaluation = evaluate(&world, &dataset, &options, &mut observe, &cancel);
     progress.end_bar();
+    let evaluation = match evaluation {
+        Err(error @ trainer::Error::Cancelled) => {
+            complain(error);
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        evaluation => evaluation?,
+    };
     // Before the report: should that fail, the figures are told all the same.
     output.result(&evaluation, evaluation.to_text())?;
     if let Some(path) = &arguments.report {

@@ -52,6 +52,11 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         speed: preferences.speed(),
         bindings: of_world.bindings(&world.manifest),
         prompt: prompt(&arguments, &world, output)?,
+        actions: arguments
+            .actions
+            .as_ref()
+            .map(|path| ActionSource::read(path, &world.manifest))
+            .transpose()?,
         name: found.lasting_name(),
         world,
         own,
@@ -87,6 +92,8 @@ struct Game {
     settings: ::worlds::RolloutSettings,
     speed: f64,
     bindings: Bindings,
+    /// What presses keys in place of a person, if anything was named; read once, as it may be a pipe.
+    actions: Option<ActionSource>,
     /// The player's own settings.
     own: Settings,
 }
@@ -99,8 +106,8 @@ impl Game {
             speed: self.speed,
             prompt: self.prompt.clone(),
             settings: self.settings,
-            actions: match &arguments.actions {
-                Some(path) => Some(ActionSource::read(path, &self.world.manifest)?),
+            actions: match &self.actions {
+                Some(actions) => Some(actions.clone()),
                 None => arguments.autoplay.then_some(ActionSource::Autoplay),
             },
             recording: arguments
@@ -217,8 +224,8 @@ fn headless(
     cancel: &AtomicBool,
     output: Output,
 ) -> Result<PlaySummary> {
-    let actions = match &arguments.actions {
-        Some(path) => ActionSource::read(path, &game.world.manifest)?,
+    let actions = match &game.actions {
+        Some(actions) => actions.clone(),
         // A machine without a display has nobody at its keys either.
         None if arguments.autoplay || !arguments.headless => ActionSource::Autoplay,
         None => ActionSource::random(game.settings.seed, &game.world.manifest),

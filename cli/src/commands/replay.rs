@@ -7,7 +7,7 @@ use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::play::{own_settings, report};
 use super::{exit_code, find_world, own_world};
@@ -65,7 +65,12 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         fields.insert("export".to_owned(), exported);
     }
     output.result(&value, text(&verification, &session))?;
-    Ok(exit_code(verification.is_whole()))
+    // What was compared until then is told all the same.
+    let stopped = cancel.load(Ordering::Relaxed) && verification.frames < verification.recorded;
+    Ok(match stopped && verification.difference.is_none() {
+        true => ExitCode::from(INTERRUPTED),
+        false => exit_code(verification.is_whole()),
+    })
 }
 
 /// The world to make the session in again, and the name by which it is found.

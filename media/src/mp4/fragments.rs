@@ -3,13 +3,15 @@
 use super::boxes::{children, find, full, require};
 use super::{Sample, check_count};
 use crate::bits::FieldResult;
+use std::collections::BTreeMap;
 
 /// What holds for the packets of a track where a fragment does not say otherwise.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Defaults {
+    /// The track whose packets are wanted.
     track_id: u32,
-    duration: u32,
-    size: u32,
+    /// Duration and size of a packet, of each track.
+    tracks: BTreeMap<u32, [u32; 2]>,
 }
 
 impl Defaults {
@@ -24,11 +26,10 @@ impl Defaults {
             .filter(|child| &child.kind == b"trex")
         {
             let (_, _, mut fields) = full(child.content)?;
-            if fields.u32()? == track_id {
-                fields.u32()?;
-                defaults.duration = fields.u32()?;
-                defaults.size = fields.u32()?;
-            }
+            let track = fields.u32()?;
+            fields.u32()?;
+            let packet = [fields.u32()?, fields.u32()?];
+            defaults.tracks.insert(track, packet);
         }
         Ok(defaults)
     }
@@ -56,7 +57,7 @@ pub(super) fn parse(
         } else {
             end_of_previous
         };
-        let (mut duration, mut size) = (defaults.duration, defaults.size);
+        let [mut duration, mut size] = defaults.tracks.get(&track_id).copied().unwrap_or_default();
         if flags & 0x1 != 0 {
             base = fields.u64()?;
         }
@@ -80,7 +81,12 @@ pub(super) fn parse(
             if *bytes > file_length {
                 return Ok(());
             }
-            let run = Run::parse(run.content, duration, size, file_length, samples.len())?;
+            let run = Run::parse(run.content, duration, size, file_length, samples.len());
+            let run = match run {
+                Ok(run) => run,
+                Err(_) if track_id != defaults.track_id => break,
+                Err(error) => return Err(error),
+            };
             if let Some(data_offset) = run.data_offset {
                 offset = base.saturating_add_signed(i64::from(data_offset));
             }
@@ -142,7 +148,7 @@ impl Run {
         let listed = if has(0x200) {
             fields.remaining() / per_packet >= count as usize
         } else {
-            size > 0
+            (size > 0 || count == 0)
                 && u64::from(size) * u64::from(count) <= file_length
                 && (per_packet == 0 || fields.remaining() / per_packet >= count as usize)
         };
@@ -195,8 +201,7 @@ mod tests {
         let fragment = boxed(b"traf", &track);
         let defaults = Defaults {
             track_id: 1,
-            duration: 1,
-            size: 1,
+            tracks: [(1, [1, 1])].into(),
         };
         let (mut time, mut bytes, mut samples) = (0, 0, Vec::new());
         for _ in 0..3 {
@@ -212,6 +217,45 @@ mod tests {
             .unwrap();
         }
         assert!(samples.len() <= 2 * LENGTH as usize, "{}", samples.len());
+    }
+
+    #[test]
+    fn another_track_has_its_own_defaults_and_what_is_wrong_with_it_is_its_own_affair() {
+        let fragment = |track: u32, packets: u32| {
+            let fields = [words(&[0, track]), words(&[0, packets])];
+            let boxes = [boxed(b"tfhd", &fields[0]), boxed(b"trun", &fields[1])];
+            boxed(b"traf", &boxes.concat())
+        };
+        let trex = |track: u32, size: u32| boxed(b"trex", &words(&[0, track, 1, 1, size, 0]));
+        let moov = boxed(b"mvex", &[trex(1, 30), trex(2, 7)].concat());
+        let defaults = Defaults::parse(&moov, 1).unwrap();
+        let starts = |fragments: &[Vec<u8>]| {
+            let (mut time, mut bytes, mut samples) = (0, 0, Vec::new());
+            parse(
+                &fragments.concat(),
+                100,
+                &defaults,
+                1000,
+                &mut time,
+                &mut bytes,
+                &mut samples,
+            )
+            .map(|()| {
+                samples
+                    .iter()
+                    .map(|sample| sample.offset)
+                    .collect::<Vec<_>>()
+            })
+        };
+        // Three packets of seven bytes of the other track lie before the picture.
+        assert_eq!(starts(&[fragment(2, 3), fragment(1, 1)]).unwrap(), [121]);
+        assert_eq!(
+            starts(&[fragment(1, 0), fragment(1, 2)]).unwrap(),
+            [100, 130]
+        );
+        // Of a third track nothing is known.
+        assert_eq!(starts(&[fragment(1, 1), fragment(3, 5)]).unwrap(), [100]);
+        assert!(starts(&[fragment(1, 5000)]).is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl FrameLoop {
     }
 
     /// Whether the recording that is watched is on its way to a position.
-    pub(super) fn is_seeking(&self) -> bool {
+    pub(crate) fn is_seeking(&self) -> bool {
         self.replay.as_ref().is_some_and(Playback::is_seeking)
     }
 

@@ -3,7 +3,7 @@
 use super::HudState;
 use super::style::{BEHIND, TEXT, quiet, shade};
 use super::symbols::{Symbol, shapes, show as symbol};
-use egui::{Align2, Area, Id, Rect, TextStyle, Vec2};
+use egui::{Align2, Area, Id, Rangef, Rect, TextStyle, Vec2};
 use std::time::{Duration, Instant};
 
 /// How long a message stays, and the part of it in which it fades.
@@ -13,6 +13,8 @@ const FADES: Duration = Duration::from_millis(600);
 const MOST: usize = 3;
 /// Height below which a window is small, in points.
 const SMALL: f32 = 320.0;
+/// Height that a page is left, in points.
+const LEAST_PAGE: f32 = 160.0;
 /// How long a machine must be too slow before that is said, and how long passes before it is said again.
 const SLOW_AFTER: Duration = Duration::from_secs(3);
 const SLOW_AGAIN: Duration = Duration::from_secs(120);
@@ -118,7 +120,10 @@ pub(crate) fn opacity(left: Duration) -> f32 {
 
 /// Shows what is said, upwards from `bottom`; returns how far up it reaches.
 pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32, bottom: f32) -> f32 {
-    time(context, state, below_bar);
+    let mut top = time(context, state, below_bar);
+    if state.page.is_some() {
+        top += LEAST_PAGE;
+    }
     let window = context.content_rect();
     let mut bottom = bottom - MARGIN;
     if state.hint > 0.0 && state.page.is_none() {
@@ -129,25 +134,30 @@ pub(super) fn show(context: &egui::Context, state: &HudState, below_bar: f32, bo
         };
         let hints = state.hints.get(..most).unwrap_or(state.hints);
         if !hints.is_empty() {
-            bottom = message(context, &hints.join("     "), None, state.hint, bottom);
+            let room = Rangef::new(f32::NEG_INFINITY, bottom);
+            bottom = message(context, (&hints.join("     "), None), state.hint, room);
         }
     }
     // A small window has no room for more than the newest.
     let most = if window.height() < SMALL { 1 } else { MOST };
-    for notice in state.notices.iter().rev().take(most) {
+    for (age, notice) in state.notices.iter().rev().take(most).enumerate() {
         let drawn = notice.warning.then_some(Symbol::Warning);
-        bottom = message(context, &notice.text, drawn, notice.opacity, bottom);
+        // The newest is told whatever is in its way, those before it where there is room.
+        let room = match age {
+            0 => Rangef::new(f32::NEG_INFINITY, bottom),
+            _ => Rangef::new(top, bottom),
+        };
+        bottom = message(context, (&notice.text, drawn), notice.opacity, room);
     }
     bottom
 }
 
-/// Paints a message in the middle, above `bottom`; returns where the next one up may end.
+/// Paints a message, perhaps with a symbol before it, in the middle at the lower end of `room`, if it fits; returns where the next one up may end.
 fn message(
     context: &egui::Context,
-    text: &str,
-    drawn: Option<Symbol>,
+    (text, drawn): (&str, Option<Symbol>),
     opacity: f32,
-    bottom: f32,
+    room: Rangef,
 ) -> f32 {
     const PADDING: Vec2 = Vec2::new(10.0, 6.0);
     const SYMBOL: f32 = 14.0;
@@ -160,7 +170,10 @@ fn message(
     let most = (window.width() - 2.0 * (MARGIN + PADDING.x) - symbol_width).clamp(40.0, 500.0);
     let galley = painter.layout(text.to_owned(), font, TEXT, most);
     let size = galley.size() + Vec2::new(symbol_width, 0.0) + 2.0 * PADDING;
-    let corner = egui::pos2(window.center().x - size.x * 0.5, bottom - size.y);
+    if size.y > room.span() {
+        return room.max;
+    }
+    let corner = egui::pos2(window.center().x - size.x * 0.5, room.max - size.y);
     let place = Rect::from_min_size(corner, size);
     painter.rect_filled(place, 7, BEHIND);
     let inner = place.shrink2(PADDING);
@@ -172,8 +185,8 @@ fn message(
     place.top() - 5.0
 }
 
-/// Pause, rewind, playing by itself and, while the bar is hidden, recording: a symbol in the upper right corner.
-fn time(context: &egui::Context, state: &HudState, below_bar: f32) {
+/// Pause, rewind, playing by itself and, while the bar is hidden, recording: a symbol in the upper right corner. Returns how far down it reaches.
+fn time(context: &egui::Context, state: &HudState, below_bar: f32) -> f32 {
     let view = state.view;
     let roomy = context.content_rect().width() > 240.0;
     let mut said = Vec::new();
@@ -191,12 +204,12 @@ fn time(context: &egui::Context, state: &HudState, below_bar: f32) {
     }
     // A page that is open has the corner; the bar tells of the rest.
     if said.is_empty() || state.page.is_some() {
-        return;
+        return below_bar;
     }
     let area = Area::new(Id::unique("time"))
         .anchor(Align2::RIGHT_TOP, Vec2::new(-MARGIN, MARGIN + below_bar))
         .interactable(false);
-    area.show(context, |ui| {
+    let shown = area.show(context, |ui| {
         shade().show(ui, |ui| {
             ui.horizontal(|ui| {
                 for (drawn, word) in said {
@@ -208,6 +221,7 @@ fn time(context: &egui::Context, state: &HudState, below_bar: f32) {
             });
         });
     });
+    shown.response.rect.bottom()
 }
 
 #[cfg(test)]

@@ -400,6 +400,9 @@ fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
         return Err(refuse("version", reason));
     }
     let manifest: SessionManifest = ron::from_str(&text).map_err(unreadable)?;
+    // Before pictures of that size are read.
+    let sized = manifest.frame.patches(1);
+    sized.map_err(|error| refuse("frame", error.to_string()))?;
     if !(1..=4096).contains(&manifest.tokens_per_frame) {
         return Err(refuse("tokens_per_frame", "must lie in 1..=4096".into()));
     }

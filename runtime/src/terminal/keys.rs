@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 const FIRST_HOLD: Duration = Duration::from_millis(550);
 /// How long it counts as held after each repetition.
 const REPEAT_HOLD: Duration = Duration::from_millis(150);
+/// A key that comes again after this long at most, and later than it would repeat, was pressed anew: keyboards usually begin to repeat later.
+const NEW_PRESS: Duration = Duration::from_millis(400);
 /// What either shift key is called: most terminals tell that one is held, and not which.
 const SHIFT: &str = "ShiftLeft";
 /// What the number keys from 0 to 9 give with a shift key, on a keyboard in English.
@@ -23,12 +25,20 @@ pub enum Change {
     Up(String),
 }
 
+/// A key that is held.
+#[derive(Clone, Copy)]
+struct Held {
+    /// When it last came.
+    came: Instant,
+    /// Until when it counts as held.
+    until: Instant,
+}
+
 /// The keys that are held.
 pub struct Keys {
     /// Whether the terminal tells when a key goes up.
     releases: bool,
-    /// Until when each key counts as held.
-    held: BTreeMap<String, Instant>,
+    held: BTreeMap<String, Held>,
     /// Whether a shift key is held.
     shift: bool,
 }
@@ -72,14 +82,16 @@ impl Keys {
             }
             return changes;
         }
-        let known = self.held.contains_key(&name);
-        let until = now + if known { REPEAT_HOLD } else { FIRST_HOLD };
+        let before = self.held.get(&name).map(|held| now - held.came);
+        let repeats = before.is_some_and(|time| time <= REPEAT_HOLD || time > NEW_PRESS);
+        let until = now + if repeats { REPEAT_HOLD } else { FIRST_HOLD };
         // A keyboard repeats the last key only: those that were held when it came are taken to be held as long as it is.
         for other in self.held.values_mut() {
-            *other = (*other).max(until);
+            other.until = other.until.max(until);
         }
-        self.held.insert(name.clone(), until);
-        if !known {
+        self.held.insert(name.clone(), Held { came: now, until });
+        if !repeats {
+            changes.extend(before.map(|_| Change::Up(name.clone())));
             changes.push(Change::Down(name));
         }
         changes
@@ -90,10 +102,10 @@ impl Keys {
         let expired: Vec<String> = self
             .held
             .iter()
-            .filter(|(_, until)| **until <= now)
+            .filter(|(_, held)| held.until <= now)
             .map(|(name, _)| name.clone())
             .collect();
-        self.held.retain(|_, until| *until > now);
+        self.held.retain(|_, held| held.until > now);
         let mut changes: Vec<Change> = expired.into_iter().map(Change::Up).collect();
         // Of a shift key such a terminal tells only together with another.
         if self.shift && !self.releases && self.held.is_empty() {
@@ -207,6 +219,20 @@ mod tests {
         assert_eq!(keys.expire(at(1127 + 149)), []);
         assert_eq!(keys.expire(at(1127 + 151)), [up("KeyA")]);
         assert_eq!(keys.take(&press, at(2000)), [down("KeyA")]);
+    }
+
+    #[test]
+    fn elsewhere_a_key_that_is_tapped_again_and_again_goes_down_each_time() {
+        let (mut keys, start) = (Keys::new(false), Instant::now());
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let press = event(KeyCode::Char('n'), KeyEventKind::Press);
+        assert_eq!(keys.take(&press, at(0)), [down("KeyN")]);
+        for tap in 1..5 {
+            assert_eq!(keys.take(&press, at(300 * tap)), [up("KeyN"), down("KeyN")]);
+        }
+        // Held from the last one on.
+        assert_eq!(keys.take(&press, at(1200 + 500)), []);
+        assert_eq!(keys.take(&press, at(1200 + 533)), []);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crossterm::event::{
     PushKeyboardEnhancementFlags,
 };
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
-    supports_keyboard_enhancement,
+    DisableLineWrap, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode, supports_keyboard_enhancement,
 };
 use crossterm::{cursor, execute};
 use std::io::{self, Write};
@@ -49,6 +49,8 @@ impl TakenTerminal {
         terminal.releases = protocol || cfg!(windows);
         let mut out = io::stdout();
         execute!(out, EnterAlternateScreen, cursor::Hide, EnableFocusChange)?;
+        // A line that is wider than it seems would scroll the picture.
+        execute!(out, DisableLineWrap)?;
         if protocol {
             let flags = KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES
                 | KeyboardEnhancementFlags::REPORT_EVENT_TYPES
@@ -83,6 +85,7 @@ fn give_back(taken: &AtomicBool) {
     let mut out = io::stdout();
     // On a terminal that knows nothing of them, these do nothing.
     let _ = execute!(out, PopKeyboardEnhancementFlags);
+    let _ = execute!(out, EnableLineWrap);
     let _ = execute!(out, DisableFocusChange, cursor::Show, LeaveAlternateScreen);
     let _ = out.write_all(b"\x1b[0m");
     let _ = out.flush();

@@ -262,6 +262,10 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         if self.cancel.load(Ordering::Relaxed) {
             return event_loop.exit();
         }
+        // The event that tells of a loaded world comes a little before the world can be taken, and one that stands still sends no other.
+        if let Err(error) = self.switch_if_loaded() {
+            return self.fail(event_loop, error);
+        }
         let now = Instant::now();
         let mut until = now + LONGEST_WAIT;
         if let Some(open) = &self.open

@@ -168,13 +168,7 @@ impl Scene {
         if page.is_some() {
             self.page = page.filter(|_| self.page != page);
         }
-        if self.page == Some(Page::Actions) {
-            self.effects.ask(&self.world);
-        }
-        if self.page == Some(Page::Worlds) {
-            let found = content::worlds(desk.world_name());
-            (self.worlds, self.cards) = found.into_iter().unzip();
-        }
+        self.prepare_page(desk);
         match control {
             Control::Bar => self.bar = !self.bar,
             Control::Filter => {
@@ -191,6 +185,18 @@ impl Scene {
             _ => {}
         }
         self.request_redraw();
+    }
+
+    /// Gathers what the page that is open shows of the world at this desk.
+    fn prepare_page(&mut self, desk: &Desk) {
+        match self.page {
+            Some(Page::Actions) => self.effects.ask(&self.world),
+            Some(Page::Worlds) => {
+                let found = content::worlds(desk.world_name());
+                (self.worlds, self.cards) = found.into_iter().unzip();
+            }
+            _ => {}
+        }
     }
 
     /// Writes the player's settings down if they were changed.
@@ -260,6 +266,10 @@ impl Scene {
         let wanted = own * view.speed;
         self.notices
             .pace(view.slow, view.frames_per_second, wanted, now);
+        if self.view.replay.is_some() && view.replay.is_none() {
+            // The keys mean what they mean in play from here on.
+            self.content = content::of(&self.world, &desk.bindings(), &desk.controls());
+        }
         self.view = view;
     }
 
@@ -274,6 +284,7 @@ impl Scene {
         self.content = content;
         self.effects = Effects::default();
         self.binding = None;
+        self.prepare_page(desk);
         self.request_redraw();
     }
 
@@ -390,12 +401,12 @@ impl Scene {
         let manifest = &self.world.manifest;
         match command {
             Command::AdaptiveSteps(on) => self.settings.adaptive_steps = *on,
+            // How fast a recording is watched says nothing of play, and it cannot be changed.
+            Command::Speed(_) | Command::Change(_) if self.view.replay.is_some() => {}
             Command::Speed(speed) => {
                 let usual = self.settings.speed;
                 self.preferences().speed = (*speed != usual).then_some(*speed);
             }
-            // A recording that is watched cannot be changed.
-            Command::Change(_) if self.view.replay.is_some() => {}
             Command::Change(after) => {
                 let usual = self.settings.preferences().within(manifest);
                 let usual = usual.settings(manifest, after.seed);

@@ -86,7 +86,10 @@ impl Application<'_> {
         let (manifest, own) = (&world.manifest, open.scene.settings().clone());
         let seed = open.desk.view().settings.seed;
         // What the player prefers may lie outside what this world allows.
-        let of_world = OwnWorld::of(&world)?;
+        let of_world = OwnWorld::of(&world).unwrap_or_else(|error| {
+            tracing::warn!("what you have set for this world is left aside: {error}");
+            OwnWorld::none(manifest)
+        });
         let allowed = own.preferences().within(manifest);
         let preferences = of_world.preferences.or(allowed);
         let settings = preferences.settings(manifest, seed);

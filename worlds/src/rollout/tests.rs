@@ -235,6 +235,20 @@ fn weights_that_lead_to_infinity_are_reported_and_not_shown() {
 }
 
 #[test]
+fn a_picture_of_no_numbers_is_reported_and_not_shown() {
+    let mut contents = tiny_contents(1).unwrap();
+    // What enters the decoder runs over, and its norm divides that by as much.
+    let input = &contents.tokenizer["decoder.input"];
+    let huge = (input.ones_like().unwrap() * 3e38).unwrap();
+    contents.tokenizer.insert("decoder.input".into(), huge);
+    let world = Arc::new(contents.world(WeightFormat::F32).unwrap());
+    let settings = RolloutSettings::of(&world.manifest, 1);
+    let prompt = world.prompts.clone();
+    let error = Rollout::start(world, &prompt[..1], settings).err().unwrap();
+    assert!(matches!(error, Error::NotFinite { frame: 0 }), "{error}");
+}
+
+#[test]
 fn temporal_tokenizers_vector_quantizers_and_plain_genie_play_too() {
     let mut manifest = tiny_contents(1).unwrap().manifest;
     manifest.tokenizer.temporal_window = Some(3);
