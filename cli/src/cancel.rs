@@ -2,11 +2,19 @@
 
 use crate::output::complain;
 use anyhow::{Context, Result};
+use std::fmt::Display;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Exit code of a program that was told to end, as shells have it.
 pub const INTERRUPTED: u8 = 130;
+
+/// Tells why work ended before it was finished.
+pub fn interrupted(why: impl Display) -> ExitCode {
+    complain(why);
+    ExitCode::from(INTERRUPTED)
+}
 
 /// A flag that becomes true at the first Ctrl-C (or SIGTERM).
 ///

@@ -11,12 +11,12 @@
 //! | `frames` | frames before the next one, the prompt's included |
 
 use crate::error::{Error, Result};
-use crate::whole_file::write_whole;
+use crate::whole_file::write_bytes;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use worlds::{Frame, Rollout, RolloutSettings, Snapshot, World};
@@ -146,14 +146,7 @@ impl SavedState {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_whole(path, |unfinished| {
-            File::create(unfinished)
-                .and_then(|mut file| {
-                    file.write_all(&self.bytes)?;
-                    file.sync_all()
-                })
-                .map_err(Error::io(unfinished))
-        })
+        write_bytes(path, &self.bytes)
     }
 
     /// First digits of the content's SHA-256, as a name.

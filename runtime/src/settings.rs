@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::input::{ControlTable, OwnControls};
 use crate::preferences::{Preferences, SPEEDS};
+use crate::whole_file::write_bytes;
 use ron::extensions::Extensions;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -232,9 +233,7 @@ impl Settings {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        let unfinished = path.with_extension("ron.unfinished");
-        fs::write(&unfinished, text).map_err(Error::io(&unfinished))?;
-        fs::rename(&unfinished, path).map_err(Error::io(path))
+        write_bytes(path, text.as_bytes())
     }
 
     /// Writes the file, if it still says what `before` does: a file that is broken, or that was changed meanwhile, stays as it is.

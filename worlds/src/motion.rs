@@ -309,7 +309,6 @@ fn median(values: impl Iterator<Item = f32>) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nn::FrameSize;
     use proptest::prelude::*;
 
     const SIDE: usize = 64;

@@ -74,11 +74,9 @@ impl Snapshot {
     ) -> Result<()> {
         let engine = world.engine()?;
         let logits = engine.commit(world, &mut self.cache, code, tokens)?;
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(Error::NotFinite { frame: self.frames });
-        }
         let picture = engine.decode(world, &mut self.stream, tokens)?;
-        if picture.iter().any(|number| !number.is_finite()) {
+        let mut numbers = logits.iter().chain(&picture);
+        if numbers.any(|number| !number.is_finite()) {
             return Err(Error::NotFinite { frame: self.frames });
         }
         self.prior = prior_probabilities(&logits).into();

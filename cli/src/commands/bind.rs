@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::find_world;
 use super::play::own_settings;
 use crate::arguments::BindArguments;
-use crate::cancel::{INTERRUPTED, on_interrupt};
-use crate::output::{Output, complain};
+use crate::cancel::{INTERRUPTED, interrupted, on_interrupt};
+use crate::output::Output;
 
 pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     if let Some(pictures) = &arguments.pictures {
@@ -57,10 +57,7 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     let asked_for = !changes && !arguments.reset;
     let measured = match asked_for || arguments.pictures.is_some() {
         true => match measured(&world, output, &cancel)? {
-            None => {
-                complain("stopped as asked");
-                return Ok(ExitCode::from(INTERRUPTED));
-            }
+            None => return Ok(interrupted("stopped as asked")),
             measured => measured,
         },
         false => None,

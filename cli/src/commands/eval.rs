@@ -8,8 +8,8 @@ use trainer::{EvaluateOptions, TrainEvent, evaluate, write_report};
 
 use super::find_world;
 use crate::arguments::EvalArguments;
-use crate::cancel::{INTERRUPTED, on_interrupt};
-use crate::output::{Output, complain};
+use crate::cancel::{interrupted, on_interrupt};
+use crate::output::Output;
 use crate::progress::Progress;
 
 pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
@@ -28,10 +28,7 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
     let evaluation = evaluate(&world, &dataset, &options, &mut observe, &cancel);
     progress.end_bar();
     let evaluation = match evaluation {
-        Err(error @ trainer::Error::Cancelled) => {
-            complain(error);
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
+        Err(error @ trainer::Error::Cancelled) => return Ok(interrupted(error)),
         evaluation => evaluation?,
     };
     // Before the report: should that fail, the figures are told all the same.

@@ -11,7 +11,7 @@ use trainer::ingest::{
 
 use super::exit_code;
 use crate::arguments::{FitArgument, IngestArguments};
-use crate::cancel::{INTERRUPTED, on_interrupt};
+use crate::cancel::{INTERRUPTED, interrupted, on_interrupt};
 use crate::output::{Output, complain};
 
 pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
@@ -41,10 +41,7 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     );
     bar.finish_and_clear();
     let report = match report {
-        Err(error @ IngestError::Cancelled) => {
-            complain(error);
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
+        Err(error @ IngestError::Cancelled) => return Ok(interrupted(error)),
         report => report?,
     };
     for skipped in &report.skipped {

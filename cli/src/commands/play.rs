@@ -52,11 +52,10 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         speed: preferences.speed(),
         bindings: of_world.bindings(&world.manifest),
         prompt: prompt(&arguments, &world, output)?,
-        actions: arguments
-            .actions
-            .as_ref()
-            .map(|path| ActionSource::read(path, &world.manifest))
-            .transpose()?,
+        actions: match &arguments.actions {
+            Some(path) => Some(ActionSource::read(path, &world.manifest)?),
+            None => arguments.autoplay.then_some(ActionSource::Autoplay),
+        },
         name: found.lasting_name(),
         world,
         own,
@@ -106,10 +105,7 @@ impl Game {
             speed: self.speed,
             prompt: self.prompt.clone(),
             settings: self.settings,
-            actions: match &self.actions {
-                Some(actions) => Some(actions.clone()),
-                None => arguments.autoplay.then_some(ActionSource::Autoplay),
-            },
+            actions: self.actions.clone(),
             recording: arguments
                 .record
                 .clone()
@@ -227,7 +223,7 @@ fn headless(
     let actions = match &game.actions {
         Some(actions) => actions.clone(),
         // A machine without a display has nobody at its keys either.
-        None if arguments.autoplay || !arguments.headless => ActionSource::Autoplay,
+        None if !arguments.headless => ActionSource::Autoplay,
         None => ActionSource::random(game.settings.seed, &game.world.manifest),
     };
     let options = HeadlessOptions {

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::play::{own_settings, report};
 use super::{exit_code, find_world, own_world};
 use crate::arguments::ReplayArguments;
-use crate::cancel::{INTERRUPTED, on_interrupt};
-use crate::output::{Output, complain};
+use crate::cancel::{INTERRUPTED, interrupted, on_interrupt};
+use crate::output::Output;
 
 pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     let session = Session::open(&arguments.session)?;
@@ -44,10 +44,7 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         );
         bar.finish_and_clear();
         let frames = match frames {
-            Err(error @ Error::ExportCancelled(_)) => {
-                complain(error);
-                return Ok(ExitCode::from(INTERRUPTED));
-            }
+            Err(error @ Error::ExportCancelled(_)) => return Ok(interrupted(error)),
             frames => frames?,
         };
         let text = format!("{}: {frames} pictures", path.display());

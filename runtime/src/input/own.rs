@@ -3,6 +3,7 @@
 use super::{Bindings, ControlTable};
 use crate::error::{Error, Result};
 use crate::preferences::Preferences;
+use crate::whole_file::write_bytes;
 use nn::ActionCode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -188,9 +189,7 @@ impl OwnWorld {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        let unfinished = path.with_extension("ron.unfinished");
-        fs::write(&unfinished, text + "\n").map_err(Error::io(&unfinished))?;
-        fs::rename(&unfinished, path).map_err(Error::io(path))
+        write_bytes(path, (text + "\n").as_bytes())
     }
 
     /// Whether there is nothing of the player's own.

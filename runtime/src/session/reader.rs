@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use worlds::{BundleSource, FolderSource, Frame, Rollout, RolloutSettings, World};
+use worlds::{BundleSource, FolderSource, Frame, LONGEST_PROMPT, Rollout, RolloutSettings, World};
 
 const LARGEST_MANIFEST: u64 = 1 << 20;
 const LARGEST_FILE: u64 = 1 << 30;
@@ -19,7 +19,6 @@ const LARGEST_PROMPT: u64 = 16 << 20;
 const LARGEST_STATE: u64 = 256 << 20;
 /// Longest text in the manifest; a world may be named by its path.
 const LONGEST_LINE: usize = 4096;
-const MOST_PROMPT_FRAMES: usize = 256;
 /// Highest number of a frame: years of play.
 const MOST_FRAMES: u64 = 1 << 40;
 
@@ -340,7 +339,7 @@ impl<'a> Sequence<'a> {
     fn pass(&mut self, event: &Event) -> Result<(), &'static str> {
         let first = self.lines.is_empty() && self.events.is_empty();
         if let Some((frame, pictures)) = event.jump() {
-            if frame > MOST_FRAMES || !(1..=MOST_PROMPT_FRAMES as u64).contains(&pictures) {
+            if frame > MOST_FRAMES || !(1..=LONGEST_PROMPT as u64).contains(&pictures) {
                 return Err("more frames than there can be");
             }
             let agrees = match (event, self.frames) {
@@ -410,10 +409,10 @@ fn read_manifest(files: &Files<'_>) -> Result<SessionManifest> {
         return Err(refuse("frames_per_second", "must lie in 0.1..=240".into()));
     }
     let starts = (manifest.prompt.len(), &manifest.state);
-    if !matches!(starts, (1..=MOST_PROMPT_FRAMES, None) | (0, Some(_))) {
+    if !matches!(starts, (1..=LONGEST_PROMPT, None) | (0, Some(_))) {
         return Err(refuse(
             "prompt",
-            format!("must name 1 to {MOST_PROMPT_FRAMES} pictures, or none where there is a state"),
+            format!("must name 1 to {LONGEST_PROMPT} pictures, or none where there is a state"),
         ));
     }
     if manifest.actions.len() > 1024 {

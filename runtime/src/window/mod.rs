@@ -244,9 +244,6 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
     }
 
     fn user_event(&mut self, event_loop: &ActiveEventLoop, WorldMoved: WorldMoved) {
-        if let Err(error) = self.switch_if_loaded() {
-            return self.fail(event_loop, error);
-        }
         match &self.open {
             Some(open) if open.desk.has_ended() => event_loop.exit(),
             Some(open) => {
@@ -262,7 +259,7 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         if self.cancel.load(Ordering::Relaxed) {
             return event_loop.exit();
         }
-        // The event that tells of a loaded world comes a little before the world can be taken, and one that stands still sends no other.
+        // Not when the event comes that tells of a loaded world: that is a little before the world can be taken.
         if let Err(error) = self.switch_if_loaded() {
             return self.fail(event_loop, error);
         }
