@@ -1,5 +1,10 @@
 //! Products within attention: too small to pack, computed on one core by a register tile.
 
+#[cfg(target_arch = "x86_64")]
+mod brain;
+
+#[cfg(target_arch = "x86_64")]
+use super::dispatch::has_bf16;
 use super::dispatch::{InstructionSet, instruction_set};
 use super::{kernel, most_tile_rows, multiply_add, with_tile_rows};
 
@@ -93,8 +98,43 @@ fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
     }
 }
 
+/// As [`multiply_small`], with sides of words, each two neighbours along `k` rounded to bf16: `left` `[m, words]`, whose rows are `left_stride` apart, and
+/// `right` `[words, n]`. Sums are f32.
+pub fn multiply_small_pairs(
+    out: &mut [f32],
+    left: &[u32],
+    left_stride: usize,
+    right: &[u32],
+    [m, n, words]: [usize; 3],
+) {
+    assert!(
+        n.is_multiple_of(SMALL_WIDTH_STEP) && out.len() >= m * n && right.len() >= words * n,
+        "{m}x{words} words by {n}"
+    );
+    assert!(m == 0 || left.len() >= (m - 1) * left_stride + words);
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set() >= InstructionSet::Avx512 && has_bf16() {
+        // SAFETY: the CPU has AVX-512 F and BF16, and the sides and the result are as long as they must be by the checks above.
+        unsafe { brain::multiply(out, left, left_stride, right, [m, n, words]) };
+        return;
+    }
+    let halves = |word: u32| [word << 16, word & 0xffff_0000].map(f32::from_bits);
+    for (i, out) in out.chunks_exact_mut(n.max(1)).take(m).enumerate() {
+        out.fill(0.0);
+        let left = &left[i * left_stride..][..words];
+        for (factor, line) in left.iter().zip(right.chunks_exact(n.max(1))) {
+            let [first, second] = halves(*factor);
+            for (sum, word) in out.iter_mut().zip(line) {
+                let [a, b] = halves(*word);
+                *sum += first * a + second * b;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::transpose::{Rows, copy_line_pairs, round_pairs};
     use super::*;
     use proptest::prelude::*;
 
@@ -121,6 +161,28 @@ mod tests {
             let (left, right) = (numbers(m * k, 3), numbers(k * n, 4));
             let mut out = vec![0.0; m * n];
             multiply_small(&mut out, &left, k, 1, &right, m, n, k);
+            for (a, b) in out.iter().zip(&plain(&left, &right, m, n, k)) { prop_assert!((a - b).abs() < 1e-4); }
+        }
+
+        #[test]
+        fn small_products_of_pairs_equal_the_definition(m in 1usize..20, blocks in 1usize..6, words in 1usize..20, more in 0usize..3) {
+            let (n, k) = (blocks * SMALL_WIDTH_STEP, 2 * words);
+            // What bf16 holds exactly.
+            let exact = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+            let (left, right): (Vec<_>, Vec<_>) = (
+                numbers(m * k, 3).into_iter().map(exact).collect(),
+                numbers(k * n, 4).into_iter().map(exact).collect(),
+            );
+            let (mut dense, mut right_pairs) = (Vec::new(), vec![0; words * n]);
+            round_pairs(&mut dense, &left);
+            copy_line_pairs(&mut right_pairs, n, Rows { data: &right, stride: n, count: k, width: n });
+            let stride = words + more;
+            let mut left_pairs = vec![u32::MAX; m * stride];
+            for (to, from) in left_pairs.chunks_exact_mut(stride).zip(dense.chunks_exact(words)) {
+                to[..words].copy_from_slice(from);
+            }
+            let mut out = vec![f32::NAN; m * n];
+            multiply_small_pairs(&mut out, &left_pairs, stride, &right_pairs, [m, n, words]);
             for (a, b) in out.iter().zip(&plain(&left, &right, m, n, k)) { prop_assert!((a - b).abs() < 1e-4); }
         }
     }

@@ -6,8 +6,9 @@ use super::super::lanes::lane_sum;
 use super::super::norm::rms_norm_rows;
 use super::super::parallel::SharedMut;
 use super::super::product::{Finish, PackedWeight};
-use super::attention::{HeadSizes, MemberBuffers, Past, Turn, attend_space, attend_time, lay_out};
+use super::space::{HeadSizes, MemberBuffers, SharedSides, Sides, attend_space, lay_out};
 use super::team::{Member, Team};
+use super::time::{Past, Turn, attend_time};
 use crate::kernels::parallel::Shared;
 use crate::transformer::{CachedFrame, KvCache};
 use std::ops::Range;
@@ -84,9 +85,8 @@ pub struct FrameBuffers {
     qkv: Vec<f32>,
     attended: Vec<f32>,
     hidden: Vec<f32>,
-    /// Keys and values of spatial attention, of even and of odd layers: a thread may be one layer ahead of another.
-    keys: [Vec<f32>; 2],
-    values: [Vec<f32>; 2],
+    /// Of spatial attention, of even and of odd layers: a thread may be one layer ahead of another.
+    sides: [Sides; 2],
     /// Keys and values of temporal attention, of all layers: what becomes part of the past if the frame does.
     own: CachedFrame,
     members: Vec<MemberBuffers>,
@@ -113,8 +113,7 @@ struct SharedBuffers {
     qkv: SharedMut,
     attended: SharedMut,
     hidden: SharedMut,
-    keys: [SharedMut; 2],
-    values: [SharedMut; 2],
+    sides: [SharedSides; 2],
     members: Shared<MemberBuffers>,
 }
 
@@ -131,14 +130,12 @@ struct Pass<'a> {
 
 impl PackedBlocks {
     fn sizes(&self) -> HeadSizes {
-        let head_width = self
-            .blocks
-            .first()
-            .map_or(16, |block| block.space.query_scale.len());
+        let first = self.blocks.first().map(|block| &block.space);
         HeadSizes {
             positions: self.positions,
             heads: self.heads,
-            head_width,
+            head_width: first.map_or(16, |space| space.query_scale.len()),
+            pairs: first.is_some_and(|space| space.qkv.unit().multiplies_pairs()),
         }
     }
 
@@ -154,10 +151,7 @@ impl PackedBlocks {
         ] {
             buffer.resize(count, 0.0);
         }
-        for parity in 0..2 {
-            buffers.keys[parity].resize(width * sizes.padded(), 0.0);
-            buffers.values[parity].resize(width * rows, 0.0);
-        }
+        buffers.sides.iter_mut().for_each(|sides| sides.fit(sizes));
         let temporal = self
             .blocks
             .iter()
@@ -194,16 +188,14 @@ impl PackedBlocks {
             .layers_mut()
             .map(|(keys, values)| [Shared::new(keys), Shared::new(values)])
             .collect();
-        let [even_keys, odd_keys] = &mut buffers.keys;
-        let [even_values, odd_values] = &mut buffers.values;
+        let [even, odd] = &mut buffers.sides;
         let shared = SharedBuffers {
             x: Shared::new(&mut buffers.x),
             normal: Shared::new(&mut buffers.normal),
             qkv: Shared::new(&mut buffers.qkv),
             attended: Shared::new(&mut buffers.attended),
             hidden: Shared::new(&mut buffers.hidden),
-            keys: [Shared::new(even_keys), Shared::new(odd_keys)],
-            values: [Shared::new(even_values), Shared::new(odd_values)],
+            sides: [even.share(), odd.share()],
             members: Shared::new(&mut buffers.members),
         };
         let projection = projection.map(|(projection, out)| (projection, Shared::new(out)));
@@ -255,8 +247,8 @@ impl PackedBlocks {
             let (qkv, attended) = (own(shared.qkv, 3 * width), own(shared.attended, width));
             block.space.norm.apply(normal, x, pass.condition, buffers);
             block.space.qkv.apply(qkv, normal, Finish::Write);
-            let sides = [shared.keys[index % 2], shared.values[index % 2]];
-            // SAFETY: each thread lays out its own rows; nobody reads them before the threads have met.
+            let (sides, scale) = (shared.sides[index % 2], &block.space.query_scale);
+            // SAFETY: each thread lays out its own rows, from an even one on; nobody reads them before the threads have met.
             unsafe {
                 lay_out(
                     sides,
@@ -269,15 +261,7 @@ impl PackedBlocks {
             };
             member.meet();
             // SAFETY: all threads have written their part of these and write to the other pair until they meet again.
-            let all = sides.map(|side| unsafe { side.whole() });
-            attend_space(
-                attended,
-                qkv,
-                &block.space.query_scale,
-                all,
-                self.sizes(),
-                buffers,
-            );
+            unsafe { attend_space(attended, qkv, scale, sides, self.sizes(), buffers) };
             block.space.out.apply(x, attended, Finish::Add);
             let last = index + 1 == self.blocks.len();
             let wanted = |row: usize| row >= first && (pass.asked)(row);

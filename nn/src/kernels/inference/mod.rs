@@ -4,16 +4,18 @@
 //! products ([`PackedWeight`]), temporal attention and activations need nothing of the other rows. Only spatial attention does, so the
 //! threads meet once a layer, after they have laid out their keys and values. All buffers are kept from frame to frame.
 
-mod attention;
 mod blocks;
+mod space;
 mod team;
+mod time;
 
-pub(crate) use attention::{MemberBuffers, Past, Turn, attend_time};
 pub use blocks::{
     AttentionWeights, BlockWeights, FeedForwardWeights, FrameBuffers, NormWeights, PackedBlocks,
     Projection,
 };
+pub(crate) use space::MemberBuffers;
 pub use team::{Member, Team};
+pub(crate) use time::{Past, Turn, attend_time};
 
 pub use super::product::{Finish, PackedWeight, Unit};
 

@@ -66,9 +66,9 @@ impl Member<'_> {
         self.index
     }
 
-    /// Its share of `total` rows.
+    /// Its share of `total` rows, from an even one on: neighbours may make up a pair.
     pub fn rows(&self, total: usize) -> Range<usize> {
-        even_part(total, self.state.members, self.index, 1)
+        even_part(total, self.state.members, self.index, 2)
     }
 
     /// Waits until all members have come here; what each wrote before, all may read after.

@@ -32,7 +32,7 @@ pub unsafe fn tile(
 /// Sixteen words as pairs of bf16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn as_pairs(words: __m512i) -> __m512bh {
+pub fn as_pairs(words: __m512i) -> __m512bh {
     // SAFETY: both are 64 bytes for which every pattern of bits is a value.
     unsafe { std::mem::transmute(words) }
 }

@@ -28,6 +28,8 @@ mod weight;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::usable as has_amx;
+#[cfg(target_arch = "x86_64")]
+pub(super) use brain::as_pairs;
 pub use chain::chain;
 pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};

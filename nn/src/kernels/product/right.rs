@@ -30,6 +30,11 @@ impl PackedRight {
         }
     }
 
+    /// The unit that it is packed for.
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
     /// `rows` of `left * right` into, or onto, `out` `[rows, n]`, on the calling thread. `finish` gets each tile of the whole sum, as that of
     /// [`Panels::multiply`] does.
     pub fn multiply(

@@ -98,6 +98,11 @@ impl Unit {
         }
     }
 
+    /// Whether it multiplies pairs of bf16 that lie side by side in a register: then small products that are not packed gain by that, too.
+    pub(in crate::kernels) fn multiplies_pairs(self) -> bool {
+        self.layout() == Layout::Pairs
+    }
+
     /// How the left side is packed; the right side is packed alike, but never by row.
     pub(super) fn layout(self) -> Layout {
         match self.0 {

@@ -36,6 +36,11 @@ impl PackedWeight {
         }
     }
 
+    /// What multiplies with it.
+    pub(in crate::kernels) fn unit(&self) -> Unit {
+        self.right.unit()
+    }
+
     /// Numbers in a result's row.
     pub fn outputs(&self) -> usize {
         self.outputs

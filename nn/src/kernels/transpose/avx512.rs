@@ -125,6 +125,26 @@ pub unsafe fn copy_line_pairs(out: *mut u32, width: usize, lines: Rows) {
     }
 }
 
+/// See [`super::round_pairs`].
+///
+/// # Safety
+/// The CPU has AVX-512 F and BF16; there is a word at `out` for each pair of `numbers`, of which there is an even number.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub unsafe fn round_pairs(out: *mut u32, numbers: &[f32]) {
+    for first in (0..numbers.len()).step_by(2 * LANES) {
+        let count = (2 * LANES).min(numbers.len() - first);
+        // SAFETY: masked to the numbers and pairs that are there; `wrapping_add` because a masked-out half may lie beyond the end.
+        unsafe {
+            let start = numbers.as_ptr().add(first);
+            let low = _mm512_maskz_loadu_ps(mask(count), start);
+            let high =
+                _mm512_maskz_loadu_ps(mask(count.saturating_sub(LANES)), start.wrapping_add(LANES));
+            let words = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_mask_storeu_epi32(out.add(first / 2).cast(), mask(count / 2), words);
+        }
+    }
+}
+
 /// Writes `size[0]` lines of `size[1]` words.
 #[inline]
 #[target_feature(enable = "avx512f")]

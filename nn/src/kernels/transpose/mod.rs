@@ -105,27 +105,43 @@ pub fn transpose_pairs(out: &mut [u32], out_stride: usize, rows: Rows) {
         return;
     }
     rows.check(out.len(), out_stride, [pairs, rows.count]);
+    // SAFETY: all elements lie within the slices by the checks above.
+    unsafe { transpose_pairs_to(out.as_mut_ptr(), out_stride, rows) };
+}
+
+/// [`transpose_pairs`] to where other threads may be writing other elements between these.
+///
+/// # Safety
+/// `out` is valid for every `pair * out_stride + row`, nobody else uses these elements, and `rows` are all there.
+pub unsafe fn transpose_pairs_to(out: *mut u32, out_stride: usize, rows: Rows) {
     #[cfg(target_arch = "x86_64")]
     if instruction_set() >= InstructionSet::Avx512 && has_bf16() {
         let rows = Rows {
-            width: 2 * pairs,
+            width: rows.width / 2 * 2,
             ..rows
         };
-        // SAFETY: the CPU has AVX-512 F and BF16, and all elements lie within the slices by the checks above.
-        unsafe { avx512::transpose_pairs(out.as_mut_ptr(), out_stride, rows) };
+        // SAFETY: the CPU has AVX-512 F and BF16; the rest by this function's contract.
+        unsafe { avx512::transpose_pairs(out, out_stride, rows) };
         return;
     }
-    portable_pairs(out, out_stride, rows);
+    // SAFETY: by this function's contract.
+    unsafe { plain_pairs(out, out_stride, rows) };
 }
 
-kernel! {
-    fn portable_pairs(out: &mut [u32], out_stride: usize, rows: Rows) {
-        for first in (0..rows.width / 2).step_by(16) {
-            for row in 0..rows.count {
-                let values = &rows.data[row * rows.stride..][2 * first..rows.width.min(2 * first + 32)];
-                for (index, values) in values.chunks_exact(2).enumerate() {
-                    out[(first + index) * out_stride + row] = pair(values[0], values[1]);
-                }
+/// [`transpose_pairs_to`], pair by pair.
+///
+/// # Safety
+/// That of [`transpose_pairs_to`].
+unsafe fn plain_pairs(out: *mut u32, out_stride: usize, rows: Rows) {
+    for first in (0..rows.width / 2).step_by(16) {
+        for row in 0..rows.count {
+            let values = &rows.data[row * rows.stride..][2 * first..rows.width.min(2 * first + 32)];
+            for (index, values) in values.chunks_exact(2).enumerate() {
+                // SAFETY: by this function's contract.
+                unsafe {
+                    out.add((first + index) * out_stride + row)
+                        .write(pair(values[0], values[1]))
+                };
             }
         }
     }
@@ -194,6 +210,23 @@ pub fn copy_line_pairs(out: &mut [u32], width: usize, lines: Rows) {
     }
 }
 
+/// Neighbours become pairs, rounded to bf16, the first in the lower half of a word: `pairs` is made half as long as `numbers`, of which there is an even
+/// number.
+pub fn round_pairs(pairs: &mut Vec<u32>, numbers: &[f32]) {
+    assert!(numbers.len().is_multiple_of(2), "pairs of numbers");
+    pairs.resize(numbers.len() / 2, 0);
+    #[cfg(target_arch = "x86_64")]
+    if instruction_set() >= InstructionSet::Avx512 && has_bf16() {
+        // SAFETY: the CPU has AVX-512 F and BF16, and there is a word for each pair.
+        unsafe { avx512::round_pairs(pairs.as_mut_ptr(), numbers) };
+        return;
+    }
+    let (numbers, _) = numbers.as_chunks::<2>();
+    for (word, [first, second]) in pairs.iter_mut().zip(numbers) {
+        *word = pair(*first, *second);
+    }
+}
+
 /// `x` rounded to bf16, to nearest, ties to even; what is not a number stays so.
 #[inline(always)]
 pub fn brain(x: f32) -> u32 {
@@ -258,6 +291,15 @@ mod tests {
                 let number = |line: usize| brain(data[line * stride + column]);
                 prop_assert_eq!(*word, if column < width { number(2 * pair) | (number(2 * pair + 1) << 16) } else { 7 });
             }
+        }
+
+        #[test]
+        fn neighbours_become_pairs(count in 0usize..70) {
+            let data: Vec<f32> = (0..2 * count).map(|i| (i as f32 * 0.37).sin()).collect();
+            let mut pairs = vec![7u32; 3];
+            round_pairs(&mut pairs, &data);
+            let expected: Vec<_> = data.chunks(2).map(|two| brain(two[0]) | (brain(two[1]) << 16)).collect();
+            prop_assert_eq!(pairs, expected);
         }
     }
 

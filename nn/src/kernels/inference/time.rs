@@ -1,129 +1,17 @@
-//! Attention within one frame's pass: each thread computes it for its own rows.
+//! Temporal attention within one frame's pass: each thread computes it for its own rows.
 
 use super::super::attention::prepare;
-use super::super::cross_entropy::{exponentials, softmax};
-use super::super::lanes::{lane_sum, update_lanes, write_lanes};
-use super::super::parallel::SharedMut;
-use super::super::small_product::{SMALL_WIDTH_STEP, multiply_small};
-use super::super::transpose::{Rows, transpose_to};
+use super::super::cross_entropy::softmax;
+use super::super::lanes::{lane_sum, update_lanes};
+use super::super::small_product::SMALL_WIDTH_STEP;
 use super::super::{kernel, multiply_add};
+use super::space::MemberBuffers;
 use crate::transformer::CachedFrame;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Numbers in a line of the cache.
 const LINE: usize = 16;
-
-/// Sizes of attention in a pass.
-#[derive(Clone, Copy)]
-pub struct HeadSizes {
-    /// Positions in a frame (`S`).
-    pub positions: usize,
-    pub heads: usize,
-    pub head_width: usize,
-}
-
-impl HeadSizes {
-    /// `D`.
-    pub fn width(&self) -> usize {
-        self.heads * self.head_width
-    }
-
-    /// Positions, rounded up to what small products want.
-    pub fn padded(&self) -> usize {
-        self.positions.next_multiple_of(SMALL_WIDTH_STEP)
-    }
-}
-
-/// A thread's buffers.
-#[derive(Default)]
-pub struct MemberBuffers {
-    /// One head's keys of this thread's rows.
-    key: Vec<f32>,
-    query: Vec<f32>,
-    scores: Vec<f32>,
-    /// Of each row's exponentials.
-    sums: Vec<f32>,
-    result: Vec<f32>,
-    /// FiLM's scale and shift.
-    pub modulation: Vec<f32>,
-    /// Rows of this thread that go on.
-    pub going: Vec<usize>,
-}
-
-impl MemberBuffers {
-    fn fit(&mut self, rows: usize, sizes: HeadSizes) {
-        let dense = rows * sizes.head_width;
-        self.query.resize(dense, 0.0);
-        self.result.resize(dense, 0.0);
-        self.scores.resize(rows * sizes.padded(), 0.0);
-        self.sums.resize(rows, 0.0);
-    }
-}
-
-/// Spatial attention of some rows `qkv` `[rows, 3 * D]` to all positions, into `out` `[rows, D]`. `keys` is `[H, W, padded]`, `values` `[H, S, W]`.
-pub fn attend_space(
-    out: &mut [f32],
-    qkv: &[f32],
-    query_scale: &[f32],
-    [keys, values]: [&[f32]; 2],
-    sizes: HeadSizes,
-    buffers: &mut MemberBuffers,
-) {
-    let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
-    let rows = out.len() / full;
-    buffers.fit(rows, sizes);
-    for head in 0..sizes.heads {
-        head_queries(&mut buffers.query, qkv, query_scale, full, head);
-        let keys = &keys[head * width * padded..][..width * padded];
-        multiply_small(
-            &mut buffers.scores,
-            &buffers.query,
-            width,
-            1,
-            keys,
-            rows,
-            padded,
-            width,
-        );
-        let sums = &mut buffers.sums[..rows];
-        exponentials_of_first(&mut buffers.scores, sums, padded, sizes.positions);
-        let values = &values[head * sizes.positions * width..][..sizes.positions * width];
-        multiply_small(
-            &mut buffers.result,
-            &buffers.scores,
-            padded,
-            1,
-            values,
-            rows,
-            width,
-            sizes.positions,
-        );
-        place_head(out, &buffers.result, &buffers.sums, full, head * width);
-    }
-}
-
-kernel! {
-    /// Exponentials of the first `count` numbers of each row of `padded`, and their sums; the other numbers become next to nothing.
-    fn exponentials_of_first(scores: &mut [f32], sums: &mut [f32], padded: usize, count: usize) {
-        for (row, sum) in scores.chunks_exact_mut(padded).zip(sums) {
-            row[count..].fill(f32::NEG_INFINITY);
-            *sum = exponentials::<FUSED>(row, 1.0);
-        }
-    }
-}
-
-kernel! {
-    /// Rows of a head's results, divided by their sums: so many numbers of each row of `out` `[rows, full]`, from number `first` on.
-    fn place_head(out: &mut [f32], results: &[f32], sums: &[f32], full: usize, first: usize) {
-        let width = results.len() / sums.len().max(1);
-        let rows = out.chunks_exact_mut(full).zip(results.chunks_exact(width.max(1)));
-        for ((out, result), sum) in rows.zip(sums) {
-            let factor = 1.0 / sum;
-            write_lanes(&mut out[first..first + width], [result], |[result]| factor * result);
-        }
-    }
-}
 
 /// The past of one layer as temporal attention reads it.
 #[derive(Clone, Copy)]
@@ -287,71 +175,5 @@ fn prefetch(numbers: &[f32], count: usize) {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = line;
-    }
-}
-
-kernel! {
-    /// Keys of one head of some rows `qkv` `[rows, 3 * D]`, dense.
-    fn head_keys(keys: &mut [f32], qkv: &[f32], key_scale: &[f32], full: usize, head: usize) {
-        let width = key_scale.len();
-        for (key, qkv) in keys.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * full)) {
-            prepare(key, &qkv[full + head * width..][..width], key_scale, 1.0, None);
-        }
-    }
-}
-
-kernel! {
-    /// Queries of one head of some rows `qkv` `[rows, 3 * D]`, dense.
-    fn head_queries(queries: &mut [f32], qkv: &[f32], query_scale: &[f32], full: usize, head: usize) {
-        let width = query_scale.len();
-        let factor = (width as f32).sqrt().recip();
-        for (query, qkv) in queries.chunks_exact_mut(width).zip(qkv.chunks_exact(3 * full)) {
-            prepare(query, &qkv[head * width..][..width], query_scale, factor, None);
-        }
-    }
-}
-
-/// Writes the keys and values of some rows, from number `first` on, where all threads will read them: keys `[H, W, padded]`, values `[H, S, W]`.
-///
-/// # Safety
-/// Both are as long as that, and nobody else uses these rows' columns and lines of them.
-pub unsafe fn lay_out(
-    [keys, values]: [SharedMut; 2],
-    qkv: &[f32],
-    key_scale: &[f32],
-    sizes: HeadSizes,
-    first: usize,
-    buffers: &mut MemberBuffers,
-) {
-    let (width, full, padded) = (sizes.head_width, sizes.width(), sizes.padded());
-    let count = qkv.len() / (3 * full);
-    if count == 0 {
-        return;
-    }
-    buffers.key.resize(count * width, 0.0);
-    for head in 0..sizes.heads {
-        head_keys(&mut buffers.key, qkv, key_scale, full, head);
-        let rows = Rows {
-            data: &buffers.key,
-            stride: width,
-            count,
-            width,
-        };
-        // SAFETY: these columns of the head's keys belong to this call by its contract.
-        unsafe {
-            transpose_to(
-                keys.pointer(head * width * padded + first).cast(),
-                padded,
-                rows,
-            )
-        };
-        // SAFETY: so do these lines of the head's values.
-        let values = unsafe { values.row((head * sizes.positions + first) * width, count * width) };
-        for (value, qkv) in values
-            .chunks_exact_mut(width)
-            .zip(qkv.chunks_exact(3 * full))
-        {
-            value.copy_from_slice(&qkv[2 * full + head * width..][..width]);
-        }
     }
 }
