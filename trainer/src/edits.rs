@@ -66,7 +66,7 @@ fn written(run: &Path) -> Result<Option<WorldManifest>> {
         .map_err(|error| Error::damaged(&path, "text", error.to_string()))?;
     let manifest = WorldManifest::parse(&text).map_err(|flaw| {
         let reason = format!(
-            "{}; remove the file, and only sounds are kept of what was changed in the world",
+            "{}; remove the file, and of what was changed in the world only sounds and prompts are kept",
             flaw.reason
         );
         Error::damaged(&path, flaw.field, reason)
@@ -82,7 +82,7 @@ fn keep(
     let same_codes = contents.has_latent_actions_of(&source, FORMAT)?;
     let written = match written {
         Some(written) => written,
-        // Of changes, sounds alone can be told without it: no world had any from training when runs did not keep it.
+        // Of changes to the manifest, sounds alone can be told without it: no world has any from training.
         None if same_codes => WorldManifest {
             sound: None,
             sounds: Sounds::default(),

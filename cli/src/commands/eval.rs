@@ -35,15 +35,19 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
     output.result(&evaluation, evaluation.to_text())?;
     if let Some(path) = &arguments.report {
         let mut observe = |event: &TrainEvent| progress.show(event);
-        write_report(
+        let written = write_report(
             path,
             (&world, &dataset),
             &evaluation,
             None,
             &mut observe,
             &cancel,
-        )?;
+        );
         progress.end_bar();
+        match written {
+            Err(error @ trainer::Error::Cancelled) => return Ok(interrupted(error)),
+            written => written?,
+        }
         output.say(format!("report: {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use crate::picture_of;
 use crate::saved_state::SavedState;
 use crate::sound::{MIX_RATE, Moment, mixer_of};
 use crate::statistics::FrameTimeSummary;
+use crate::whole_file::write_bytes;
 use media::{Mp4Writer, WavFormat, WavWriter};
 use nn::FrameSize;
 use safetensors::tensor::{Dtype, TensorView};
@@ -331,7 +332,7 @@ impl Recorder {
     }
 }
 
-/// Writes `tokens.safetensors` from the journal's bytes: under another name first, so that it is never there half.
+/// Writes `tokens.safetensors` from the journal's bytes.
 fn write_tokens(folder: &Path, journal: &[u8], tokens_per_frame: usize) -> Result<()> {
     let path = folder.join(TOKENS_FILE);
     let wrap = |error: safetensors::SafeTensorError| {
@@ -343,12 +344,7 @@ fn write_tokens(folder: &Path, journal: &[u8], tokens_per_frame: usize) -> Resul
     ];
     let view = TensorView::new(Dtype::U32, shape, journal).map_err(wrap)?;
     let bytes = safetensors::serialize([("tokens", view)], None).map_err(wrap)?;
-    let unfinished = folder.join("tokens.safetensors.unfinished");
-    let mut file = File::create(&unfinished).map_err(Error::io(&unfinished))?;
-    file.write_all(&bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io(&unfinished))?;
-    fs::rename(&unfinished, &path).map_err(Error::io(path))
+    write_bytes(&path, &bytes)
 }
 
 /// The whole factor by which frames are enlarged in a video, so that its short side has at least 256 pixels; even, so that colours, which
