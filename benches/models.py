@@ -124,6 +124,7 @@ class ActionEncoder(nn.Module):
     def __init__(self, config):
         super().__init__()
         width = config["width"]
+        self.gain = config["change_gain"]
         self.input = linear_weight(width, 3 * patch_numbers(config))
         self.position = parameter(patch_count(config), width, gain=POSITION_GAIN)
         self.blocks = blocks(width, config["heads"], config["encoder_layers"])
@@ -132,6 +133,8 @@ class ActionEncoder(nn.Module):
 
     def forward(self, before, at, after):
         """Descriptions [B, C, A] of C changes, from the patches of the frame before, at and after each."""
+        if self.gain is not None:
+            before, after = (before - at) * self.gain, (after - at) * self.gain
         x = F.linear(torch.cat((before, at, after), -1), self.input) + self.position
         for block in self.blocks:
             x = block(x)
@@ -149,8 +152,8 @@ class Predictor(nn.Module):
         self.position = parameter(patch_count(config), width, gain=POSITION_GAIN)
         self.blocks = blocks(width, config["heads"], config["predictor_layers"], condition_width=actions)
         self.norm = parameter(width, value=1.0)
-        self.flow = linear_weight(config["flow_cells_per_patch"] ** 2 * 2, width, 0.1)
-        self.residual = linear_weight(patch_numbers(config), width, 0.1)
+        self.flow = linear_weight(config["flow_cells_per_patch"] ** 2 * 2, width, 0.01)
+        self.residual = linear_weight(patch_numbers(config), width, 0.01)
         height, columns = frame_size(config)
         y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(columns)), indexing="ij")
         # Where each pixel reads from without flow, [H, W, 2], and what turns pixels into `grid_sample`'s -1..1.

@@ -7,7 +7,8 @@
         --run ninja.world.run
 
 Each row is one configuration, trained for the same time on the same machine, so do
-nothing else there meanwhile. The dynamics learns from the frames that a run has
+nothing else there meanwhile; or, with `--steps` in place of `--minutes`, for the same
+number of steps, which is fair among rows whose steps take equally long. The dynamics learns from the frames that a run has
 prepared already: its tokenizer, latent actions and frames are taken from `--run`, which
 must be of the same dataset. Rows that are done are kept in `--out` and not made again;
 what is printed is Markdown.
@@ -35,8 +36,10 @@ ROWS = {
         "adversary from 0.5": "adversarial: (begins: 0.5)",
     },
     "latent_actions": {
-        "defaults (noise 0.4, 8 numbers, 8 codes, batch 32)": "",
-        "noise 0.2": "model: (bottleneck: Noisy(noise: 0.2))",
+        "defaults (changes 10 times, noise 0.2, 8 numbers, 8 codes, batch 32)": "",
+        "frames in place of changes": "model: (change_gain: None)",
+        "changes 30 times": "model: (change_gain: Some(30))",
+        "noise 0.4": "model: (bottleneck: Noisy(noise: 0.4))",
         "noise 0.8": "model: (bottleneck: Noisy(noise: 0.8))",
         "4 numbers": "model: (action_width: 4)",
         "vector quantization (as Genie)": "model: (bottleneck: Vq)",
@@ -122,6 +125,8 @@ def main():
     parser.add_argument("dataset", type=pathlib.Path)
     parser.add_argument("--stage", choices=ROWS, required=True)
     parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--run", type=pathlib.Path, help="a finished WORLD.run")
     parser.add_argument("--out", type=pathlib.Path, default="sweep")
     parser.add_argument("--djinn", default="target/release/djinn")
@@ -129,12 +134,13 @@ def main():
     if args.stage == "dynamics" and not args.run:
         parser.error("the dynamics needs --run")
     columns = COLUMNS[args.stage]
+    budget = f"Steps({args.steps})" if args.steps else f"Minutes({args.minutes})"
     print("| " + " | ".join([args.stage, "steps", *(name for name, _, _ in columns)]) + " |")
     print("|---" * (len(columns) + 2) + "|", flush=True)
     for number, (name, row) in enumerate(ROWS[args.stage].items()):
         text = (
-            f"(optimizer: (average_decay: 0.99), {EVALUATION}, "
-            f"{args.stage}: (budget: Minutes({args.minutes}), evaluations: 2, {row}))\n"
+            f"(seed: {args.seed}, optimizer: (average_decay: 0.99), {EVALUATION}, "
+            f"{args.stage}: (budget: {budget}, evaluations: 2, {row}))\n"
         )
         folder = args.out / f"{args.stage}_{number}"
         given = args.run if args.stage == "dynamics" else None

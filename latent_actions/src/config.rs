@@ -37,6 +37,10 @@ pub struct LatentActionConfig {
     pub codes: usize,
     /// Flow vectors along each side of a patch.
     pub flow_cells_per_patch: usize,
+    /// What the encoder sees beside a frame: how it differs from those before and after it, this many times, or (`None`) these frames themselves. Where
+    /// little moves, frames hardly differ, and neither would their descriptions: less than the bottleneck's noise, in which the predictor would then
+    /// find nothing.
+    pub change_gain: Option<f32>,
     /// The bottleneck.
     pub bottleneck: BottleneckConfig,
 }
@@ -56,7 +60,8 @@ impl Default for LatentActionConfig {
             action_width: 8,
             codes: 8,
             flow_cells_per_patch: 2,
-            bottleneck: BottleneckConfig::Noisy { noise: 0.4 },
+            change_gain: Some(16.0),
+            bottleneck: BottleneckConfig::Noisy { noise: 0.2 },
         }
     }
 }
@@ -79,6 +84,15 @@ impl LatentActionConfig {
             self.flow_cells_per_patch,
             1..=self.patch,
         )?;
+        if let Some(gain) = self.change_gain
+            && !(1e-3..=1e3).contains(&gain)
+        {
+            return Err(Error::config(
+                "change_gain",
+                gain,
+                "must lie in 0.001..=1000",
+            ));
+        }
         if let BottleneckConfig::Noisy { noise } = self.bottleneck
             && !(0.0..=10.0).contains(&noise)
         {

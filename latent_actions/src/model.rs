@@ -104,6 +104,7 @@ impl LatentActionModel {
         let first = patches.narrow(1, 0, 1)?;
         let before = Tensor::cat(&[&first, &patches.narrow(1, 0, count - 2)?], 1)?;
         self.encoder.forward(
+            self.config.change_gain,
             &before,
             &patches.narrow(1, 0, count - 1)?,
             &patches.narrow(1, 1, count - 1)?,
@@ -159,7 +160,8 @@ impl LatentActionModel {
             ));
         }
         let part = |start| patches.narrow(1, start, count - 2);
-        self.encoder.forward(&part(0)?, &part(1)?, &part(2)?)
+        self.encoder
+            .forward(self.config.change_gain, &part(0)?, &part(1)?, &part(2)?)
     }
 
     fn prediction(
@@ -319,10 +321,24 @@ impl Encoder {
         })
     }
 
-    /// Descriptions `[B, C, A]` of `C` changes, from the patches of the frame before, at and after each.
-    fn forward(&self, before: &Tensor, at: &Tensor, after: &Tensor) -> Result<Tensor> {
-        let triples = ops::beside(&[before, at, after])?;
-        let x = ops::add_rows(&ops::linear(&triples, &self.input)?, &self.position)?;
+    /// Descriptions `[B, C, A]` of `C` changes, from the patches of the frame before, at and after each; `gain` is
+    /// [`LatentActionConfig::change_gain`].
+    fn forward(
+        &self,
+        gain: Option<f32>,
+        before: &Tensor,
+        at: &Tensor,
+        after: &Tensor,
+    ) -> Result<Tensor> {
+        let parts = match gain {
+            Some(gain) => ops::beside(&[
+                &((before - at)? * f64::from(gain))?,
+                at,
+                &((after - at)? * f64::from(gain))?,
+            ]),
+            None => ops::beside(&[before, at, after]),
+        }?;
+        let x = ops::add_rows(&ops::linear(&parts, &self.input)?, &self.position)?;
         let x = ops::rms_norm(&self.transformer.forward(&x, None)?, &self.norm)?.mean(2)?;
         Ok(normalise(&ops::linear(&x, &self.output)?)?)
     }
@@ -342,9 +358,9 @@ impl Predictor {
             position: builder.get_with_hints((patches, width), "position", position)?,
             transformer: SpaceTimeTransformer::new(&config.predictor(), builder.pp("blocks"))?,
             norm: builder.get_with_hints(width, "norm", Init::Const(1.0))?,
-            // Small starts: the first guess is very nearly the present frame.
-            flow: linear_weight(&builder, "flow", flow_numbers, width, 0.1)?,
-            residual: linear_weight(&builder, "residual", config.patch_numbers(), width, 0.1)?,
+            // Smallest starts: the first guess is the present frame, and what moves is learned before what would blur it is unlearned.
+            flow: linear_weight(&builder, "flow", flow_numbers, width, 0.01)?,
+            residual: linear_weight(&builder, "residual", config.patch_numbers(), width, 0.01)?,
         })
     }
 

@@ -228,7 +228,7 @@ impl Default for LatentActionStage {
             batch: 32,
             accumulate: 1,
             clip_frames: 3,
-            learning_rate: 6e-4,
+            learning_rate: 1e-3,
             warmup_steps: 100,
             evaluations: 12,
             budget: None,

@@ -160,7 +160,7 @@ mod tests {
             [
                 "latent_actions.batch: 32 -> 3",
                 "latent_actions.model.bottleneck: none -> Vq",
-                "latent_actions.model.bottleneck.Noisy.noise: 0.4 -> none",
+                "latent_actions.model.bottleneck.Noisy.noise: 0.2 -> none",
             ]
         );
         assert_eq!(changed(Stage::Tokenizer), [""; 0]);
