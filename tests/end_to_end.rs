@@ -761,7 +761,7 @@ fn hostile_bundles_are_refused_by_file_and_field() {
         world
     };
     fail(
-        djinn().arg("worlds").arg(edit("version: 1", "version: 99")),
+        djinn().arg("worlds").arg(edit("version: 2", "version: 99")),
         &["world.ron", "version", "99"],
     );
     fail(

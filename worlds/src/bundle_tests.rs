@@ -211,9 +211,9 @@ fn damaged_folders_are_refused() {
         fs::write(&file, text).unwrap();
         refused
     };
-    let version = rewrite(&|text| text.replace("version: 1", "version: 2"));
+    let version = rewrite(&|text| text.replace("version: 2", "version: 3"));
     assert!(
-        version.contains("world.ron: version: 2 is not known"),
+        version.contains("world.ron: version: 3 is not known"),
         "{version}"
     );
     let escape = rewrite(&|text| text.replace("000.png", "../../000.png"));

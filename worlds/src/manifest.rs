@@ -13,8 +13,10 @@ use tokenizer::TokenizerConfig;
 
 /// Frames per second that a world may run at.
 pub const FRAME_RATES: std::ops::RangeInclusive<f64> = 0.1..=240.0;
-/// The version of the bundle format that this program writes, and the only one it reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the bundle format that this program writes; it reads this one and those before.
+pub const FORMAT_VERSION: u32 = 2;
+/// The last version in which latent action models saw frames as they are, and no field said so.
+pub(crate) const FRAMES_AS_THEY_ARE: u32 = 1;
 
 /// Most characters in a one-line text.
 const LONGEST_LINE: usize = 200;
@@ -169,13 +171,17 @@ impl WorldManifest {
             reason: printable(&error.code.to_string()),
         };
         let Versioned { version } = ron::from_str(text).map_err(unreadable)?;
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             let reason = format!(
-                "{version} is not known to this program, which reads version {FORMAT_VERSION}; a newer program may read it"
+                "{version} is not known to this program, which reads versions 1 to {FORMAT_VERSION}; a newer program may read it"
             );
             return flaw("version", reason);
         }
-        let manifest: Self = ron::from_str(text).map_err(unreadable)?;
+        let mut manifest: Self = ron::from_str(text).map_err(unreadable)?;
+        if version <= FRAMES_AS_THEY_ARE {
+            manifest.latent_actions.change_gain = None;
+        }
+        manifest.version = FORMAT_VERSION;
         manifest.validate()?;
         Ok(manifest)
     }
@@ -539,6 +545,21 @@ mod tests {
         let flaw = WorldManifest::parse(text).unwrap_err();
         assert_eq!(flaw.field, "version");
         assert!(flaw.reason.contains('7'), "{}", flaw.reason);
+    }
+
+    #[test]
+    fn latent_actions_of_the_first_version_see_frames_as_they_are() {
+        let text = manifest().to_text().unwrap();
+        let (before, rest) = text.split_once("change_gain").unwrap();
+        let (_, after) = rest.split_once('\n').unwrap();
+        let unsaid = format!("{before}{after}");
+        assert_eq!(
+            WorldManifest::parse(&unsaid).unwrap().latent_actions,
+            manifest().latent_actions
+        );
+        let first = WorldManifest::parse(&unsaid.replacen("version: 2", "version: 1", 1)).unwrap();
+        assert_eq!(first.latent_actions.change_gain, None);
+        assert_eq!(first.version, FORMAT_VERSION);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::manifest::FRAMES_AS_THEY_ARE;
 use crate::source::{BundleSource, FolderSource, read_limited, refused};
 use crate::weights;
 use crate::{Frame, Soundscape, WorldManifest};
@@ -240,15 +241,24 @@ impl Part<'_> {
 
 /// The part of a manifest that decides which frames a world makes.
 fn essence(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<String> {
+    // Worlds of the first version keep the hash that they had, and sessions recorded in them their world.
+    let as_they_are = manifest.latent_actions.change_gain.is_none();
+    let version = match as_they_are {
+        true => FRAMES_AS_THEY_ARE,
+        false => manifest.version,
+    };
     let essential = (
         "djinn world",
-        manifest.version,
+        version,
         manifest.frame,
         &manifest.tokenizer,
         &manifest.latent_actions,
         &manifest.dynamics,
     );
-    let text = ron::to_string(&essential).and_then(|text| {
+    let text = ron::to_string(&essential).and_then(|mut text| {
+        if as_they_are {
+            text = text.replace("change_gain:None,", "");
+        }
         // Which code comes of a wish depends on them, too; worlds without any keep the hash that they had.
         Ok(match manifest.weights.as_slice() {
             [] => text,
