@@ -1,6 +1,7 @@
 //! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: up to six rows by two registers of sixteen columns.
 
 use crate::kernels::product::as_pairs;
+use crate::kernels::{most_tile_rows, with_tile_rows};
 use std::arch::x86_64::{
     _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
     _mm512_setzero_si512, _mm512_storeu_ps,
@@ -8,8 +9,6 @@ use std::arch::x86_64::{
 
 /// Numbers in a register.
 const LANES: usize = 16;
-/// Most rows of a tile: each takes a register for where it is in memory.
-const ROWS: usize = 6;
 
 /// See [`super::multiply_small_pairs`].
 ///
@@ -30,7 +29,7 @@ pub unsafe fn multiply(
         let mut row = 0;
         while row < m {
             // Tiles of nearly the same height, so that no row is left over on its own.
-            let rows = (m - row).div_ceil((m - row).div_ceil(ROWS));
+            let rows = (m - row).div_ceil((m - row).div_ceil(most_tile_rows(true)));
             let lines = [words, n];
             macro_rules! run {
                 ($rows:literal) => {
@@ -46,14 +45,7 @@ pub unsafe fn multiply(
                     }
                 };
             }
-            match rows {
-                1 => run!(1),
-                2 => run!(2),
-                3 => run!(3),
-                4 => run!(4),
-                5 => run!(5),
-                _ => run!(6),
-            }
+            with_tile_rows!(rows, run);
             row += rows;
         }
         column += registers * LANES;
