@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use trainer::ingest::IngestError;
 
 /// Exit code of a program that was told to end, as shells have it.
 pub const INTERRUPTED: u8 = 130;
@@ -14,6 +15,16 @@ pub const INTERRUPTED: u8 = 130;
 pub fn interrupted(why: impl Display) -> ExitCode {
     complain(why);
     ExitCode::from(INTERRUPTED)
+}
+
+/// Whether an error says that work was interrupted, by whichever library.
+pub fn is_interruption(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(trainer::Error::Cancelled))
+        || matches!(error.downcast_ref(), Some(IngestError::Cancelled))
+        || matches!(
+            error.downcast_ref(),
+            Some(runtime::Error::ExportCancelled(_))
+        )
 }
 
 /// A flag that becomes true at the first Ctrl-C (or SIGTERM).

@@ -18,6 +18,7 @@ mod output;
 mod progress;
 
 use arguments::{Arguments, Command, Common, PlayArguments};
+use cancel::{interrupted, is_interruption};
 use output::{Output, complain};
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     log_to_standard_error(&arguments.common);
     match run(arguments) {
         Ok(code) => code,
+        Err(error) if is_interruption(&error) => interrupted(error),
         Err(error) => {
             complain(format!("djinn: {}", whole_story(&error)));
             ExitCode::FAILURE

@@ -8,7 +8,7 @@ use trainer::{EvaluateOptions, TrainEvent, evaluate, write_report};
 
 use super::find_world;
 use crate::arguments::EvalArguments;
-use crate::cancel::{interrupted, on_interrupt};
+use crate::cancel::on_interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
 
@@ -27,10 +27,7 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
     let mut observe = |event: &TrainEvent| progress.show(event);
     let evaluation = evaluate(&world, &dataset, &options, &mut observe, &cancel);
     progress.end_bar();
-    let evaluation = match evaluation {
-        Err(error @ trainer::Error::Cancelled) => return Ok(interrupted(error)),
-        evaluation => evaluation?,
-    };
+    let evaluation = evaluation?;
     // Before the report: should that fail, the figures are told all the same.
     output.result(&evaluation, evaluation.to_text())?;
     if let Some(path) = &arguments.report {
@@ -44,10 +41,7 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
             &cancel,
         );
         progress.end_bar();
-        match written {
-            Err(error @ trainer::Error::Cancelled) => return Ok(interrupted(error)),
-            written => written?,
-        }
+        written?;
         output.say(format!("report: {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)

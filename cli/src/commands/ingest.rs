@@ -5,13 +5,11 @@ use media::{CropRect, Fit};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Instant;
-use trainer::ingest::{
-    IngestError, IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_CUT, ingest,
-};
+use trainer::ingest::{IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_CUT, ingest};
 
 use super::exit_code;
 use crate::arguments::{FitArgument, IngestArguments};
-use crate::cancel::{INTERRUPTED, interrupted, on_interrupt};
+use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::output::{Output, complain};
 
 pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
@@ -40,10 +38,7 @@ pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
         &cancel,
     );
     bar.finish_and_clear();
-    let report = match report {
-        Err(error @ IngestError::Cancelled) => return Ok(interrupted(error)),
-        report => report?,
-    };
+    let report = report?;
     for skipped in &report.skipped {
         complain(format!("skipped: {skipped}"));
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::play::{own_settings, report};
 use super::{exit_code, find_world, own_world};
 use crate::arguments::ReplayArguments;
-use crate::cancel::{INTERRUPTED, interrupted, on_interrupt};
+use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::output::Output;
 
 pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
@@ -43,10 +43,7 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
             &cancel,
         );
         bar.finish_and_clear();
-        let frames = match frames {
-            Err(error @ Error::ExportCancelled(_)) => return Ok(interrupted(error)),
-            frames => frames?,
-        };
+        let frames = frames?;
         let text = format!("{}: {frames} pictures", path.display());
         let value = json!({ "path": path, "pictures": frames });
         if !arguments.verify {
