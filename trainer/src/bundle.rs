@@ -7,7 +7,9 @@ use std::path::Path;
 use latent_actions::LatentActionModel;
 use nn::quality::Edges;
 use nn::{ActionCode, Parameters, generator};
-use worlds::{Action, BundleContents, FORMAT_VERSION, Frame, Provenance, StepRange, WorldManifest};
+use worlds::{
+    Action, BundleContents, FORMAT_VERSION, Frame, Lasting, Provenance, StepRange, WorldManifest,
+};
 
 use crate::beginning::Base;
 use crate::checkpoint::Tensors;
@@ -25,20 +27,23 @@ pub(crate) struct Blueprint {
 }
 
 impl Blueprint {
-    /// Puts together what a world is besides its dynamics. `base` is the world that it goes on from.
+    /// Puts together what a world is besides its dynamics. `base` is the world that it goes on from, `lasts` how long codes last in the video.
     pub fn new(
         (config, base): (&TrainConfig, Option<&Base>),
         dataset: &Dataset,
         out: &Path,
-        tokenizer: Tensors,
-        latent_actions: Tensors,
+        (tokenizer, latent_actions): (Tensors, Tensors),
+        lasts: Vec<Option<Lasting>>,
     ) -> Result<Self> {
         let details = &config.world;
         let parameters = Parameters::from_tensors(latent_actions.clone(), nn::device());
         let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
         let motions = actions::motions(&model, dataset)?;
         let actions = actions::describe(&motions, dataset.frame_size().width, details);
-        let manifest = manifest((config, base), dataset, out, actions);
+        let mut manifest = manifest((config, base), dataset, out, actions);
+        if base.is_none() {
+            manifest.lasts = lasts;
+        }
         Ok(Self {
             contents: BundleContents {
                 readme: format!(
@@ -109,6 +114,7 @@ fn manifest(
         idle,
         strength: details.strength,
         weights: details.weights.clone(),
+        lasts: base.map(|base| base.lasts.clone()).unwrap_or_default(),
         sampler: details.sampler,
         maskgit_steps: StepRange {
             least: steps.least.min(details.sampler.steps),

@@ -144,6 +144,7 @@ fn keep_changes(
     if same_codes {
         keep(&mut now.idle, &edited.idle, &written.idle);
         keep(&mut now.weights, &edited.weights, &written.weights);
+        keep(&mut now.lasts, &edited.lasts, &written.lasts);
         keep_actions((&mut now.actions, &mut own.actions), edited, written);
     }
 }
@@ -180,7 +181,9 @@ pub(crate) mod tests {
     use super::*;
     use nn::ActionCode;
     use std::fs;
-    use worlds::{Ambient, Sample, Strength, Trigger, tiny_contents};
+    use worlds::{Ambient, Lasting, Sample, Strength, Trigger, tiny_contents};
+
+    const LASTING: Lasting = Lasting { frames: 4, of: 7 };
 
     /// A WAV file of one sample.
     pub(crate) fn wav(sample: u8) -> Vec<u8> {
@@ -244,6 +247,7 @@ pub(crate) mod tests {
             manifest.strength = Strength::Wish(6.0);
             manifest.sampler.temperature = 0.25;
             manifest.weights = vec![1.0, 2.0];
+            manifest.lasts = vec![None, Some(LASTING)];
             manifest.quality.clear();
         });
         let prompts = World::load(&folder.join("out")).unwrap().prompts;
@@ -266,6 +270,7 @@ pub(crate) mod tests {
             );
             assert_eq!(manifest.sampler.temperature, 0.25);
             assert_eq!(manifest.weights, [1.0, 2.0]);
+            assert_eq!(manifest.lasts, [None, Some(LASTING)]);
             assert!(!manifest.quality.is_empty(), "figures are measured anew");
             assert!(world.prompts[0] == mine && world.prompts[1..] == prompts[1..]);
             assert_eq!(world.soundscape.samples.len(), 1);

@@ -37,6 +37,7 @@ pub mod evaluate;
 mod files;
 mod finish;
 pub mod ingest;
+mod lasting;
 mod loader;
 mod measure;
 mod metrics;

@@ -185,14 +185,21 @@ impl PreparedSet {
         self.sequences.iter().map(|sequence| sequence.length).sum()
     }
 
+    /// The codes of all changes, episode by episode.
+    pub fn codes(&self) -> Vec<Vec<ActionCode>> {
+        let of_sequence = |sequence: &Sequence| {
+            let changes = sequence.start..sequence.start + sequence.length - 1;
+            let code = |frame| ActionCode(self.shards[sequence.shard].code(frame));
+            changes.map(code).collect()
+        };
+        self.sequences.iter().map(of_sequence).collect()
+    }
+
     /// How often each code occurs.
     pub fn code_counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.sizes.codes];
-        for sequence in &self.sequences {
-            for frame in 0..sequence.length - 1 {
-                let code = self.shards[sequence.shard].code(sequence.start + frame);
-                counts[usize::from(code)] += 1;
-            }
+        for code in self.codes().into_iter().flatten() {
+            counts[usize::from(code.0)] += 1;
         }
         counts
     }

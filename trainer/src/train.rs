@@ -30,8 +30,8 @@ use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::{LatentActionTask, SHORTEST_CLIP};
 use crate::stages::tokenizer::TokenizerTask;
 use crate::{
-    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, edits, files, metrics,
-    recipe, resume, schedule,
+    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, edits, files, lasting,
+    metrics, recipe, resume, schedule,
 };
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
@@ -492,8 +492,8 @@ impl Run<'_> {
             (&self.config, self.base.as_ref()),
             self.dataset,
             &self.options.out,
-            tokenizer_weights,
-            latent_weights,
+            (tokenizer_weights, latent_weights),
+            lasting::lasts(&prepared.codes(), model.codes),
         )?;
         let thoroughness = thoroughness(settings.budget);
         let places = (self.options.out.as_path(), self.folder.as_path());

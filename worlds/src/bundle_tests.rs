@@ -2,7 +2,8 @@
 
 use crate::world::{DYNAMICS_FILE, LATENT_ACTIONS_FILE, MANIFEST_FILE, TOKENIZER_FILE};
 use crate::{
-    BundleContents, FolderSource, Frame, MemorySource, WeightFormat, World, save, tiny_contents,
+    BundleContents, FolderSource, Frame, Lasting, MemorySource, WeightFormat, World, save,
+    tiny_contents,
 };
 use candle_core::{Device, Tensor};
 use nn::ActionCode;
@@ -58,6 +59,10 @@ fn the_hash_is_of_what_decides_the_frames() {
     assert_eq!(plain, hash(&|c| c.manifest.sampler.temperature = 0.1));
     assert_ne!(plain, hash(&|c| c.manifest.dynamics.window = 5));
     assert_ne!(plain, hash(&|c| c.manifest.idle = Some(ActionCode(2))));
+    assert_ne!(
+        plain,
+        hash(&|c| c.manifest.lasts = vec![Some(Lasting { frames: 2, of: 2 })])
+    );
     // Worlds that have no idle code keep the hash that they had before it counted.
     let none = world(&|c| c.manifest.idle = None);
     assert_ne!(plain, none.hash);

@@ -50,8 +50,8 @@ pub use error::{Error, Result};
 pub use frame::Frame;
 pub use input::{Chord, Input};
 pub use manifest::{
-    Action, FORMAT_VERSION, FRAME_RATES, Flaw, Provenance, StepRange, WorldManifest,
-    codes_by_chord, validate_actions,
+    Action, FORMAT_VERSION, FRAME_RATES, Flaw, LONGEST_LASTING, Lasting, Provenance, StepRange,
+    WorldManifest, codes_by_chord, validate_actions,
 };
 pub use motion::{Motion, motion_between};
 pub use player::RandomPlayer;

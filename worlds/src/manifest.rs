@@ -18,6 +18,9 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The last version in which latent action models saw frames as they are, and no field said so.
 pub(crate) const FRAMES_AS_THEY_ARE: u32 = 1;
 
+/// Most frames in a row that a [`Lasting`] can be about.
+pub const LONGEST_LASTING: u16 = 128;
+
 /// Most characters in a one-line text.
 const LONGEST_LINE: usize = 200;
 /// Most bindings of one action code.
@@ -54,6 +57,10 @@ pub struct WorldManifest {
     /// more to be heard.
     #[serde(default)]
     pub weights: Vec<f32>,
+    /// How long each code lasts, where that is for the world and not for the player to decide: a jump ends. `None` and codes without an entry last for as
+    /// long as they are wished for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lasts: Vec<Option<Lasting>>,
     /// How frames are sampled unless the player says otherwise.
     pub sampler: SamplerConfig,
     /// The MaskGIT steps that the player may choose from.
@@ -106,6 +113,17 @@ impl Action {
             .iter()
             .filter_map(|binding| Chord::parse(binding).ok())
     }
+}
+
+/// How long an action lasts at most where the world decides that: `frames` of any `of` frames in a row. A jump of six frames that leads to a fall of as many
+/// lasts 6 of 12. The dynamics sees too little of the past to know it by itself, so a wish for what has lasted so long counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lasting {
+    /// So many frames at most.
+    pub frames: u16,
+    /// Of so many in a row.
+    pub of: u16,
 }
 
 /// The codes that each chord of these actions' bindings wishes for, in order.
@@ -290,6 +308,7 @@ impl WorldManifest {
         within("strength", self.strength.validate())?;
         let codes = self.actions.len();
         within("weights", dynamics::validate_weights(&self.weights, codes))?;
+        self.validate_lasts()?;
         within("sampler", self.sampler.validate())?;
         let StepRange { least, most } = self.maskgit_steps;
         if least < 1 || most > 64 || least > most {
@@ -305,6 +324,28 @@ impl WorldManifest {
             );
         }
         Ok(())
+    }
+
+    fn validate_lasts(&self) -> Result<(), Flaw> {
+        if self.lasts.len() > self.actions.len() {
+            let reason = format!(
+                "{} entries for {} codes",
+                self.lasts.len(),
+                self.actions.len()
+            );
+            return flaw("lasts", reason);
+        }
+        let possible = |l: &&Lasting| (1..=l.of).contains(&l.frames) && l.of <= LONGEST_LASTING;
+        let mut given = self.lasts.iter().flatten();
+        match given.find(|lasting| !possible(lasting)) {
+            Some(Lasting { frames, of }) => flaw(
+                "lasts",
+                format!(
+                    "{frames} of {of} frames; it must be 1 to all of at most {LONGEST_LASTING}"
+                ),
+            ),
+            None => Ok(()),
+        }
     }
 
     fn validate_files(&self) -> Result<(), Flaw> {
@@ -509,6 +550,11 @@ mod tests {
         assert_eq!(refusal(|m| m.idle = Some(ActionCode(99))).field, "idle");
         assert_eq!(refusal(|m| m.weights = vec![1.0; 99]).field, "weights");
         assert_eq!(refusal(|m| m.weights = vec![f32::NAN]).field, "weights");
+        assert_eq!(refusal(|m| m.lasts = vec![None; 99]).field, "lasts");
+        for (frames, of) in [(0, 3), (4, 3), (1, LONGEST_LASTING + 1)] {
+            let lasting = Lasting { frames, of };
+            assert_eq!(refusal(|m| m.lasts = vec![Some(lasting)]).field, "lasts");
+        }
         assert_eq!(
             refusal(|m| m.strength = Strength::Wish(f32::NAN)).field,
             "strength"

@@ -169,6 +169,12 @@ impl Rollout {
     pub fn choose(&self, wish: &Wish) -> Result<ActionCode> {
         let mut random = self.random(Purpose::Code);
         let logits = &self.state.prior_logits;
+        let wish = match self.settings.strength {
+            Strength::Wish(_) => {
+                wish.of_what_goes_on(&self.state.codes, &self.world.manifest.lasts)
+            }
+            Strength::Order => wish.clone(),
+        };
         Ok(choose_code(
             logits,
             wish.codes(),

@@ -1,6 +1,7 @@
 //! All that a rollout goes on from: in memory, and as bytes to be stored.
 
 use crate::error::{Error, Result};
+use crate::manifest::LONGEST_LASTING;
 use crate::{Frame, World};
 use dynamics::prior_probabilities;
 use nn::{ActionCode, CacheContents, KvCache};
@@ -13,6 +14,8 @@ use tokenizer::TokenizerStream;
 const MOST_FRAMES: u64 = 1 << 40;
 /// Where the number of frames stands among a stored snapshot's notes.
 const FRAMES: &str = "frames";
+/// Where the codes of its last frames stand there, in order.
+const CODES: &str = "codes";
 
 /// All that a rollout goes on from. The past is shared, so that a snapshot of a frame whose neighbours are kept too costs no more than what is
 /// new in that frame.
@@ -24,6 +27,8 @@ pub struct Snapshot {
     pub(crate) picture: Arc<[f32]>,
     pub(crate) prior_logits: Arc<[f32]>,
     pub(crate) prior: Arc<[f32]>,
+    /// Codes of the last frames, the newest at the end: as many as the world's `lasts` have to be compared with.
+    pub(crate) codes: Arc<[ActionCode]>,
     /// Frames so far, the prompt's included: the number of the next one.
     pub(crate) frames: u64,
 }
@@ -43,6 +48,7 @@ impl Snapshot {
             picture: Arc::default(),
             prior_logits: Arc::default(),
             prior: Arc::default(),
+            codes: Arc::default(),
             frames: 0,
         }
     }
@@ -82,8 +88,17 @@ impl Snapshot {
         self.prior = prior_probabilities(&logits).into();
         self.prior_logits = logits.into();
         self.picture = picture.into();
+        self.remember(world, code);
         self.frames += 1;
         Ok(())
+    }
+
+    fn remember(&mut self, world: &World, code: Option<ActionCode>) {
+        let lasts = world.manifest.lasts.iter().flatten();
+        let most = usize::from(lasts.map(|lasting| lasting.of).max().unwrap_or(0));
+        let codes = self.codes.iter().copied().chain(code);
+        let codes: Vec<_> = codes.collect();
+        self.codes = codes[codes.len().saturating_sub(most)..].into();
     }
 
     /// Where each of its parts lies in memory and how many bytes the part takes. Snapshots that share a part name the same place, so that the
@@ -91,9 +106,11 @@ impl Snapshot {
     pub fn memory(&self) -> impl Iterator<Item = (usize, usize)> {
         let numbers = |numbers: &Arc<[f32]>| (numbers.as_ptr().addr(), size_of_val(&numbers[..]));
         let own = [&self.picture, &self.prior_logits, &self.prior].map(numbers);
+        let codes = (self.codes.as_ptr().addr(), size_of_val(&self.codes[..]));
         let caches = [&self.cache, self.stream.decoder(), self.stream.encoder()];
         let caches = caches.into_iter().flat_map(KvCache::memory);
-        caches.chain(own).filter(|&(_, bytes)| bytes > 0)
+        let parts = caches.chain(own).chain([codes]);
+        parts.filter(|&(_, bytes)| bytes > 0)
     }
 
     /// Bytes of all that it holds; what it shares with other snapshots counts in full.
@@ -102,7 +119,7 @@ impl Snapshot {
     }
 
     /// The snapshot as a safetensors file: `cache` and `decoder` f32 `[frames held, layers, 2, numbers]` (keys and values of the dynamics' and
-    /// the decoder's past), `picture` f32 `[H, W, 3]`, `prior_logits` f32 `[K]`. `notes` go among its metadata, where `frames` is taken.
+    /// the decoder's past), `picture` f32 `[H, W, 3]`, `prior_logits` f32 `[K]`. `notes` go among its metadata, where `frames` and `codes` are taken.
     ///
     /// # Errors
     /// When it cannot be put together.
@@ -126,7 +143,12 @@ impl Snapshot {
         let notes = notes
             .iter()
             .map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let notes = notes.chain([(FRAMES.to_owned(), self.frames.to_string())]);
+        let codes = self.codes.iter().map(ActionCode::to_string);
+        let codes = codes.collect::<Vec<_>>().join(" ");
+        let notes = notes.chain([
+            (FRAMES.to_owned(), self.frames.to_string()),
+            (CODES.to_owned(), codes),
+        ]);
         let mut views = Vec::new();
         for (name, (shape, data)) in &tensors {
             let view = TensorView::new(Dtype::F32, shape.clone(), data);
@@ -144,8 +166,8 @@ impl Snapshot {
         let file = SafeTensors::deserialize(bytes).map_err(|error| stored("file", error))?;
         let (_, metadata) =
             SafeTensors::read_metadata(bytes).map_err(|error| stored("file", error))?;
-        let frames = metadata.metadata().as_ref();
-        let frames = frames.and_then(|notes| notes.get(FRAMES)?.parse::<u64>().ok());
+        let notes = metadata.metadata().as_ref();
+        let frames = notes.and_then(|notes| notes.get(FRAMES)?.parse::<u64>().ok());
         let frames = frames
             .filter(|frames| (1..=MOST_FRAMES).contains(frames))
             .ok_or_else(|| stored(FRAMES, "is no number of frames"))?;
@@ -172,6 +194,15 @@ impl Snapshot {
             }
         };
         let prior_logits = row("prior_logits", &like.prior_logits)?;
+        // Snapshots from before codes were remembered have none.
+        let codes = notes.and_then(|notes| notes.get(CODES));
+        let codes = codes.map_or("", String::as_str).split_whitespace();
+        let known = |code: &u16| usize::from(*code) < prior_logits.len();
+        let code = |text: &str| text.parse().ok().filter(known).map(ActionCode);
+        let codes: Option<Vec<_>> = codes.map(code).collect();
+        let codes = codes
+            .filter(|codes| codes.len() <= usize::from(LONGEST_LASTING))
+            .ok_or_else(|| stored(CODES, "are no codes of this world"))?;
         Ok(Self {
             cache: past("cache", &like.cache)?,
             stream: like
@@ -180,6 +211,7 @@ impl Snapshot {
             picture: row("picture", &like.picture)?,
             prior: prior_probabilities(&prior_logits).into(),
             prior_logits,
+            codes: codes.into(),
             frames,
         })
     }

@@ -82,6 +82,7 @@ pub fn tiny_contents(seed: u64) -> Result<BundleContents> {
         idle: Some(ActionCode(3)),
         strength: Strength::Wish(4.0),
         weights: Vec::new(),
+        lasts: Vec::new(),
         sampler: SamplerConfig::default(),
         maskgit_steps: StepRange::default(),
         prompts: Vec::new(),

@@ -1,7 +1,7 @@
 //! Wishes: what a player asks for in one frame.
 
-use crate::WorldManifest;
 use crate::error::{Error, Result};
+use crate::{Lasting, WorldManifest};
 use nn::ActionCode;
 
 /// The action codes that a player wishes for: none, one, or several at once.
@@ -24,6 +24,23 @@ impl Wish {
     /// Whether nothing is wished for.
     pub fn is_none(&self) -> bool {
         self.codes.is_empty()
+    }
+
+    /// What is left of the wish after frames of the codes `past`, the newest at the end, where codes last so long ([`WorldManifest::lasts`]). Codes of one wish
+    /// that end by themselves take each other's place (jumping and jumping to the right), so that they end together, by the one that lasts longest.
+    pub(crate) fn of_what_goes_on(&self, past: &[ActionCode], lasts: &[Option<Lasting>]) -> Self {
+        let lasting = |code: &ActionCode| lasts.get(usize::from(code.0)).copied().flatten();
+        let ends = |code: &ActionCode| self.codes.contains(code) && lasting(code).is_some();
+        let longest = self.codes.iter().filter_map(lasting);
+        let Some(Lasting { frames, of }) = longest.max_by_key(|lasting| lasting.frames) else {
+            return self.clone();
+        };
+        let latest = past.iter().rev().take(usize::from(of));
+        if latest.filter(|code| ends(code)).count() < usize::from(frames) {
+            return self.clone();
+        }
+        let others = self.codes.iter().filter(|code| !ends(code));
+        others.copied().collect()
     }
 
     /// Reads a wish as people write it: a code's number or name, several joined by `+`, nothing for none.
@@ -100,6 +117,32 @@ mod tests {
             let error = Wish::parse(text, &manifest()).unwrap_err().to_string();
             assert!(error.contains("2 (jump)"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_has_lasted_long_enough_is_no_part_of_a_wish() {
+        let lasting = |frames, of| Some(Lasting { frames, of });
+        let lasts = [lasting(2, 4), lasting(3, 3), None];
+        let left = |wish: &[u16], past: &[u16]| -> Vec<u16> {
+            let codes = |codes: &[u16]| codes.iter().copied().map(ActionCode).collect::<Vec<_>>();
+            let wish: Wish = codes(wish).into_iter().collect();
+            let left = wish.of_what_goes_on(&codes(past), &lasts);
+            left.codes().iter().map(|code| code.0).collect()
+        };
+        assert_eq!(left(&[0], &[]), [0]);
+        assert_eq!(left(&[0], &[2, 0]), [0]);
+        assert_eq!(left(&[0], &[0, 0]), [0; 0]);
+        // Not again before four frames are over.
+        assert_eq!(left(&[0], &[0, 0, 2]), [0; 0]);
+        assert_eq!(left(&[0], &[0, 0, 2, 2]), [0; 0]);
+        assert_eq!(left(&[0], &[0, 0, 2, 2, 2]), [0]);
+        // Of two, the one that lasts longer says when both end.
+        assert_eq!(left(&[0, 1], &[0, 0]), [0, 1]);
+        assert_eq!(left(&[0, 1], &[0, 1, 0]), [0; 0]);
+        assert_eq!(left(&[0, 1], &[0, 1, 0, 2]), [0, 1]);
+        // What lasts for as long as it is wished for, and codes that the world says nothing of.
+        assert_eq!(left(&[0, 1, 2], &[0, 1, 0]), [2]);
+        assert_eq!(left(&[2, 3], &[2; 9]), [2, 3]);
     }
 
     proptest! {

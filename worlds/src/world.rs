@@ -260,10 +260,13 @@ fn essence(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<String
             text = text.replace("change_gain:None,", "");
         }
         // Which code comes of a wish depends on them, too; worlds without any keep the hash that they had.
-        Ok(match manifest.weights.as_slice() {
-            [] => text,
-            weights => text + &ron::to_string(weights)?,
-        })
+        if !manifest.weights.is_empty() {
+            text += &ron::to_string(&manifest.weights)?;
+        }
+        if !manifest.lasts.is_empty() {
+            text += &format!("lasts{}", ron::to_string(&manifest.lasts)?);
+        }
+        Ok(text)
     });
     text.map_err(|error| refused(source, MANIFEST_FILE, "manifest", error))
 }

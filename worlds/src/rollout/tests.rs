@@ -1,6 +1,6 @@
 use super::*;
 use crate::tiny::with_random_weights;
-use crate::{RandomPlayer, WeightFormat, tiny_contents, tiny_world};
+use crate::{Lasting, RandomPlayer, WeightFormat, tiny_contents, tiny_world};
 use candle_core::Tensor;
 use dynamics::prior_probabilities;
 use std::sync::OnceLock;
@@ -127,6 +127,45 @@ fn a_wish_is_likelier_the_stronger_it_is() {
     let (weak, strong, sure) = (share(0.0), share(1.5), share(20.0));
     assert!(weak < strong && strong < sure, "{weak} {strong} {sure}");
     assert_eq!(sure, 500);
+}
+
+#[test]
+fn what_has_lasted_as_long_as_it_can_is_for_the_prior_to_decide_even_in_a_stored_snapshot() {
+    let mut contents = tiny_contents(1).unwrap();
+    contents.manifest.lasts = vec![None, None, Some(Lasting { frames: 3, of: 4 })];
+    let world = Arc::new(contents.world(WeightFormat::F32).unwrap());
+    let settings = RolloutSettings {
+        strength: Strength::Wish(1000.0),
+        ..RolloutSettings::of(&world.manifest, 1)
+    };
+    let prompt = world.prompts[..1].to_vec();
+    let mut rollout = Rollout::start(world.clone(), &prompt, settings).unwrap();
+    let held = wish(&[2]);
+    for _ in 0..3 {
+        assert_eq!(rollout.step(&held).unwrap().code, ActionCode(2));
+    }
+    let mut seeds = 0..64;
+    let decided = |settings: RolloutSettings, snapshot: &Snapshot, wish: &Wish| {
+        let rollout = Rollout::resume(world.clone(), snapshot, settings).unwrap();
+        rollout.choose(wish).unwrap()
+    };
+    let snapshot = rollout.snapshot();
+    let bytes = snapshot.to_bytes(&world, &[]).unwrap();
+    let stored = Snapshot::from_bytes(&bytes, &snapshot).unwrap();
+    assert!(seeds.clone().any(|seed| {
+        let settings = RolloutSettings { seed, ..settings };
+        decided(settings, &stored, &held) != ActionCode(2)
+    }));
+    assert!(seeds.all(|seed| {
+        let settings = RolloutSettings { seed, ..settings };
+        let alone = decided(settings, &snapshot, &Wish::none());
+        let order = RolloutSettings {
+            strength: Strength::Order,
+            ..settings
+        };
+        decided(settings, &stored, &held) == alone
+            && decided(order, &stored, &held) == ActionCode(2)
+    }));
 }
 
 #[test]
