@@ -76,6 +76,9 @@ fn what_a_player_binds_is_kept_shown_and_forgotten() {
     let text = std::fs::read_to_string(file).unwrap();
     std::fs::write(file, text.replace("ArrowRight+", "Nonsense+")).unwrap();
     let said = succeed(program(home).args(["worlds", "coinrun"]));
+    let special =
+        "jump             weighs 1.17, lasts 6 of 12 frames at most, never begins without one";
+    assert!(said.out.contains(special), "{}", said.out);
     assert!((said.out + &said.err).contains("line "), "{}", said.err);
     assert_eq!(inputs(home, 1), usual);
     succeed(program(home).args(["bind", "coinrun", "--reset"]));

@@ -36,7 +36,7 @@ ROWS = {
         "adversary from 0.5": "adversarial: (begins: 0.5)",
     },
     "latent_actions": {
-        "defaults (changes 10 times, noise 0.2, 8 numbers, 8 codes, batch 32)": "",
+        "defaults (changes 16 times, noise 0.2, 8 numbers, 8 codes, batch 32)": "",
         "frames in place of changes": "model: (change_gain: None)",
         "changes 30 times": "model: (change_gain: Some(30))",
         "noise 0.4": "model: (bottleneck: Noisy(noise: 0.4))",

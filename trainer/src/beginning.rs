@@ -97,6 +97,9 @@ pub(crate) fn configuration(given: Option<TrainConfig>, world: &WorldManifest) -
             .map(|action| action.bindings.clone())
             .collect();
     }
+    if details.voluntary.is_empty() {
+        details.voluntary.clone_from(&world.voluntary);
+    }
     details.idle = details.idle.or(world.idle);
     let unsaid = WorldDetails::default();
     for (said, unsaid, theirs) in [

@@ -115,6 +115,7 @@ fn manifest(
         strength: details.strength,
         weights: details.weights.clone(),
         lasts: base.map(|base| base.lasts.clone()).unwrap_or_default(),
+        voluntary: details.voluntary.clone(),
         sampler: details.sampler,
         maskgit_steps: StepRange {
             least: steps.least.min(details.sampler.steps),

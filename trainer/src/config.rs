@@ -333,6 +333,8 @@ pub struct WorldDetails {
     pub strength: Strength,
     /// How much a wish for each code weighs, as multiples of the strength; 1 for codes without an entry.
     pub weights: Vec<f32>,
+    /// Codes that are the player's to begin, as [`worlds::WorldManifest::voluntary`] has them; if empty, those of the world that it goes on from.
+    pub voluntary: Vec<Vec<ActionCode>>,
     /// Starting frames, cut from held-out video.
     pub prompts: usize,
     /// Names of the action codes; from their measured motion if empty.
@@ -354,6 +356,7 @@ impl Default for WorldDetails {
             sampler: SamplerConfig::default(),
             strength: Strength::Wish(4.0),
             weights: Vec::new(),
+            voluntary: Vec::new(),
             prompts: 8,
             action_names: Vec::new(),
             bindings: Vec::new(),

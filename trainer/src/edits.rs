@@ -145,6 +145,7 @@ fn keep_changes(
         keep(&mut now.idle, &edited.idle, &written.idle);
         keep(&mut now.weights, &edited.weights, &written.weights);
         keep(&mut now.lasts, &edited.lasts, &written.lasts);
+        keep(&mut now.voluntary, &edited.voluntary, &written.voluntary);
         keep_actions((&mut now.actions, &mut own.actions), edited, written);
     }
 }
@@ -248,6 +249,7 @@ pub(crate) mod tests {
             manifest.sampler.temperature = 0.25;
             manifest.weights = vec![1.0, 2.0];
             manifest.lasts = vec![None, Some(LASTING)];
+            manifest.voluntary = vec![vec![ActionCode(2)]];
             manifest.quality.clear();
         });
         let prompts = World::load(&folder.join("out")).unwrap().prompts;
@@ -271,6 +273,7 @@ pub(crate) mod tests {
             assert_eq!(manifest.sampler.temperature, 0.25);
             assert_eq!(manifest.weights, [1.0, 2.0]);
             assert_eq!(manifest.lasts, [None, Some(LASTING)]);
+            assert_eq!(manifest.voluntary, [[ActionCode(2)]]);
             assert!(!manifest.quality.is_empty(), "figures are measured anew");
             assert!(world.prompts[0] == mine && world.prompts[1..] == prompts[1..]);
             assert_eq!(world.soundscape.samples.len(), 1);

@@ -20,6 +20,7 @@ use trainer::{
     TokenizerStage, TrainConfig, TrainEvent, TrainOptions, TrainOutcome, evaluate, run_folder,
     train, write_report,
 };
+use worlds::Lasting;
 
 const SIDE: usize = 16;
 
@@ -302,6 +303,10 @@ fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
     let mut from = Beginning::read(&source).unwrap();
     from.weights.manifest.actions[0].name = "hop".to_owned();
     from.weights.manifest.idle = Some(ActionCode(2));
+    let lasts = vec![Some(Lasting { frames: 3, of: 5 })];
+    let voluntary = vec![vec![ActionCode(1)]];
+    from.weights.manifest.lasts.clone_from(&lasts);
+    from.weights.manifest.voluntary.clone_from(&voluntary);
 
     let mut second = options(folder.path(), "second");
     // Models have the sizes of the world, whatever is configured.
@@ -332,6 +337,7 @@ fn a_run_goes_on_from_a_world_and_keeps_its_actions() {
     let manifest = worlds::World::load(&second.out).unwrap().manifest;
     assert_eq!(manifest.actions[0].name, "hop");
     assert_eq!(manifest.idle, Some(ActionCode(2)));
+    assert_eq!((manifest.lasts, manifest.voluntary), (lasts, voluntary));
 
     // Stage by stage, only the first one need be told of the world.
     let mut stepwise = TrainOptions {

@@ -63,6 +63,10 @@ fn the_hash_is_of_what_decides_the_frames() {
         plain,
         hash(&|c| c.manifest.lasts = vec![Some(Lasting { frames: 2, of: 2 })])
     );
+    assert_ne!(
+        plain,
+        hash(&|c| c.manifest.voluntary = vec![vec![ActionCode(1)]])
+    );
     // Worlds that have no idle code keep the hash that they had before it counted.
     let none = world(&|c| c.manifest.idle = None);
     assert_ne!(plain, none.hash);

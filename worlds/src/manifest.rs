@@ -61,6 +61,10 @@ pub struct WorldManifest {
     /// long as they are wished for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lasts: Vec<Option<Lasting>>,
+    /// Codes that are the player's to begin, in sets of codes that go on in one another. While anything is wished for, they are played when they are wished for or
+    /// go on, and not otherwise. Of all others the world may do by itself what its video's player would have done, such as jump at a wall.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voluntary: Vec<Vec<ActionCode>>,
     /// How frames are sampled unless the player says otherwise.
     pub sampler: SamplerConfig,
     /// The MaskGIT steps that the player may choose from.
@@ -309,6 +313,13 @@ impl WorldManifest {
         let codes = self.actions.len();
         within("weights", dynamics::validate_weights(&self.weights, codes))?;
         self.validate_lasts()?;
+        let mut seen = BTreeSet::new();
+        for code in self.voluntary.iter().flatten() {
+            if usize::from(code.0) >= codes || !seen.insert(code) {
+                let reason = format!("action code {code} is unknown, or named twice");
+                return flaw("voluntary", reason);
+            }
+        }
         within("sampler", self.sampler.validate())?;
         let StepRange { least, most } = self.maskgit_steps;
         if least < 1 || most > 64 || least > most {
@@ -387,6 +398,13 @@ impl WorldManifest {
             Some(action) => action.name.clone(),
             None => code.to_string(),
         }
+    }
+
+    /// Whether this code, which is not wished for, must not come after the code `before`, as it is for the player to begin it.
+    pub(crate) fn waits_for_a_wish(&self, code: ActionCode, before: Option<ActionCode>) -> bool {
+        let goes_on = |set: &[ActionCode]| before.is_some_and(|before| set.contains(&before));
+        let mut sets = self.voluntary.iter();
+        sets.any(|set| set.contains(&code) && !goes_on(set))
     }
 
     /// The code with this number or name (upper and lower case alike).
@@ -550,6 +568,10 @@ mod tests {
         assert_eq!(refusal(|m| m.idle = Some(ActionCode(99))).field, "idle");
         assert_eq!(refusal(|m| m.weights = vec![1.0; 99]).field, "weights");
         assert_eq!(refusal(|m| m.weights = vec![f32::NAN]).field, "weights");
+        for codes in [[0, 4], [1, 1]] {
+            let voluntary = vec![codes.map(ActionCode).to_vec()];
+            assert_eq!(refusal(|m| m.voluntary = voluntary).field, "voluntary");
+        }
         assert_eq!(refusal(|m| m.lasts = vec![None; 99]).field, "lasts");
         for (frames, of) in [(0, 3), (4, 3), (1, LONGEST_LASTING + 1)] {
             let lasting = Lasting { frames, of };

@@ -168,18 +168,24 @@ impl Rollout {
     /// When the world does not have a code that is wished for.
     pub fn choose(&self, wish: &Wish) -> Result<ActionCode> {
         let mut random = self.random(Purpose::Code);
-        let logits = &self.state.prior_logits;
-        let wish = match self.settings.strength {
-            Strength::Wish(_) => {
-                wish.of_what_goes_on(&self.state.codes, &self.world.manifest.lasts)
+        let Snapshot { codes, .. } = &self.state;
+        let manifest = &self.world.manifest;
+        let mut logits = self.state.prior_logits.to_vec();
+        let mut possible = wish.clone();
+        if let Strength::Wish(_) = self.settings.strength {
+            possible = wish.of_what_goes_on(codes, &manifest.lasts);
+            for (code, logit) in (0..).map(ActionCode).zip(&mut logits) {
+                let unasked = !wish.is_none() && !wish.codes().contains(&code);
+                if unasked && manifest.waits_for_a_wish(code, codes.last().copied()) {
+                    *logit = f32::NEG_INFINITY;
+                }
             }
-            Strength::Order => wish.clone(),
-        };
+        }
         Ok(choose_code(
-            logits,
-            wish.codes(),
+            &logits,
+            possible.codes(),
             self.settings.strength,
-            &self.world.manifest.weights,
+            &manifest.weights,
             &mut random,
         )?)
     }

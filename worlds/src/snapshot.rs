@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub(crate) picture: Arc<[f32]>,
     pub(crate) prior_logits: Arc<[f32]>,
     pub(crate) prior: Arc<[f32]>,
-    /// Codes of the last frames, the newest at the end: as many as the world's `lasts` have to be compared with.
+    /// Codes of the last frames, the newest at the end: as many as decide what comes of a wish.
     pub(crate) codes: Arc<[ActionCode]>,
     /// Frames so far, the prompt's included: the number of the next one.
     pub(crate) frames: u64,
@@ -95,7 +95,8 @@ impl Snapshot {
 
     fn remember(&mut self, world: &World, code: Option<ActionCode>) {
         let lasts = world.manifest.lasts.iter().flatten();
-        let most = usize::from(lasts.map(|lasting| lasting.of).max().unwrap_or(0));
+        let most = lasts.map(|lasting| usize::from(lasting.of)).max();
+        let most = most.unwrap_or(usize::from(!world.manifest.voluntary.is_empty()));
         let codes = self.codes.iter().copied().chain(code);
         let codes: Vec<_> = codes.collect();
         self.codes = codes[codes.len().saturating_sub(most)..].into();

@@ -83,6 +83,7 @@ pub fn tiny_contents(seed: u64) -> Result<BundleContents> {
         strength: Strength::Wish(4.0),
         weights: Vec::new(),
         lasts: Vec::new(),
+        voluntary: Vec::new(),
         sampler: SamplerConfig::default(),
         maskgit_steps: StepRange::default(),
         prompts: Vec::new(),

@@ -266,6 +266,9 @@ fn essence(source: &dyn BundleSource, manifest: &WorldManifest) -> Result<String
         if !manifest.lasts.is_empty() {
             text += &format!("lasts{}", ron::to_string(&manifest.lasts)?);
         }
+        if !manifest.voluntary.is_empty() {
+            text += &format!("voluntary{}", ron::to_string(&manifest.voluntary)?);
+        }
         Ok(text)
     });
     text.map_err(|error| refused(source, MANIFEST_FILE, "manifest", error))

@@ -119,6 +119,11 @@ fn description(
         let inputs = inputs(bindings, code).join(" ");
         lines.push(format!("  {code}  {:<16} {inputs}", action.name));
     }
+    let wishes = wishes(manifest);
+    if !wishes.is_empty() {
+        lines.push("wishes:".to_owned());
+        lines.extend(wishes);
+    }
     let sounds = sounds(manifest);
     if !sounds.is_empty() {
         lines.push("sounds:".to_owned());
@@ -134,6 +139,28 @@ fn description(
         );
     }
     lines.join("\n")
+}
+
+/// A line for each action for which a wish is something special.
+fn wishes(manifest: &WorldManifest) -> Vec<String> {
+    let line = |code: ActionCode| {
+        let at = usize::from(code.0);
+        let weight = manifest.weights.get(at).filter(|&&weight| weight != 1.0);
+        let lasting = manifest.lasts.get(at).copied().flatten();
+        let is_voluntary = manifest.voluntary.iter().flatten().any(|&v| v == code);
+        let parts = [
+            weight.map(|weight| format!("weighs {weight}")),
+            lasting.map(|l| format!("lasts {} of {} frames at most", l.frames, l.of)),
+            is_voluntary.then(|| "never begins without one".to_owned()),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        let name = manifest.action_name(code);
+        (!parts.is_empty()).then(|| format!("  {name:<16} {}", parts.join(", ")))
+    };
+    (0..manifest.codes() as u16)
+        .map(ActionCode)
+        .filter_map(line)
+        .collect()
 }
 
 /// A line for each sound: its file, how loud it is and when it is heard.

@@ -169,6 +169,35 @@ fn what_has_lasted_as_long_as_it_can_is_for_the_prior_to_decide_even_in_a_stored
 }
 
 #[test]
+fn what_is_for_the_player_to_begin_begins_with_a_wish_and_then_goes_on() {
+    let mut contents = tiny_contents(1).unwrap();
+    contents.manifest.voluntary = vec![vec![ActionCode(0), ActionCode(1)], vec![ActionCode(2)]];
+    let world = Arc::new(contents.world(WeightFormat::F32).unwrap());
+    let prompt = world.prompts[..1].to_vec();
+    let codes_after = |before: u16, asked: &[u16]| {
+        let mut codes: Vec<u16> = (0..200)
+            .map(|seed| {
+                let settings = RolloutSettings {
+                    strength: Strength::Wish(0.0),
+                    ..RolloutSettings::of(&world.manifest, seed)
+                };
+                let mut rollout = Rollout::start(world.clone(), &prompt, settings).unwrap();
+                rollout.step_with_code(ActionCode(before)).unwrap();
+                rollout.choose(&wish(asked)).unwrap().0
+            })
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes
+    };
+    assert_eq!(codes_after(3, &[3]), [3]);
+    assert_eq!(codes_after(3, &[2]), [2, 3]);
+    assert_eq!(codes_after(0, &[3]), [0, 1, 3]);
+    // With nothing wished for, the world plays by itself.
+    assert_eq!(codes_after(3, &[]), [0, 1, 2, 3]);
+}
+
+#[test]
 fn a_snapshot_leads_to_the_same_frames_again() {
     let mut rollout = start(3, Strength::Wish(2.0));
     play(&mut rollout, 1, 5);
