@@ -5,10 +5,10 @@
 //! frames and none begins before the fall is over, whereas running ends whenever the player wants it.
 
 use nn::ActionCode;
-use worlds::Lasting;
+use worlds::{LONGEST_LASTING, Lasting};
 
-/// Most frames that a code is said to last.
-const LONGEST: usize = 64;
+/// Most frames that a code is said to last; as many may come after them.
+const LONGEST: usize = LONGEST_LASTING as usize / 2;
 /// Fewer than one in so many stretches went on: that is no player's choice.
 const WENT_ON_ONE_IN: usize = 10;
 /// At most one in so many was followed by another so soon: that is no player's choice either.

@@ -173,7 +173,7 @@ impl Rollout {
         let mut logits = self.state.prior_logits.to_vec();
         let mut possible = wish.clone();
         if let Strength::Wish(_) = self.settings.strength {
-            possible = wish.of_what_goes_on(codes, &manifest.lasts);
+            possible = wish.without_what_has_ended(codes, &manifest.lasts);
             for (code, logit) in (0..).map(ActionCode).zip(&mut logits) {
                 let unasked = !wish.is_none() && !wish.codes().contains(&code);
                 if unasked && manifest.waits_for_a_wish(code, codes.last().copied()) {

@@ -28,7 +28,11 @@ impl Wish {
 
     /// What is left of the wish after frames of the codes `past`, the newest at the end, where codes last so long ([`WorldManifest::lasts`]). Codes of one wish
     /// that end by themselves take each other's place (jumping and jumping to the right), so that they end together, by the one that lasts longest.
-    pub(crate) fn of_what_goes_on(&self, past: &[ActionCode], lasts: &[Option<Lasting>]) -> Self {
+    pub(crate) fn without_what_has_ended(
+        &self,
+        past: &[ActionCode],
+        lasts: &[Option<Lasting>],
+    ) -> Self {
         let lasting = |code: &ActionCode| lasts.get(usize::from(code.0)).copied().flatten();
         let ends = |code: &ActionCode| self.codes.contains(code) && lasting(code).is_some();
         let longest = self.codes.iter().filter_map(lasting);
@@ -126,7 +130,7 @@ mod tests {
         let left = |wish: &[u16], past: &[u16]| -> Vec<u16> {
             let codes = |codes: &[u16]| codes.iter().copied().map(ActionCode).collect::<Vec<_>>();
             let wish: Wish = codes(wish).into_iter().collect();
-            let left = wish.of_what_goes_on(&codes(past), &lasts);
+            let left = wish.without_what_has_ended(&codes(past), &lasts);
             left.codes().iter().map(|code| code.0).collect()
         };
         assert_eq!(left(&[0], &[]), [0]);
