@@ -33,6 +33,7 @@ ROWS = {
         "2 and 4 layers": "model: (encoder_layers: 2, decoder_layers: 4)",
         "temporal attention over 4 frames": "model: (temporal_window: 4), clip_frames: 4, batch: 4",
         "learning rate halved": "learning_rate: 5e-4",
+        "weights not averaged": "",
         "adversary from 0.5": "adversarial: (begins: 0.5)",
     },
     "latent_actions": {
@@ -61,6 +62,9 @@ ROWS = {
         "batch 6": "batch: 6",
     },
 }
+
+# Rows whose optimizer differs.
+OPTIMIZER = {"weights not averaged": "average_decay: 0.0"}
 
 # Figures of the last evaluation that the table shows, and how.
 COLUMNS = {
@@ -139,7 +143,7 @@ def main():
     print("|---" * (len(columns) + 2) + "|", flush=True)
     for number, (name, row) in enumerate(ROWS[args.stage].items()):
         text = (
-            f"(seed: {args.seed}, optimizer: (average_decay: 0.99), {EVALUATION}, "
+            f"(seed: {args.seed}, optimizer: ({OPTIMIZER.get(name, 'average_decay: 0.99')}), {EVALUATION}, "
             f"{args.stage}: (budget: {budget}, evaluations: 2, {row}))\n"
         )
         folder = args.out / f"{args.stage}_{number}"

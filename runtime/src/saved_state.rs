@@ -9,6 +9,7 @@
 //! | `world`, `world_hash` | name and hash (whatever its idle code) of the world that it was saved in, the only one that it can be loaded in |
 //! | `settings` | [`RolloutSettings`] in RON |
 //! | `frames` | frames before the next one, the prompt's included |
+//! | `codes` | the latest codes, as many as decide what comes of a wish; older states have none |
 
 use crate::error::{Error, Result};
 use crate::whole_file::write_bytes;

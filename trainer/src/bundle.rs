@@ -40,10 +40,7 @@ impl Blueprint {
         let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
         let motions = actions::motions(&model, dataset)?;
         let actions = actions::describe(&motions, dataset.frame_size().width, details);
-        let mut manifest = manifest((config, base), dataset, out, actions);
-        if base.is_none() {
-            manifest.lasts = lasts;
-        }
+        let manifest = manifest((config, base), dataset, out, actions, lasts);
         Ok(Self {
             contents: BundleContents {
                 readme: format!(
@@ -78,7 +75,7 @@ pub(crate) fn check(
     let actions = config
         .world
         .given_actions(config.latent_actions.model.codes);
-    let mut manifest = manifest((config, base), dataset, out, actions);
+    let mut manifest = manifest((config, base), dataset, out, actions, Vec::new());
     // Those are cut from the video.
     manifest.prompts = vec!["000.png".to_owned()];
     manifest
@@ -92,17 +89,15 @@ fn manifest(
     dataset: &Dataset,
     out: &Path,
     (actions, idle): (Vec<Action>, Option<ActionCode>),
+    lasts: Vec<Option<Lasting>>,
 ) -> WorldManifest {
     let details = &config.world;
     let base = base.map(|base| &base.manifest);
-    let folder = out
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
     let steps = StepRange::default();
     WorldManifest {
         version: FORMAT_VERSION,
         name: match details.name.as_str() {
-            "" => folder.unwrap_or_else(|| "world".to_owned()),
+            "" => folder_name(out),
             name => name.to_owned(),
         },
         author: details.author.clone(),
@@ -114,7 +109,10 @@ fn manifest(
         idle,
         strength: details.strength,
         weights: details.weights.clone(),
-        lasts: base.map(|base| base.lasts.clone()).unwrap_or_default(),
+        lasts: match base {
+            Some(base) if !base.lasts.is_empty() => base.lasts.clone(),
+            _ => lasts,
+        },
         voluntary: details.voluntary.clone(),
         sampler: details.sampler,
         maskgit_steps: StepRange {
@@ -129,6 +127,15 @@ fn manifest(
         latent_actions: config.latent_actions.model.clone(),
         dynamics: config.dynamics.model.clone(),
     }
+}
+
+/// What a world is called that nobody has named: as its folder, without an ending that says it is one.
+fn folder_name(out: &Path) -> String {
+    let name = match out.extension() {
+        Some(ending) if ending == "world" => out.file_stem(),
+        _ => out.file_name(),
+    };
+    name.map_or("world".into(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Where the video of a world came from that goes on from one of the video `before`. What the configuration says stands; else it is both.
@@ -275,6 +282,38 @@ mod tests {
         assert_eq!(of(&[10, 11, 12, 200, 90], 3), [10, 200, 90]);
         assert_eq!(of(&[7, 7], 8), [7, 7]);
         assert!(of(&[], 8).is_empty());
+    }
+
+    #[test]
+    fn how_long_codes_last_is_what_a_world_says_that_is_gone_on_from_or_else_what_was_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let dataset = noise(&folder.path().join("d"), 15.0, &[(30, Split::Train)]);
+        let lasts = |frames| vec![Some(Lasting { frames, of: 9 })];
+        let of = |base: Option<&Base>| {
+            let (config, actions) = (TrainConfig::default(), (Vec::new(), None));
+            let out = Path::new("world");
+            manifest((&config, base), &dataset, out, actions, lasts(3)).lasts
+        };
+        let mut base = Base {
+            manifest: worlds::tiny_contents(1).unwrap().manifest,
+            sounds: BTreeMap::new(),
+        };
+        assert_eq!(of(None), lasts(3));
+        assert_eq!(of(Some(&base)), lasts(3));
+        base.manifest.lasts = lasts(5);
+        assert_eq!(of(Some(&base)), lasts(5));
+    }
+
+    #[test]
+    fn a_world_without_a_name_has_that_of_its_folder() {
+        for (out, name) in [
+            ("worlds/pong.world", "pong"),
+            ("worlds/pong", "pong"),
+            ("pong.v2", "pong.v2"),
+            (".world", ".world"),
+        ] {
+            assert_eq!(folder_name(Path::new(out)), name);
+        }
     }
 
     #[test]

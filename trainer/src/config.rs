@@ -316,7 +316,7 @@ pace!(DynamicsStage);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorldDetails {
-    /// What people call the world; the name of its folder if empty.
+    /// What people call the world; the name of its folder, without a final `.world`, if empty.
     pub name: String,
     /// Who made it; `unknown` stands for the author of the world that it goes on from, if there is one.
     pub author: String,

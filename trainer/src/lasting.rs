@@ -21,7 +21,7 @@ struct Stretch {
     frames: usize,
     /// Whether another code came after it, not its episode's end.
     ended: bool,
-    /// Frames until the code came again, if it did.
+    /// Frames until the code came again, if it did so in the same episode.
     until_next: Option<usize>,
 }
 
@@ -85,7 +85,7 @@ fn stretches(episodes: &[Vec<ActionCode>], code: ActionCode) -> Vec<Stretch> {
 mod tests {
     use super::*;
 
-    /// How code 0 lasts where stretches of it, so many of such a length with such a gap after each, are an episode each.
+    /// How code 0 lasts. Each `(count, frames, gap)` is an episode: `count` times `frames` of code 0 and then `gap` of code 1.
     fn of(stretches: &[(usize, usize, usize)]) -> Option<(u16, u16)> {
         let episode = |&(count, frames, gap): &(usize, usize, usize)| -> Vec<ActionCode> {
             let code = |frame| u16::from(frame % (frames + gap) >= frames);

@@ -62,7 +62,8 @@ pub struct WorldManifest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lasts: Vec<Option<Lasting>>,
     /// Codes that are the player's to begin, in sets of codes that go on in one another. While anything is wished for, they are played when they are wished for or
-    /// go on, and not otherwise. Of all others the world may do by itself what its video's player would have done, such as jump at a wall.
+    /// go on, and not otherwise, however little wishes weigh. Of all others the world may do by itself what its video's player would have done, such as jump
+    /// at a wall. Like [`Self::lasts`] this is about wishes: orders are carried out whatever it says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub voluntary: Vec<Vec<ActionCode>>,
     /// How frames are sampled unless the player says otherwise.
@@ -313,6 +314,9 @@ impl WorldManifest {
         let codes = self.actions.len();
         within("weights", dynamics::validate_weights(&self.weights, codes))?;
         self.validate_lasts()?;
+        if self.voluntary.iter().any(Vec::is_empty) {
+            return flaw("voluntary", "has a set without any code");
+        }
         let mut seen = BTreeSet::new();
         for code in self.voluntary.iter().flatten() {
             if usize::from(code.0) >= codes || !seen.insert(code) {
@@ -398,6 +402,14 @@ impl WorldManifest {
             Some(action) => action.name.clone(),
             None => code.to_string(),
         }
+    }
+
+    /// How many of the latest codes decide, together with a wish, what comes of it.
+    pub(crate) fn remembered_codes(&self) -> usize {
+        let lasts = self.lasts.iter().flatten();
+        let most = lasts.map(|lasting| usize::from(lasting.of)).max();
+        most.unwrap_or(0)
+            .max(usize::from(!self.voluntary.is_empty()))
     }
 
     /// Whether this code, which is not wished for, must not come after the code `before`, as it is for the player to begin it.
@@ -572,6 +584,7 @@ mod tests {
             let voluntary = vec![codes.map(ActionCode).to_vec()];
             assert_eq!(refusal(|m| m.voluntary = voluntary).field, "voluntary");
         }
+        assert_eq!(refusal(|m| m.voluntary = vec![vec![]]).field, "voluntary");
         assert_eq!(refusal(|m| m.lasts = vec![None; 99]).field, "lasts");
         for (frames, of) in [(0, 3), (4, 3), (1, LONGEST_LASTING + 1)] {
             let lasting = Lasting { frames, of };

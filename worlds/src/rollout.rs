@@ -175,7 +175,8 @@ impl Rollout {
         if let Strength::Wish(_) = self.settings.strength {
             possible = wish.without_what_has_ended(codes, &manifest.lasts);
             for (code, logit) in (0..).map(ActionCode).zip(&mut logits) {
-                let unasked = !wish.is_none() && !wish.codes().contains(&code);
+                // What has ended is still asked for: it may go on, if the prior says so.
+                let unasked = !possible.is_none() && !wish.codes().contains(&code);
                 if unasked && manifest.waits_for_a_wish(code, codes.last().copied()) {
                     *logit = f32::NEG_INFINITY;
                 }

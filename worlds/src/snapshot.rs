@@ -94,9 +94,7 @@ impl Snapshot {
     }
 
     fn remember(&mut self, world: &World, code: Option<ActionCode>) {
-        let lasts = world.manifest.lasts.iter().flatten();
-        let most = lasts.map(|lasting| usize::from(lasting.of)).max();
-        let most = most.unwrap_or(usize::from(!world.manifest.voluntary.is_empty()));
+        let most = world.manifest.remembered_codes();
         let codes = self.codes.iter().copied().chain(code);
         let codes: Vec<_> = codes.collect();
         self.codes = codes[codes.len().saturating_sub(most)..].into();
@@ -242,16 +240,19 @@ fn numbers(file: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{RandomPlayer, Rollout, RolloutSettings, tiny_world};
+    use crate::{Lasting, RandomPlayer, Rollout, RolloutSettings, WeightFormat, tiny_contents};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     use std::sync::OnceLock;
 
     fn played(frames: usize) -> Rollout {
         static WORLD: OnceLock<Arc<World>> = OnceLock::new();
-        let world = WORLD
-            .get_or_init(|| Arc::new(tiny_world(1).unwrap()))
-            .clone();
+        let remembering = || {
+            let mut contents = tiny_contents(1).unwrap();
+            contents.manifest.lasts = vec![Some(Lasting { frames: 2, of: 3 })];
+            Arc::new(contents.world(WeightFormat::F32).unwrap())
+        };
+        let world = WORLD.get_or_init(remembering).clone();
         let settings = RolloutSettings::of(&world.manifest, 3);
         let prompt = world.prompts[..1].to_vec();
         let mut rollout = Rollout::start(world, &prompt, settings).unwrap();
@@ -282,6 +283,29 @@ mod tests {
     }
 
     #[test]
+    fn stored_codes_that_the_world_does_not_have_are_refused() {
+        let rollout = played(5);
+        let bytes = rollout.snapshot().to_bytes(rollout.world(), &[]).unwrap();
+        let (length, rest) = bytes.split_at(8);
+        let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+        let header = std::str::from_utf8(&rest[..length]).unwrap();
+        let (before, codes) = header.split_once("\"codes\":\"").unwrap();
+        let (own, after) = codes.split_once('"').unwrap();
+        let read = |codes: &str| {
+            let header = format!("{before}\"codes\":\"{codes}\"{after}");
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            bytes.extend(&rest[length..]);
+            Snapshot::from_bytes(&bytes, &rollout.snapshot())
+        };
+        assert_eq!(*read(own).unwrap().codes, *rollout.snapshot().codes);
+        for codes in ["4", "1 -1", "1 two", &"1 ".repeat(129)] {
+            let refused = read(codes).unwrap_err().to_string();
+            assert!(refused.contains("codes"), "{refused}");
+        }
+    }
+
+    #[test]
     fn snapshots_in_a_row_cost_what_is_new_in_each() {
         let mut rollout = played(10);
         let mut parts = BTreeMap::new();
@@ -294,9 +318,9 @@ mod tests {
             kept.push(snapshot);
             bytes.push(parts.values().sum::<usize>());
         }
-        // Keys and values of 2 layers of 7 positions of 32 numbers; a picture; logits and probabilities of 4 codes.
+        // Keys and values of 2 layers of 7 positions of 32 numbers; a picture; logits and probabilities of 4 codes; 3 codes.
         let frame = 2 * 2 * 7 * 32 * 4;
-        let own = 24 * 16 * 3 * 4 + 2 * 4 * 4;
+        let own = 24 * 16 * 3 * 4 + 2 * 4 * 4 + 3 * 2;
         assert_eq!(bytes[0], 3 * frame + own);
         assert_eq!(bytes[1] - bytes[0], frame + own);
         assert_eq!(bytes[2] - bytes[1], frame + own);

@@ -27,7 +27,7 @@ impl Wish {
     }
 
     /// What is left of the wish after frames of the codes `past`, the newest at the end, where codes last so long ([`WorldManifest::lasts`]). Codes of one wish
-    /// that end by themselves take each other's place (jumping and jumping to the right), so that they end together, by the one that lasts longest.
+    /// that end by themselves take each other's place (jumping and jumping to the right), so that they end together: the longest of each number counts.
     pub(crate) fn without_what_has_ended(
         &self,
         past: &[ActionCode],
@@ -35,8 +35,15 @@ impl Wish {
     ) -> Self {
         let lasting = |code: &ActionCode| lasts.get(usize::from(code.0)).copied().flatten();
         let ends = |code: &ActionCode| self.codes.contains(code) && lasting(code).is_some();
-        let longest = self.codes.iter().filter_map(lasting);
-        let Some(Lasting { frames, of }) = longest.max_by_key(|lasting| lasting.frames) else {
+        let longest = self
+            .codes
+            .iter()
+            .filter_map(lasting)
+            .reduce(|a, b| Lasting {
+                frames: a.frames.max(b.frames),
+                of: a.of.max(b.of),
+            });
+        let Some(Lasting { frames, of }) = longest else {
             return self.clone();
         };
         let latest = past.iter().rev().take(usize::from(of));
@@ -140,10 +147,11 @@ mod tests {
         assert_eq!(left(&[0], &[0, 0, 2]), [0; 0]);
         assert_eq!(left(&[0], &[0, 0, 2, 2]), [0; 0]);
         assert_eq!(left(&[0], &[0, 0, 2, 2, 2]), [0]);
-        // Of two, the one that lasts longer says when both end.
+        // Of two, the one that lasts longer says when both end, and the one that pauses longer when they may begin again.
         assert_eq!(left(&[0, 1], &[0, 0]), [0, 1]);
         assert_eq!(left(&[0, 1], &[0, 1, 0]), [0; 0]);
-        assert_eq!(left(&[0, 1], &[0, 1, 0, 2]), [0, 1]);
+        assert_eq!(left(&[0, 1], &[0, 1, 0, 2]), [0; 0]);
+        assert_eq!(left(&[0, 1], &[0, 1, 0, 2, 2]), [0, 1]);
         // What lasts for as long as it is wished for, and codes that the world says nothing of.
         assert_eq!(left(&[0, 1, 2], &[0, 1, 0]), [2]);
         assert_eq!(left(&[2, 3], &[2; 9]), [2, 3]);

@@ -49,7 +49,7 @@ pub struct World {
     /// What it sounds like.
     pub soundscape: Arc<Soundscape>,
     /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size, model
-    /// configurations, the weights of wishes and the idle code. Names, bindings, sounds and default settings may change without it.
+    /// configurations, the weights of wishes, how long codes last, which are voluntary, and the idle code. Names, bindings, sounds and default settings may change without it.
     pub hash: String,
     /// The same without the idle code, to which saved states and what players set are indifferent. Where a world has no idle code, the two
     /// are equal. Sessions recorded before the idle code decided anything name their world by it.

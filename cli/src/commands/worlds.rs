@@ -119,7 +119,7 @@ fn description(
         let inputs = inputs(bindings, code).join(" ");
         lines.push(format!("  {code}  {:<16} {inputs}", action.name));
     }
-    let wishes = wishes(manifest);
+    let wishes = wishes(manifest, actions);
     if !wishes.is_empty() {
         lines.push("wishes:".to_owned());
         lines.extend(wishes);
@@ -142,25 +142,21 @@ fn description(
 }
 
 /// A line for each action for which a wish is something special.
-fn wishes(manifest: &WorldManifest) -> Vec<String> {
-    let line = |code: ActionCode| {
-        let at = usize::from(code.0);
+fn wishes(manifest: &WorldManifest, actions: &[Action]) -> Vec<String> {
+    let line = |(at, action): (usize, &Action)| {
         let weight = manifest.weights.get(at).filter(|&&weight| weight != 1.0);
         let lasting = manifest.lasts.get(at).copied().flatten();
-        let is_voluntary = manifest.voluntary.iter().flatten().any(|&v| v == code);
+        let mut voluntary = manifest.voluntary.iter().flatten();
+        let is_voluntary = voluntary.any(|code| usize::from(code.0) == at);
         let parts = [
             weight.map(|weight| format!("weighs {weight}")),
             lasting.map(|l| format!("lasts {} of {} frames at most", l.frames, l.of)),
-            is_voluntary.then(|| "never begins without one".to_owned()),
+            is_voluntary.then(|| "does not begin unasked".to_owned()),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        let name = manifest.action_name(code);
-        (!parts.is_empty()).then(|| format!("  {name:<16} {}", parts.join(", ")))
+        (!parts.is_empty()).then(|| format!("  {:<16} {}", action.name, parts.join(", ")))
     };
-    (0..manifest.codes() as u16)
-        .map(ActionCode)
-        .filter_map(line)
-        .collect()
+    actions.iter().enumerate().filter_map(line).collect()
 }
 
 /// A line for each sound: its file, how loud it is and when it is heard.

@@ -198,6 +198,23 @@ fn what_is_for_the_player_to_begin_begins_with_a_wish_and_then_goes_on() {
 }
 
 #[test]
+fn a_wish_that_has_ended_leaves_all_to_the_prior_where_every_code_is_for_the_player_to_begin() {
+    let mut contents = tiny_contents(1).unwrap();
+    contents.manifest.lasts = vec![Some(Lasting { frames: 1, of: 1 })];
+    contents.manifest.voluntary = (0..4).map(|code| vec![ActionCode(code)]).collect();
+    let world = Arc::new(contents.world(WeightFormat::F32).unwrap());
+    let prompt = world.prompts[..1].to_vec();
+    let codes = (0..200).map(|seed| {
+        let settings = RolloutSettings::of(&world.manifest, seed);
+        let mut rollout = Rollout::start(world.clone(), &prompt, settings).unwrap();
+        rollout.step_with_code(ActionCode(0)).unwrap();
+        rollout.choose(&wish(&[0])).unwrap().0
+    });
+    let codes: std::collections::BTreeSet<u16> = codes.collect();
+    assert_eq!(codes.len(), 4);
+}
+
+#[test]
 fn a_snapshot_leads_to_the_same_frames_again() {
     let mut rollout = start(3, Strength::Wish(2.0));
     play(&mut rollout, 1, 5);
