@@ -291,18 +291,6 @@ impl LatentActionModel {
             .squeeze(1)?
             .clamp(0f32, 1f32)?)
     }
-
-    /// The flow `[B, GH, GW, 2]` in pixels (x, y) by which the forecast of `frames` `[B, H, W, 3]` under `codes` u32 `[B]` reads its pixels:
-    /// a picture that moves right has a negative x.
-    ///
-    /// # Errors
-    /// When shapes do not fit or a code is not below `K`.
-    pub fn flow(&self, frames: &Tensor, codes: &Tensor) -> Result<Tensor> {
-        let actions = self.vectors(codes)?.unsqueeze(1)?;
-        let patches = self.patches(&frames.unsqueeze(1)?)?;
-        let hidden = self.predictor.hidden(&patches, &actions)?;
-        Ok(self.predictor.flow(&self.config, &hidden)?.squeeze(1)?)
-    }
 }
 
 impl Encoder {

@@ -1,53 +1,56 @@
-//! Names and bindings for action codes, from how they move the picture: by the forecast alone while there are no dynamics, then by playing.
-
-use std::sync::Arc;
+//! Names and bindings for action codes, from how the pictures of held-out video move at the changes that each code stands for.
 
 use latent_actions::LatentActionModel;
 use nn::ActionCode;
-use worlds::{Action, BundleContents, EffectOptions, Proposal, WeightFormat};
+use worlds::{Action, CodeEffect, Proposal, motion_between};
 
 use crate::clips::ClipSampler;
 use crate::dataset::Dataset;
+use crate::evaluate::rollouts::true_frames;
+use crate::measure::CHUNK;
 use crate::{Result, WorldDetails};
 
-/// Frames that each code is tried on.
-const FRAMES: usize = 16;
+/// Changes that are looked at, and so many of one code are enough.
+const CHANGES: usize = 1024;
+const OF_ONE_CODE: usize = 96;
 
-/// How each code moves the view on average, in pixels (x to the right, y down): by how much the forecast reads its pixels
-/// from elsewhere, so that a view that moves right has a positive x.
-pub(crate) fn motions(model: &LatentActionModel, dataset: &Dataset) -> Result<Vec<(f32, f32)>> {
-    let sampler = ClipSampler::held_out(dataset, 2)?;
-    let frames = sampler.frames(&sampler.fixed(FRAMES))?;
-    let frames = frames.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?;
-    (0..model.config().codes as u32)
-        .map(|code| {
-            let codes = candle_core::Tensor::full(code, FRAMES, frames.device())?;
-            let mean = model.flow(&frames, &codes)?.mean((0, 1, 2))?;
-            let mean = mean.to_vec1::<f32>()?;
-            Ok((mean[0], mean[1]))
-        })
-        .collect()
-}
-
-/// Names and bindings for codes that move the view so. What the configuration says stands.
+/// Names and binds the codes by what they do in the video. What the configuration says stands.
+///
+/// It is the video that is looked at, not the world: what a short training plays is blurred, and stops at walls that it has made itself.
 pub(crate) fn describe(
-    motions: &[(f32, f32)],
-    width: usize,
+    model: &LatentActionModel,
+    dataset: &Dataset,
     details: &WorldDetails,
-) -> (Vec<Action>, Option<ActionCode>) {
-    configured(worlds::propose_for_views(motions, width), details)
+) -> Result<(Vec<Action>, Option<ActionCode>)> {
+    let effects = effects_in_video(model, dataset)?;
+    let proposal = worlds::propose(&effects, dataset.frame_size().width);
+    Ok(configured(proposal, details))
 }
 
-/// Names and binds the actions of a finished world by what they do when it is played. What the configuration says stands.
-pub(crate) fn describe_by_playing(
-    contents: &mut BundleContents,
-    details: &WorldDetails,
-) -> Result<()> {
-    let world = Arc::new(contents.world(WeightFormat::F16)?);
-    let effects = worlds::measure_effects(&world, EffectOptions::default(), &mut || true)?;
-    let proposal = worlds::propose(&effects, contents.manifest.frame.width);
-    (contents.manifest.actions, contents.manifest.idle) = configured(proposal, details);
-    Ok(())
+fn effects_in_video(model: &LatentActionModel, dataset: &Dataset) -> Result<Vec<CodeEffect>> {
+    // The encoder sees the frame before, too.
+    let sampler = ClipSampler::held_out(dataset, 3)?;
+    let effect = |code| CodeEffect {
+        code: ActionCode(code),
+        motions: Vec::new(),
+        pictures: Vec::new(),
+    };
+    let mut effects: Vec<_> = (0..model.config().codes as u16).map(effect).collect();
+    for clips in sampler.fixed(CHANGES).chunks(CHUNK) {
+        let codes = model.codes(&sampler.frames(clips)?)?.to_vec2::<u32>()?;
+        for (clip, codes) in clips.iter().zip(codes) {
+            let effect = codes
+                .last()
+                .and_then(|&code| effects.get_mut(code as usize));
+            let Some(effect) = effect.filter(|effect| effect.motions.len() < OF_ONE_CODE) else {
+                continue;
+            };
+            if let [_, before, after] = &true_frames(dataset, clip)?[..] {
+                effect.motions.push(motion_between(before, after));
+            }
+        }
+    }
+    Ok(effects)
 }
 
 /// What is proposed, but for what the configuration says; no two codes come to have one name by that.
@@ -92,7 +95,15 @@ mod tests {
             idle: Some(ActionCode(1)),
             ..WorldDetails::default()
         };
-        let (actions, idle) = describe(&[(3.0, 0.0), (-3.0, 0.0)], 64, &details);
+        let action = |name: &str| Action {
+            name: name.to_owned(),
+            bindings: vec!["ArrowLeft".to_owned()],
+        };
+        let proposal = Proposal {
+            actions: vec![action("right"), action("left")],
+            idle: None,
+        };
+        let (actions, idle) = configured(proposal, &details);
         assert_eq!(
             (actions[0].name.as_str(), actions[1].name.as_str()),
             ("Left", "1")

@@ -38,8 +38,7 @@ impl Blueprint {
         let details = &config.world;
         let parameters = Parameters::from_tensors(latent_actions.clone(), nn::device());
         let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
-        let motions = actions::motions(&model, dataset)?;
-        let actions = actions::describe(&motions, dataset.frame_size().width, details);
+        let actions = actions::describe(&model, dataset, details)?;
         let manifest = manifest((config, base), dataset, out, actions, lasts);
         Ok(Self {
             contents: BundleContents {

@@ -30,8 +30,8 @@ use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::{LatentActionTask, SHORTEST_CLIP};
 use crate::stages::tokenizer::TokenizerTask;
 use crate::{
-    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, edits, files, lasting,
-    metrics, recipe, resume, schedule,
+    Budget, Error, Result, Stage, TrainConfig, beginning, bundle, edits, files, lasting, metrics,
+    recipe, resume, schedule,
 };
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
@@ -510,8 +510,7 @@ impl Run<'_> {
             return Ok(self.interrupted());
         }
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
-        let mut contents = blueprint.with_dynamics(dynamics_weights);
-        as_played(|| actions::describe_by_playing(&mut contents, &self.config.world))?;
+        let contents = blueprint.with_dynamics(dynamics_weights);
         let whole = self.config.budget_minutes;
         let budget = Duration::from_secs_f64(whole * 60.0);
         let options = self.config.evaluation.clone().within(budget);

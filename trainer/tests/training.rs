@@ -739,6 +739,31 @@ fn codes_learn_known_motion_and_agree_with_the_true_actions() {
     let (.., figures) = lines.iter().rfind(|line| line.2).unwrap();
     assert!(figures["gap"] > 1.0, "{figures:?}");
     assert!(figures["nmi"] > 0.5, "{figures:?}");
+
+    // A world of them calls the codes by that motion.
+    let evaluation = config().evaluation;
+    let others = TrainOptions {
+        stage: None,
+        resume: true,
+        config: None,
+        ..options
+    };
+    run(&dataset, &others, &mut Vec::new()).unwrap();
+    let world = Arc::new(worlds::World::load(&others.out).unwrap());
+    let observer = &mut |_: &TrainEvent| {};
+    let evaluation = evaluate(&world, &dataset, &evaluation, observer, &false.into()).unwrap();
+    let mut named = 0;
+    for code in &evaluation.latent_actions.true_actions {
+        let most = code.pressed.iter().max_by_key(|(_, count)| **count);
+        let (Some((action, _)), [name, ..]) = (most, &code.code.split(' ').collect::<Vec<_>>()[..])
+        else {
+            continue;
+        };
+        let expected = if action == "stay" { "still" } else { action };
+        assert_eq!(*name, expected, "{code:?}");
+        named += 1;
+    }
+    assert!(named >= 2, "{evaluation:?}");
 }
 
 #[test]

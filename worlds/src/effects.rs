@@ -207,14 +207,6 @@ pub fn propose(effects: &[CodeEffect], width: usize) -> Proposal {
     of_kinds(&kinds, &speeds)
 }
 
-/// Names and bindings for codes that move the view by so many pixels a frame, to the right and down, in frames of this width.
-pub fn propose_for_views(views: &[(f32, f32)], width: usize) -> Proposal {
-    let still = Motion::STILL * width as f32 / 64.0;
-    let kinds: Vec<Kind> = views.iter().map(|&view| direction(view, still)).collect();
-    let speeds: Vec<f32> = views.iter().map(|(x, y)| x.hypot(*y)).collect();
-    of_kinds(&kinds, &speeds)
-}
-
 fn of_kinds(kinds: &[Kind], speeds: &[f32]) -> Proposal {
     let plain_up = kinds.contains(&Kind::Up);
     let plain_down = kinds.contains(&Kind::Down);
@@ -413,6 +405,14 @@ mod tests {
         }
     }
 
+    fn propose_for_views(views: &[(f32, f32)]) -> Proposal {
+        let effects: Vec<_> = (0..)
+            .zip(views)
+            .map(|(code, &view)| effect(code, &[view]))
+            .collect();
+        propose(&effects, 64)
+    }
+
     fn names(proposal: &Proposal) -> Vec<&str> {
         proposal
             .actions
@@ -431,7 +431,7 @@ mod tests {
             (2.0, -2.0),
             (0.0, 5.0),
         ];
-        let proposal = propose_for_views(&views, 64);
+        let proposal = propose_for_views(&views);
         assert_eq!(
             names(&proposal),
             ["right 2", "still", "right", "left", "up-right", "down"]
@@ -444,7 +444,7 @@ mod tests {
             slanting.contains(&"Space".to_owned())
                 && slanting.contains(&"ArrowRight+Space".to_owned())
         );
-        let with_up = propose_for_views(&[(2.0, -2.0), (0.0, -2.0)], 64);
+        let with_up = propose_for_views(&[(2.0, -2.0), (0.0, -2.0), (0.0, 0.0)]);
         assert!(!with_up.actions[0].bindings.contains(&"Space".to_owned()));
     }
 

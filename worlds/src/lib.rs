@@ -43,9 +43,7 @@ pub use catalogue::{
 };
 pub use contents::{BundleContents, save};
 pub use dynamics::{SamplerConfig, Strength};
-pub use effects::{
-    CodeEffect, EffectOptions, Proposal, measure_effects, propose, propose_for_views,
-};
+pub use effects::{CodeEffect, EffectOptions, Proposal, measure_effects, propose};
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use input::{Chord, Input};
