@@ -10,8 +10,9 @@ use crate::evaluate::rollouts::true_frames;
 use crate::measure::CHUNK;
 use crate::{Result, WorldDetails};
 
-/// Changes that are looked at, and so many of one code are enough.
+/// Changes that are looked at.
 const CHANGES: usize = 1024;
+/// So many changes of one code are enough.
 const OF_ONE_CODE: usize = 96;
 
 /// Names and binds the codes by what they do in the video. What the configuration says stands.

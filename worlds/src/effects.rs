@@ -1,4 +1,4 @@
-//! What each action code does, measured by playing the world, and the names and bindings that follow from it.
+//! What each action code does, measured by playing the world or seen in video, and the names and bindings that follow from it.
 
 use crate::error::Result;
 use crate::motion::{Motion, motion_between};
