@@ -1,17 +1,20 @@
 //! Tiles of bf16 pairs with AMX, the matrix unit of Intel server CPUs: `tdpbf16ps` multiplies whole tiles of 16 rows by 16 columns by 32
-//! numbers of `k`. A tile of the result is two by two of them.
+//! numbers of `k`. A tile of the result is two by two of them, or one by two where only 16 rows are left, so that each that is loaded is used twice.
 //!
 //! The instructions have no stable intrinsics, so they are written in assembly. Linux lets a process use the unit only after it has asked.
 
 use crate::kernels::transpose::pair;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-/// Rows of a tile: the left side is packed by row and filled up to this many.
+/// Most rows of a tile.
 pub const ROWS: usize = 32;
 /// Columns of a tile.
 const COLUMNS: usize = 32;
+/// Rows of what one instruction multiplies.
+const HALF: usize = 16;
 /// Words along `k` of one instruction.
 const STEP: usize = 16;
 
@@ -60,20 +63,17 @@ fn computes() -> bool {
     const WORDS: usize = 2 * STEP;
     let number = |i: usize| (i % 7) as f32 - 3.0;
     let word = |i: usize| pair(number(2 * i), number(2 * i + 1));
-    let left: Vec<u32> = (0..ROWS * WORDS).map(word).collect();
+    let mut left = [0; ROWS * WORDS];
+    for (i, to) in left.iter_mut().enumerate() {
+        let (group, step, row) = (i / (HALF * WORDS), i / (HALF * STEP) % 2, i / STEP % HALF);
+        *to = word((group * HALF + row) * WORDS + step * STEP + i % STEP);
+    }
     let right: Vec<u32> = (0..WORDS * COLUMNS).map(|i| word(i + 5)).collect();
     let mut out = vec![1.0; ROWS * COLUMNS];
     // SAFETY: the unit is there and permitted; a whole tile lies in `out`, and the panels are `WORDS` deep.
     unsafe {
-        tile(
-            &mut out,
-            COLUMNS,
-            [ROWS, COLUMNS],
-            &left,
-            &right,
-            WORDS,
-            true,
-        )
+        let size = [ROWS, COLUMNS];
+        Registers::new().tile(&mut out, COLUMNS, size, [&left, &right], WORDS, true);
     };
     (0..ROWS * COLUMNS).all(|i| {
         let (row, column) = (i / COLUMNS, i % COLUMNS);
@@ -103,68 +103,177 @@ static SHAPES: Shapes = Shapes {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// A whole tile of results.
+/// The unit's registers, shaped for tiles on the calling thread as long as this lives.
+pub struct Registers(PhantomData<*const ()>);
+
+impl Registers {
+    /// # Safety
+    /// The unit is present and permitted, and the thread has no others.
+    pub unsafe fn new() -> Self {
+        // SAFETY: the 64 bytes say what the unit knows: palette 1, eight registers of 16 rows of 64 bytes.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
+        Self(PhantomData)
+    }
+
+    /// See [`super::Unit`]'s `tile`.
+    ///
+    /// # Safety
+    /// `size` is at most [`ROWS`] by [`COLUMNS`] and lies in `out`, whose rows are `stride` apart; `left` is tiles of `words` words a lane of sixteen rows and, of
+    /// more than sixteen, of sixteen others, and `right` `words` lines of [`COLUMNS`] words; `words` is a multiple of [`STEP`].
+    pub unsafe fn tile(
+        &self,
+        out: &mut [f32],
+        stride: usize,
+        [rows, columns]: [usize; 2],
+        [left, right]: [&[u32]; 2],
+        words: usize,
+        accumulate: bool,
+    ) {
+        // SAFETY: here and below, the sides are as long as this function's contract says, and whole tiles lie in `out` or else in `sums`.
+        let onto = |out: *mut f32, stride: usize| unsafe {
+            let sides = [left.as_ptr(), right.as_ptr()];
+            match rows > HALF {
+                true => whole(out, stride, sides, words, accumulate),
+                false => half(out, stride, sides, words, accumulate),
+            }
+        };
+        if columns == COLUMNS && (rows == ROWS || rows == HALF) {
+            return onto(out.as_mut_ptr(), stride);
+        }
+        let mut sums = Sums([[0.0; COLUMNS]; ROWS]);
+        if accumulate {
+            for (sums, out) in sums.0.iter_mut().zip(out.chunks(stride)).take(rows) {
+                sums[..columns].copy_from_slice(&out[..columns]);
+            }
+        }
+        onto(sums.0.as_mut_ptr().cast(), COLUMNS);
+        super::portable::store(out, stride, columns, &sums.0[..rows], false);
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        // SAFETY: a value exists only where the unit does.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// Where a tile is put together that is not whole.
 #[repr(C, align(64))]
 struct Sums([[f32; COLUMNS]; ROWS]);
 
-/// See [`super::Unit`]'s `tile`.
+/// 32 rows of 32 results, `stride` apart, from 32 lanes.
 ///
 /// # Safety
-/// The unit is present and permitted. `size` is at most [`ROWS`] by [`COLUMNS`] and lies in `out`, whose rows are `stride` apart; `left` is [`ROWS`] lanes of
-/// `words` words, one after another, and `right` `words` lines of [`COLUMNS`] words; `words` is a multiple of [`STEP`].
-pub unsafe fn tile(
-    out: &mut [f32],
+/// The thread has [`Registers`]; the rows lie at `out`, and the sides are as long as [`Registers::tile`] says.
+unsafe fn whole(
+    out: *mut f32,
     stride: usize,
-    [rows, columns]: [usize; 2],
-    left: &[u32],
-    right: &[u32],
+    [left, right]: [*const u32; 2],
     words: usize,
     accumulate: bool,
 ) {
-    let mut sums = Sums([[0.0; COLUMNS]; ROWS]);
-    if words >= STEP {
-        // SAFETY: the registers are only used within the block. It reads 32 lanes of `words` words from `left` and `words` lines of 128 bytes from
-        // `right`, and writes the 32 by 32 numbers of `sums`, all of which are there by this function's contract.
-        unsafe {
-            asm!(
-                "ldtilecfg [{shapes}]",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "tileloadd tmm4, [{upper} + {lane}*1]",
-                "tileloadd tmm6, [{right} + {line}*1]",
-                "tileloadd tmm7, [{right} + {line}*1 + 64]",
-                "tileloadd tmm5, [{lower} + {lane}*1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {upper}, 64",
-                "add {lower}, 64",
-                "add {right}, 2048",
-                "dec {steps}",
-                "jnz 2b",
-                "tilestored [{sums} + {line}*1], tmm0",
-                "tilestored [{sums} + {line}*1 + 64], tmm1",
-                "add {sums}, 2048",
-                "tilestored [{sums} + {line}*1], tmm2",
-                "tilestored [{sums} + {line}*1 + 64], tmm3",
-                "tilerelease",
-                shapes = in(reg) &raw const SHAPES,
-                upper = inout(reg) left.as_ptr() => _,
-                lower = inout(reg) left.as_ptr().add(16 * words) => _,
-                lane = in(reg) 4 * words,
-                right = inout(reg) right.as_ptr() => _,
-                line = in(reg) 4 * COLUMNS,
-                sums = inout(reg) &raw mut sums => _,
-                steps = inout(reg) words / STEP => _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack),
-            );
-        }
+    // SAFETY: it reads 32 lanes of `words` words from `left` and as many lines of 128 bytes from `right`, and reads and writes 32 by 32 numbers at `out`.
+    // The registers are used within the block only.
+    unsafe {
+        asm!(
+            "test {accumulate:e}, {accumulate:e}",
+            "jz 2f",
+            "tileloadd tmm0, [{out} + {stride}*1]",
+            "tileloadd tmm1, [{out} + {stride}*1 + 64]",
+            "tileloadd tmm2, [{lower_out} + {stride}*1]",
+            "tileloadd tmm3, [{lower_out} + {stride}*1 + 64]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "3:",
+            "test {steps}, {steps}",
+            "jz 5f",
+            "4:",
+            "tileloadd tmm4, [{left} + {lane}*1]",
+            "tileloadd tmm6, [{right} + {lane}*2]",
+            "tileloadd tmm7, [{right} + {lane}*2 + 64]",
+            "tileloadd tmm5, [{lower_left} + {lane}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {left}, 1024",
+            "add {lower_left}, 1024",
+            "add {right}, 2048",
+            "dec {steps}",
+            "jnz 4b",
+            "5:",
+            "tilestored [{out} + {stride}*1], tmm0",
+            "tilestored [{out} + {stride}*1 + 64], tmm1",
+            "tilestored [{lower_out} + {stride}*1], tmm2",
+            "tilestored [{lower_out} + {stride}*1 + 64], tmm3",
+            accumulate = in(reg) u32::from(accumulate),
+            left = inout(reg) left => _,
+            lower_left = inout(reg) left.add(HALF * words) => _,
+            lane = in(reg) 4 * STEP,
+            right = inout(reg) right => _,
+            out = in(reg) out,
+            lower_out = in(reg) out.add(HALF * stride),
+            stride = in(reg) 4 * stride,
+            steps = inout(reg) words / STEP => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
     }
-    super::portable::store(out, stride, columns, &sums.0[..rows], accumulate);
+}
+
+/// As [`whole`], the upper half: 16 rows of 32 results from 16 lanes.
+///
+/// # Safety
+/// That of [`whole`].
+unsafe fn half(
+    out: *mut f32,
+    stride: usize,
+    [left, right]: [*const u32; 2],
+    words: usize,
+    accumulate: bool,
+) {
+    // SAFETY: as in `whole`, with 16 lanes and 16 rows.
+    unsafe {
+        asm!(
+            "test {accumulate:e}, {accumulate:e}",
+            "jz 2f",
+            "tileloadd tmm0, [{out} + {stride}*1]",
+            "tileloadd tmm1, [{out} + {stride}*1 + 64]",
+            "jmp 3f",
+            "2:",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "3:",
+            "test {steps}, {steps}",
+            "jz 5f",
+            "4:",
+            "tileloadd tmm4, [{left} + {lane}*1]",
+            "tileloadd tmm6, [{right} + {lane}*2]",
+            "tileloadd tmm7, [{right} + {lane}*2 + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {left}, 1024",
+            "add {right}, 2048",
+            "dec {steps}",
+            "jnz 4b",
+            "5:",
+            "tilestored [{out} + {stride}*1], tmm0",
+            "tilestored [{out} + {stride}*1 + 64], tmm1",
+            accumulate = in(reg) u32::from(accumulate),
+            left = inout(reg) left => _,
+            lane = in(reg) 4 * STEP,
+            right = inout(reg) right => _,
+            out = in(reg) out,
+            stride = in(reg) 4 * stride,
+            steps = inout(reg) words / STEP => _,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        );
+    }
 }

@@ -162,7 +162,7 @@ fn pieces(
         .next_multiple_of(cores)
         .min(m.div_ceil(unit.tile_rows()))
         .max(1);
-    let piece = |index: usize| work(even_part(m, pieces, index, 1));
+    let piece = |index: usize| work(even_part(m, pieces, index, unit.row_step()));
     if shared {
         (0..pieces).into_par_iter().for_each(piece);
     } else {
@@ -224,15 +224,16 @@ impl Panels<'_> {
     ) {
         let unit = self.unit;
         let (words, panels) = (unit.words(self.depth), rows.div_ceil(unit.tile_rows()));
+        let tiles = unit.ready();
         for column in (0..n).step_by(unit.tile_columns()) {
             let columns = unit.tile_columns().min(n - column);
             let right = self.right.panel(column * words);
             for panel in 0..panels {
-                let part = even_part(rows, panels, panel, 1);
+                let part = even_part(rows, panels, panel, unit.row_step());
                 let size = [part.len(), columns];
                 let left = self.left.panel(panel * unit.left_panel_words(self.depth));
                 let out = &mut out[part.start * n + column..];
-                unit.tile(out, n, size, [left, right], words, accumulate);
+                tiles.tile(out, n, size, [left, right], words, accumulate);
                 finish(out, size);
             }
         }

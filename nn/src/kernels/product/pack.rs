@@ -3,10 +3,10 @@
 //! A panel holds some lanes (rows of the left side, columns of the right side) over all of `k`, in words of 32 bits: `[words, lanes]`.
 
 use super::{Matrix, Unit, cores};
-use crate::kernels::kernel;
 use crate::kernels::parallel::SharedWords;
 use crate::kernels::transpose::{
-    Rows, copy_line_pairs, copy_lines, pair, transpose, transpose_pairs,
+    Rows, TILE, copy_line_pairs, copy_lines, pair, tile_line_pairs, tile_row_pairs, transpose,
+    transpose_pairs,
 };
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -19,8 +19,9 @@ pub enum Layout {
     Single,
     /// A word is two neighbours along `k`, rounded to bf16, the first in the lower half.
     Pairs,
-    /// As [`Layout::Pairs`], but one lane after another, `[lanes, words]`, each a multiple of 16 words long.
-    PairsByRow,
+    /// As [`Layout::Pairs`], as many as a multiple of 16 words along `k`. The left side is in tiles: sixteen lanes over all of `k`, `[words / 16, 16 lanes, 16 words]`, then the next
+    /// sixteen.
+    Tiles,
 }
 
 impl Layout {
@@ -29,7 +30,7 @@ impl Layout {
         match self {
             Self::Single => 1,
             Self::Pairs => 2,
-            Self::PairsByRow => 32,
+            Self::Tiles => 32,
         }
     }
 
@@ -38,7 +39,7 @@ impl Layout {
         match self {
             Self::Single => depth,
             Self::Pairs => depth.div_ceil(2),
-            Self::PairsByRow => depth.div_ceil(32) * 16,
+            Self::Tiles => depth.div_ceil(32) * 16,
         }
     }
 }
@@ -174,7 +175,7 @@ pub fn left(
     let panel_words = unit.left_panel_words(depth.len());
     let out = buffer.words(panels * panel_words);
     let source = |panel: usize| {
-        let part = even_part(rows.len(), panels, panel, 1);
+        let part = even_part(rows.len(), panels, panel, unit.row_step());
         let start = (rows.start + part.start) * left.row_stride + depth.start * left.column_stride;
         Source {
             data: left.data.get(start..).unwrap_or_default(),
@@ -185,17 +186,9 @@ pub fn left(
             depth: depth.len(),
         }
     };
-    if unit.layout() == Layout::PairsByRow {
-        let words = unit.words(depth.len());
-        for (panel, out) in out
-            .chunks_exact_mut(panel_words.max(1))
-            .take(panels)
-            .enumerate()
-        {
-            pairs_by_row(out, source(panel), words);
-        }
-    } else {
-        in_blocks(unit.layout(), out, panel_words, panels, source);
+    match unit.layout() {
+        Layout::Tiles => in_tiles(out, panel_words, panels, source),
+        layout => in_blocks(layout, out, panel_words, panels, source),
     }
 }
 
@@ -263,7 +256,7 @@ fn in_blocks<'a>(
             };
             match layout {
                 Layout::Single => single(&mut out[..end], part),
-                Layout::Pairs | Layout::PairsByRow => pairs(&mut out[..end], part),
+                Layout::Pairs | Layout::Tiles => pairs(&mut out[..end], part),
             }
         }
     }
@@ -320,18 +313,44 @@ fn pairs(out: &mut [u32], source: Source) {
     }
 }
 
-kernel! {
-    /// Lanes of `words` words of pairs each, one after another; numbers and lanes beyond the source's are zeros.
-    fn pairs_by_row(out: &mut [u32], source: Source, words: usize) {
-        let Source { data, lane_stride, depth_stride, lanes, depth, .. } = source;
-        out.fill(0);
-        for (lane, out) in out.chunks_exact_mut(words.max(1)).take(lanes).enumerate() {
-            let line = &data[lane * lane_stride..];
-            for l in 0..depth / 2 {
-                out[l] = pair(line[2 * l * depth_stride], line[(2 * l + 1) * depth_stride]);
-            }
-            if depth % 2 == 1 {
-                out[depth / 2] = pair(line[(depth - 1) * depth_stride], 0.0);
+/// Packs panels of the left side that lie `panel_words` apart, in tiles of pairs; each starts with the first sixteen lanes over all of `k`.
+fn in_tiles<'a>(
+    out: &mut [u32],
+    panel_words: usize,
+    panels: usize,
+    source: impl Fn(usize) -> Source<'a>,
+) {
+    if panels == 0 || panel_words == 0 {
+        return;
+    }
+    let first = source(0);
+    let group_words = Layout::Tiles.words(first.depth) * TILE;
+    let block = match first.depth_stride {
+        1 => first.depth,
+        _ => BLOCK,
+    };
+    for start in (0..first.depth).step_by(block) {
+        for (panel, out) in out.chunks_exact_mut(panel_words).take(panels).enumerate() {
+            let source = source(panel);
+            let part = source.part(start..source.depth.min(start + block));
+            for (group, out) in out.chunks_exact_mut(group_words).enumerate() {
+                let lanes = source.lanes.saturating_sub(group * TILE).min(TILE);
+                if lanes == 0 {
+                    break;
+                }
+                let out = &mut out[Layout::Tiles.words(start) * TILE..];
+                let data = &part.data[group * TILE * part.lane_stride..];
+                let part = Source {
+                    data,
+                    lanes,
+                    ..part
+                };
+                if part.depth_stride == 1 {
+                    tile_row_pairs(out, part.rows());
+                } else {
+                    assert_eq!(part.lane_stride, 1, "one side of a matrix is contiguous");
+                    tile_line_pairs(out, part.lines());
+                }
             }
         }
     }
@@ -349,7 +368,7 @@ mod tests {
         fn a_panel_holds_its_lanes_over_all_of_k(
             lanes in 1usize..40, width in 1usize..18, depth in 1usize..200, side_by_side: bool, layout in 0usize..3,
         ) {
-            let layout = [Layout::Single, Layout::Pairs, Layout::PairsByRow][layout];
+            let layout = [Layout::Single, Layout::Pairs, Layout::Tiles][layout];
             let data: Vec<f32> = (0..lanes * depth).map(|i| (i as f32 * 0.37).sin()).collect();
             let (lane_stride, depth_stride) = if side_by_side { (1, lanes) } else { (depth, 1) };
             let number = |lane: usize, l: usize| match lane < lanes && l < depth {

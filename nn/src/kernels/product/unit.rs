@@ -6,6 +6,7 @@ use crate::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
 use crate::kernels::most_tile_rows;
+use crate::kernels::transpose::TILE;
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +95,7 @@ impl Unit {
     pub fn precision(self) -> Precision {
         match self.layout() {
             Layout::Single => Precision::F32,
-            Layout::Pairs | Layout::PairsByRow => Precision::Bf16,
+            Layout::Pairs | Layout::Tiles => Precision::Bf16,
         }
     }
 
@@ -103,7 +104,7 @@ impl Unit {
         self.layout() == Layout::Pairs
     }
 
-    /// How the left side is packed; the right side is packed alike, but never by row.
+    /// How the left side is packed; the right side is packed alike, but not in tiles.
     pub(super) fn layout(self) -> Layout {
         match self.0 {
             Kind::Portable => Layout::Single,
@@ -112,7 +113,7 @@ impl Unit {
             #[cfg(target_arch = "x86_64")]
             Kind::Brain512 => Layout::Pairs,
             #[cfg(target_arch = "x86_64")]
-            Kind::Amx => Layout::PairsByRow,
+            Kind::Amx => Layout::Tiles,
         }
     }
 
@@ -126,6 +127,15 @@ impl Unit {
             Kind::Avx512 | Kind::Brain512 => super::avx512::ROWS,
             #[cfg(target_arch = "x86_64")]
             Kind::Amx => super::amx::ROWS,
+        }
+    }
+
+    /// What parts of the left side's rows are a multiple of, unless they are the last: tiles of nearly the same height, or whole ones where those that are
+    /// not cost as much.
+    pub(super) fn row_step(self) -> usize {
+        match self.layout() {
+            Layout::Single | Layout::Pairs => 1,
+            Layout::Tiles => self.tile_rows(),
         }
     }
 
@@ -144,7 +154,7 @@ impl Unit {
     pub(super) fn most_depth(self) -> usize {
         match self.layout() {
             Layout::Single => 512,
-            Layout::Pairs | Layout::PairsByRow => 1024,
+            Layout::Pairs | Layout::Tiles => 1024,
         }
     }
 
@@ -163,11 +173,30 @@ impl Unit {
         self.tile_rows() * self.words(depth)
     }
 
+    /// Makes the unit ready on the calling thread. A thread that computes tiles does nothing else meanwhile that may compute tiles.
+    pub(super) fn ready(self) -> Tiles {
+        Tiles {
+            unit: self,
+            // SAFETY: a unit exists only where the CPU has it, and the thread has no other registers by what is said above.
+            #[cfg(target_arch = "x86_64")]
+            registers: (self.0 == Kind::Amx).then(|| unsafe { super::amx::Registers::new() }),
+        }
+    }
+}
+
+/// A unit that is ready to compute tiles on this thread.
+pub(super) struct Tiles {
+    unit: Unit,
+    #[cfg(target_arch = "x86_64")]
+    registers: Option<super::amx::Registers>,
+}
+
+impl Tiles {
     /// Computes, or adds to, one tile of `[rows, columns]` of `out`, whose rows are `stride` apart. `left` and `right` are packed panels, `words`
     /// deep.
     #[inline]
-    pub(super) fn tile(
-        self,
+    pub fn tile(
+        &self,
         out: &mut [f32],
         stride: usize,
         [rows, columns]: [usize; 2],
@@ -176,25 +205,25 @@ impl Unit {
         accumulate: bool,
     ) {
         assert!(
-            (1..=self.tile_rows()).contains(&rows) && (1..=self.tile_columns()).contains(&columns)
+            (1..=self.unit.tile_rows()).contains(&rows)
+                && (1..=self.unit.tile_columns()).contains(&columns)
         );
         assert!(
             stride >= columns && out.len() >= (rows - 1) * stride + columns,
             "tile of {rows}x{columns}"
         );
-        let left_rows = if self.layout() == Layout::PairsByRow {
-            self.tile_rows()
-        } else {
-            rows
+        let left_rows = match self.unit.layout() {
+            Layout::Tiles => rows.next_multiple_of(TILE),
+            _ => rows,
         };
-        assert!(left.len() >= left_rows * words && right.len() >= self.tile_columns() * words);
+        assert!(left.len() >= left_rows * words && right.len() >= self.unit.tile_columns() * words);
         // These load whole lines of the right side.
         #[cfg(target_arch = "x86_64")]
         assert!(
-            !matches!(self.0, Kind::Avx512 | Kind::Brain512)
+            !matches!(self.unit.0, Kind::Avx512 | Kind::Brain512 | Kind::Amx)
                 || right.as_ptr().addr().is_multiple_of(64)
         );
-        match self.0 {
+        match self.unit.0 {
             Kind::Portable => {
                 portable::tile(out, stride, [rows, columns], left, right, words, accumulate)
             }
@@ -233,7 +262,16 @@ impl Unit {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Amx => unsafe {
-                super::amx::tile(out, stride, [rows, columns], left, right, words, accumulate)
+                if let Some(registers) = &self.registers {
+                    registers.tile(
+                        out,
+                        stride,
+                        [rows, columns],
+                        [left, right],
+                        words,
+                        accumulate,
+                    );
+                }
             },
         }
     }

@@ -210,6 +210,63 @@ pub fn copy_line_pairs(out: &mut [u32], width: usize, lines: Rows) {
     }
 }
 
+/// Rows and columns of a tile.
+pub const TILE: usize = 16;
+
+/// Tiles of sixteen rows by sixteen pairs of columns, rounded to bf16, the first of a pair in the lower half of a word: pair `p` of row `r` lies at
+/// `p / 16 * 256 + r * 16 + p % 16`. `rows` are at most sixteen, and `out` becomes zero where they have nothing.
+pub fn tile_row_pairs(out: &mut [u32], rows: Rows) {
+    check_tiles(out, rows, [rows.count, rows.width]);
+    #[cfg(target_arch = "x86_64")]
+    if rows.count > 0 && instruction_set() >= InstructionSet::Avx512 && has_bf16() {
+        // SAFETY: the CPU has AVX-512 F and BF16, and all elements lie within the slices by the checks above.
+        unsafe { avx512::tile_row_pairs(out.as_mut_ptr(), rows) };
+        return;
+    }
+    plain_tiles(out, [rows.count, rows.width], |row, column| {
+        rows.data[row * rows.stride + column]
+    });
+}
+
+/// As [`tile_row_pairs`] with rows and columns exchanged: sixteen columns of `lines`, at most, by sixteen pairs of lines.
+pub fn tile_line_pairs(out: &mut [u32], lines: Rows) {
+    check_tiles(out, lines, [lines.width, lines.count]);
+    #[cfg(target_arch = "x86_64")]
+    if lines.width > 0 && instruction_set() >= InstructionSet::Avx512 && has_bf16() {
+        // SAFETY: the CPU has AVX-512 F, BW and BF16, and all elements lie within the slices by the checks above.
+        unsafe { avx512::tile_line_pairs(out.as_mut_ptr(), lines) };
+        return;
+    }
+    plain_tiles(out, [lines.width, lines.count], |lane, line| {
+        lines.data[line * lines.stride + lane]
+    });
+}
+
+/// Panics unless all numbers are there, and as many whole tiles as `depth` numbers of `lanes` lanes need.
+fn check_tiles(out: &[u32], rows: Rows, [lanes, depth]: [usize; 2]) {
+    let there = rows.count == 0 || rows.data.len() >= rows.end();
+    let tiles = depth.div_ceil(2 * TILE);
+    assert!(
+        there && lanes <= TILE && out.len() >= tiles * TILE * TILE,
+        "{lanes} lanes of {depth} numbers into {} words",
+        out.len()
+    );
+}
+
+fn plain_tiles(out: &mut [u32], [lanes, depth]: [usize; 2], number: impl Fn(usize, usize) -> f32) {
+    let number = |lane: usize, at: usize| match lane < lanes && at < depth {
+        true => number(lane, at),
+        false => 0.0,
+    };
+    let (tiles, _) = out.as_chunks_mut::<{ TILE * TILE }>();
+    for (index, tile) in tiles.iter_mut().enumerate().take(depth.div_ceil(2 * TILE)) {
+        for (i, word) in tile.iter_mut().enumerate() {
+            let (lane, first) = (i / TILE, 2 * (index * TILE + i % TILE));
+            *word = pair(number(lane, first), number(lane, first + 1));
+        }
+    }
+}
+
 /// Neighbours become pairs, rounded to bf16, the first in the lower half of a word: `pairs` is made half as long as `numbers`, of which there is an even
 /// number.
 pub fn round_pairs(pairs: &mut Vec<u32>, numbers: &[f32]) {
@@ -290,6 +347,26 @@ mod tests {
                 let (pair, column) = (i / (width + 2), i % (width + 2));
                 let number = |line: usize| brain(data[line * stride + column]);
                 prop_assert_eq!(*word, if column < width { number(2 * pair) | (number(2 * pair + 1) << 16) } else { 7 });
+            }
+        }
+
+        #[test]
+        fn tiles_hold_pairs_of_rows_and_of_lines(lanes in 1usize..=TILE, depth in 1usize..100, wider in 0usize..5) {
+            let words = depth.div_ceil(2 * TILE) * TILE * TILE;
+            let data: Vec<f32> = (0..(lanes + wider) * (depth + wider)).map(|i| (i as f32 * 0.37).sin()).collect();
+            let mut out = [vec![7u32; words], vec![7u32; words]];
+            tile_row_pairs(&mut out[0], Rows { data: &data, stride: depth + wider, count: lanes, width: depth });
+            tile_line_pairs(&mut out[1], Rows { data: &data, stride: lanes + wider, count: depth, width: lanes });
+            let strides = [[depth + wider, 1], [1, lanes + wider]];
+            for (out, [lane_stride, depth_stride]) in out.iter().zip(strides) {
+                for (i, word) in out.iter().enumerate() {
+                    let (lane, first) = (i / TILE % TILE, 2 * (i / (TILE * TILE) * TILE + i % TILE));
+                    let number = |at: usize| match lane < lanes && at < depth {
+                        true => brain(data[lane * lane_stride + at * depth_stride]),
+                        false => 0,
+                    };
+                    prop_assert_eq!(*word, number(first) | (number(first + 1) << 16));
+                }
             }
         }
 
