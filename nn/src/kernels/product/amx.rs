@@ -138,6 +138,9 @@ impl Registers {
             }
         };
         if columns == COLUMNS && (rows == ROWS || rows == HALF) {
+            for row in out.chunks_mut(stride).take(rows) {
+                fetch_line_pair(row);
+            }
             return onto(out.as_mut_ptr(), stride);
         }
         let mut sums = Sums([[0.0; COLUMNS]; ROWS]);
@@ -161,6 +164,15 @@ impl Drop for Registers {
 /// Where a tile is put together that is not whole.
 #[repr(C, align(64))]
 struct Sums([[f32; COLUMNS]; ROWS]);
+
+/// Asks for the 128 bytes that a row of results is written to. They come while the tile is computed; without that, each store of a tile waits for its line.
+#[inline(always)]
+fn fetch_line_pair(row: &mut [f32]) {
+    // SAFETY: a prefetch reads and writes nothing that a program can see, wherever it points.
+    unsafe {
+        asm!("prefetchw [{row}]", "prefetchw [{row} + 64]", row = in(reg) row.as_ptr(), options(nostack, nomem, preserves_flags));
+    }
+}
 
 /// 32 rows of 32 results, `stride` apart, from 32 lanes.
 ///
