@@ -42,7 +42,9 @@ unsafe fn ask_for_large_pages() {
             let start = block.cast::<u8>().wrapping_add(skipped);
             libc::madvise(start.cast(), BLOCK - PAGE, libc::MADV_HUGEPAGE);
         }
-        blocks.map(|block| libc::free(block));
+        for block in blocks {
+            libc::free(block);
+        }
     }
 }
 

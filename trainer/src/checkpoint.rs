@@ -1,6 +1,6 @@
 //! Checkpoints: one safetensors file for each stage, from which training continues exactly where it stopped.
 //!
-//! `weights.NAME`, `average.NAME` and `moments.NAME.first|second|momentum` are f32 tensors; the header's metadata entry `djinn` is a
+//! `weights.NAME`, `average.NAME`, `best.NAME` and `moments.NAME.first|second|momentum` are f32 tensors; the header's metadata entry `djinn` is a
 //! [`Position`] as JSON. Random numbers need no state: every batch and every noise is drawn from a generator made of the
 //! seed and the step, so the step is the position in the data, too.
 
@@ -52,6 +52,21 @@ pub(crate) struct Position {
     pub recent_losses: Vec<f64>,
     /// Figures of the last evaluation.
     pub figures: BTreeMap<String, f64>,
+    /// The best evaluation so far, where the stage keeps the weights of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+}
+
+/// An evaluation that no later one has surpassed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Best {
+    /// Steps taken before it.
+    pub step: u64,
+    /// Loss on held-out video.
+    pub loss: f64,
+    /// All figures of it.
+    pub figures: BTreeMap<String, f64>,
 }
 
 impl Position {
@@ -75,6 +90,7 @@ impl Position {
             average_updates: 0,
             recent_losses: Vec::new(),
             figures: BTreeMap::new(),
+            best: None,
         }
     }
 }
@@ -87,6 +103,8 @@ pub(crate) struct Checkpoint {
     pub position: Position,
     pub weights: Tensors,
     pub average: Tensors,
+    /// The averaged weights of [`Position::best`].
+    pub best: Tensors,
     pub moments: Tensors,
 }
 
@@ -96,6 +114,7 @@ impl Checkpoint {
         let groups = [
             ("weights", &self.weights),
             ("average", &self.average),
+            ("best", &self.best),
             ("moments", &self.moments),
         ];
         let tensors = groups.into_iter().flat_map(|(group, tensors)| {
@@ -166,6 +185,7 @@ impl Checkpoint {
             position,
             weights: Tensors::new(),
             average: Tensors::new(),
+            best: Tensors::new(),
             moments: Tensors::new(),
         };
         for (name, view) in tensors.iter() {
@@ -179,22 +199,28 @@ impl Checkpoint {
             let group = match group {
                 "weights" => &mut checkpoint.weights,
                 "average" => &mut checkpoint.average,
+                "best" => &mut checkpoint.best,
                 "moments" => &mut checkpoint.moments,
                 _ => return refuse(name, "is in no known group".to_owned()),
             };
             group.insert(rest.to_owned(), tensor);
         }
-        for (name, weight) in &checkpoint.weights {
-            let averaged = checkpoint.average.get(name);
-            if averaged.map(|tensor| tensor.shape()) != Some(weight.shape()) {
-                return refuse(
-                    &format!("average.{name}"),
-                    "is missing or misshapen".to_owned(),
-                );
+        let groups = [
+            ("average", &checkpoint.average, true),
+            ("best", &checkpoint.best, checkpoint.position.best.is_some()),
+        ];
+        for (group, tensors, there) in groups {
+            let weights = checkpoint.weights.iter().filter(|_| there);
+            for (name, weight) in weights.clone() {
+                let own = tensors.get(name).map(|tensor| tensor.shape());
+                if own != Some(weight.shape()) {
+                    let reason = "is missing or misshapen".to_owned();
+                    return refuse(&format!("{group}.{name}"), reason);
+                }
             }
-        }
-        if checkpoint.average.len() != checkpoint.weights.len() {
-            return refuse("average", "has weights that the model has not".to_owned());
+            if tensors.len() != weights.count() {
+                return refuse(group, "has weights that the model has not".to_owned());
+            }
         }
         Ok(checkpoint)
     }
@@ -214,10 +240,16 @@ mod tests {
         position.step = 17;
         position.seconds = 0.1 + 0.2;
         position.recent_losses = vec![0.1, 1.0 / 3.0];
+        position.best = Some(Best {
+            step: 9,
+            loss: 0.7,
+            figures: [("cross_entropy".to_owned(), 0.7)].into(),
+        });
         Checkpoint {
             position,
             weights: [("a.b".to_owned(), tensor(&[1.0, -2.5]))].into(),
             average: [("a.b".to_owned(), tensor(&[0.5, -2.0]))].into(),
+            best: [("a.b".to_owned(), tensor(&[0.25, -2.0]))].into(),
             moments: [("a.b.first".to_owned(), tensor(&[1e-30, 0.1]))].into(),
         }
     }
@@ -240,6 +272,7 @@ mod tests {
         let values = |tensors: &Tensors, name: &str| tensors[name].to_vec1::<f32>().unwrap();
         assert_eq!(values(&after.weights, "a.b"), [1.0, -2.5]);
         assert_eq!(values(&after.average, "a.b"), [0.5, -2.0]);
+        assert_eq!(values(&after.best, "a.b"), [0.25, -2.0]);
         assert_eq!(values(&after.moments, "a.b.first"), [1e-30, 0.1]);
     }
 
@@ -276,14 +309,25 @@ mod tests {
         let empty = safetensors::serialize(Vec::<(String, Tensor)>::new(), None).unwrap();
         let error = parse(&empty).err().unwrap().to_string();
         assert!(error.contains("no checkpoint"), "{error}");
-        let mut other = checkpoint();
-        other.average.clear();
-        other.write(&path).unwrap();
-        let error = Checkpoint::read(&path, Stage::Tokenizer)
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("average.a.b"), "{error}");
+        let refused = |other: Checkpoint, field: &str| {
+            other.write(&path).unwrap();
+            let read = Checkpoint::read(&path, Stage::Tokenizer);
+            let error = read.err().unwrap().to_string();
+            assert!(error.contains(field), "{error}");
+        };
+        let without_average = Checkpoint {
+            average: Tensors::new(),
+            ..checkpoint()
+        };
+        refused(without_average, "average.a.b");
+        let without_best = Checkpoint {
+            best: Tensors::new(),
+            ..checkpoint()
+        };
+        refused(without_best, "best.a.b");
+        let mut with_more = checkpoint();
+        with_more.position.best = None;
+        refused(with_more, "best: has weights");
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use nn::{ExponentialAverage, Gradients, Optimizer, OptimizerState, Parameters, gradients};
 
-use crate::checkpoint::{Checkpoint, Position, Tensors};
+use crate::checkpoint::{Best, Checkpoint, Position, Tensors};
 use crate::config::Pace;
 use crate::loader::{Loader, Purpose, generator_at, load};
 use crate::metrics::{Metrics, MetricsLine};
@@ -108,6 +108,7 @@ pub(crate) fn train_stage<T: Task>(
             Event::Restart => session.restart()?,
         }
     }
+    session.end_with_the_best(observer)?;
     session.position.finished = true;
     session.save()?;
     observer.observe(&TrainEvent::StageFinished {
@@ -135,6 +136,7 @@ struct Session<'a, T: Task> {
     model: T::Model,
     optimizer: Optimizer,
     average: ExponentialAverage,
+    best: Tensors,
     position: Position,
     metrics: Metrics,
     /// Since when seconds count that are not in the position yet.
@@ -199,6 +201,7 @@ impl<'a, T: Task> Session<'a, T> {
             model: state.model,
             optimizer: state.optimizer,
             average: state.average,
+            best: state.best,
             position,
             metrics,
             clock: Instant::now(),
@@ -442,6 +445,7 @@ impl<'a, T: Task> Session<'a, T> {
             warnings.push(warning.clone());
         }
         self.position.figures = evaluated.figures.clone();
+        self.compare_with_the_best(&averaged);
         self.count_time();
         self.write_metrics(true, evaluated.figures.clone(), warnings.clone())?;
         report::write_progress(self.settings.run, T::STAGE, evaluated.pictures.as_deref())?;
@@ -468,6 +472,48 @@ impl<'a, T: Task> Session<'a, T> {
         })
     }
 
+    /// Keeps the weights that have just been evaluated, if none before were better.
+    fn compare_with_the_best(&mut self, averaged: &Parameters) {
+        let position = &mut self.position;
+        let Some(loss) = self.task.held_out_loss(&position.figures) else {
+            return;
+        };
+        if position.best.as_ref().is_none_or(|best| loss <= best.loss) {
+            self.best = averaged.tensors();
+            position.best = Some(Best {
+                step: position.step,
+                loss,
+                figures: position.figures.clone(),
+            });
+        }
+    }
+
+    /// Sets the averaged weights to those that were best on held-out video, where these are not the last.
+    fn end_with_the_best(&mut self, observer: &mut dyn TrainObserver) -> Result<()> {
+        let position = &mut self.position;
+        let last = self.task.held_out_loss(&position.figures);
+        let (Some(best), Some(last)) = (&position.best, last) else {
+            return Ok(());
+        };
+        if best.step == position.step {
+            return Ok(());
+        }
+        observer.observe(&TrainEvent::Warning(format!(
+            "{}: held-out video was predicted best after {} of {} steps ({:.3}, at the end {last:.3}); these weights are kept. More video would help more than more time",
+            T::STAGE,
+            best.step,
+            position.step,
+            best.loss
+        )));
+        position.figures = best.figures.clone();
+        self.average = ExponentialAverage::restore(
+            &self.best,
+            self.settings.optimizer.average_decay,
+            self.average.updates(),
+        )?;
+        Ok(())
+    }
+
     fn save(&mut self) -> Result<()> {
         self.count_time();
         let OptimizerState { steps, tensors } = self.optimizer.state()?;
@@ -477,6 +523,7 @@ impl<'a, T: Task> Session<'a, T> {
             position: self.position.clone(),
             weights: self.parameters.tensors(),
             average: self.average.tensors()?,
+            best: self.best.clone(),
             moments: tensors,
         };
         checkpoint.write(&self.path)?;
@@ -528,6 +575,7 @@ impl<'a, T: Task> Session<'a, T> {
         position.attempt_step = position.step;
         position.attempt_progress = progress;
         position.phase = 0;
+        position.best = None;
         position.rate *= RESTART_RATE;
         position.recent_losses.clear();
         let state = State::new(self.task, self.settings, position, None)?;
@@ -540,6 +588,7 @@ impl<'a, T: Task> Session<'a, T> {
         self.model = state.model;
         self.optimizer = state.optimizer;
         self.average = state.average;
+        self.best = state.best;
     }
 }
 
@@ -549,6 +598,8 @@ struct State<M> {
     model: M,
     optimizer: Optimizer,
     average: ExponentialAverage,
+    /// The averaged weights of the best evaluation.
+    best: Tensors,
 }
 
 impl<M> State<M> {
@@ -597,6 +648,7 @@ impl<M> State<M> {
             model,
             optimizer,
             average,
+            best: checkpoint.map_or_else(Tensors::new, |checkpoint| checkpoint.best.clone()),
         })
     }
 }

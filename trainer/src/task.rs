@@ -82,6 +82,12 @@ pub(crate) trait Task: Sync {
         false
     }
 
+    /// The loss on held-out video among an evaluation's figures, where the stage ends with the weights that were best by it: a model that has learned a
+    /// short video by heart grows worse from then on.
+    fn held_out_loss(&self, _figures: &Figures) -> Option<f64> {
+        None
+    }
+
     /// Shares of the budget at which phases 1, 2 and so on begin.
     fn phases(&self) -> Vec<f64> {
         Vec::new()

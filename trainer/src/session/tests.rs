@@ -35,6 +35,8 @@ enum Trouble {
 struct Toy {
     trouble: Trouble,
     learns_on: bool,
+    /// Progress at which held-out video is predicted best.
+    best_at: Option<f64>,
     taken: Mutex<u64>,
     done: Mutex<bool>,
 }
@@ -44,6 +46,7 @@ impl Toy {
         Self {
             trouble,
             learns_on: false,
+            best_at: None,
             taken: Mutex::new(0),
             done: Mutex::new(false),
         }
@@ -104,11 +107,18 @@ impl Task for Toy {
         }
     }
 
+    fn held_out_loss(&self, figures: &Figures) -> Option<f64> {
+        self.best_at.map(|best| (figures["progress"] - best).abs())
+    }
+
     fn evaluate(&self, model: &Tensor, _: &Parameters, standing: &Standing) -> Result<Evaluated> {
-        let number = f64::from(model.to_vec1::<f32>()?[0]);
-        let phase = standing.phase as f64;
+        let figures = [
+            ("number", f64::from(model.to_vec1::<f32>()?[0])),
+            ("phase", standing.phase as f64),
+            ("progress", standing.progress),
+        ];
         Ok(Evaluated {
-            figures: [("number".to_owned(), number), ("phase".to_owned(), phase)].into(),
+            figures: figures.map(|(name, value)| (name.to_owned(), value)).into(),
             text: String::new(),
             warnings: Vec::new(),
             pictures: None,
@@ -304,6 +314,48 @@ fn a_finished_stage_goes_on_under_a_larger_budget_only_where_nothing_depends_on_
     // The rate falls over the last half of the budget that holds: in step 60 nothing was left of it, after it four fifths.
     assert!(rate(60) < 0.05 * rate(30));
     assert!((rate(61) / rate(30) - 0.8).abs() < 1e-9 && rate(100) < 0.05 * rate(30));
+}
+
+#[test]
+fn a_stage_ends_with_the_weights_that_were_best_on_held_out_video() {
+    let number = |tensors: &Tensors| f64::from(tensors["number"].to_vec1::<f32>().unwrap()[0]);
+    for (best_at, interrupted, step) in [(0.5, false, 30), (0.5, true, 30), (1.0, false, 60)] {
+        let folder = tempfile::tempdir().unwrap();
+        let cancel = AtomicBool::new(false);
+        let toy = Toy {
+            best_at: Some(best_at),
+            ..Toy::new(Trouble::Nothing)
+        };
+        let (mut evaluated, mut warnings) = (Vec::new(), Vec::new());
+        let mut observer = |event: &TrainEvent| match event {
+            TrainEvent::Evaluated { step, figures, .. } => {
+                evaluated.push((*step, figures["number"]))
+            }
+            TrainEvent::Step { step: 40, .. } if interrupted => {
+                cancel.store(true, Ordering::Relaxed)
+            }
+            TrainEvent::Warning(text) => warnings.push(text.clone()),
+            _ => {}
+        };
+        let settings = settings(folder.path(), &cancel);
+        train_stage(&toy, &settings, &mut observer).unwrap();
+        if interrupted {
+            let (average, position) = trained(folder.path(), Stage::Tokenizer).unwrap().unwrap();
+            assert_eq!(position.step, 40);
+            assert!(number(&average) != position.figures["number"]);
+            cancel.store(false, Ordering::Relaxed);
+            train_stage(&toy, &settings, &mut |_: &TrainEvent| {}).unwrap();
+        }
+        let (average, position) = trained(folder.path(), Stage::Tokenizer).unwrap().unwrap();
+        assert!(position.finished && position.step == 60);
+        let at_best = evaluated.iter().find(|(at, _)| *at == step).unwrap().1;
+        assert_eq!(number(&average), at_best);
+        assert_eq!(position.figures["number"], at_best);
+        assert_eq!(position.best.unwrap().step, step);
+        if !interrupted {
+            assert_eq!(warnings.len(), usize::from(step < 60), "{warnings:?}");
+        }
+    }
 }
 
 #[test]

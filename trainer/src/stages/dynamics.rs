@@ -170,6 +170,10 @@ impl Task for DynamicsTask<'_> {
         true
     }
 
+    fn held_out_loss(&self, figures: &Figures) -> Option<f64> {
+        figures.get("cross_entropy").copied()
+    }
+
     fn build(&self, parameters: &Parameters) -> Result<Dynamics> {
         Ok(Dynamics::new(
             &self.config.model,

@@ -170,7 +170,7 @@ struct Sums([[f32; COLUMNS]; ROWS]);
 fn fetch_line_pair(row: &mut [f32]) {
     // SAFETY: a prefetch reads and writes nothing that a program can see, wherever it points.
     unsafe {
-        asm!("prefetchw [{row}]", "prefetchw [{row} + 64]", row = in(reg) row.as_ptr(), options(nostack, nomem, preserves_flags));
+        asm!("prefetchw [{row}]", "prefetchw [{row} + 64]", row = in(reg) row.as_ptr(), options(nostack, readonly, preserves_flags));
     }
 }
 
