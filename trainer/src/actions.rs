@@ -7,8 +7,7 @@ use worlds::{Action, CodeEffect, Proposal, motion_between};
 use crate::clips::ClipSampler;
 use crate::dataset::Dataset;
 use crate::evaluate::rollouts::true_frames;
-use crate::measure::CHUNK;
-use crate::{Result, WorldDetails};
+use crate::{Result, WorldDetails, measure};
 
 /// Changes that are looked at.
 const CHANGES: usize = 1024;
@@ -37,18 +36,17 @@ fn effects_in_video(model: &LatentActionModel, dataset: &Dataset) -> Result<Vec<
         pictures: Vec::new(),
     };
     let mut effects: Vec<_> = (0..model.config().codes as u16).map(effect).collect();
-    for clips in sampler.fixed(CHANGES).chunks(CHUNK) {
-        let codes = model.codes(&sampler.frames(clips)?)?.to_vec2::<u32>()?;
-        for (clip, codes) in clips.iter().zip(codes) {
-            let effect = codes
-                .last()
-                .and_then(|&code| effects.get_mut(code as usize));
-            let Some(effect) = effect.filter(|effect| effect.motions.len() < OF_ONE_CODE) else {
-                continue;
-            };
-            if let [_, before, after] = &true_frames(dataset, clip)?[..] {
-                effect.motions.push(motion_between(before, after));
-            }
+    let clips = sampler.fixed(CHANGES);
+    let codes = model.nearest(&measure::describe(model, dataset, &clips)?)?;
+    for (clip, codes) in clips.iter().zip(codes.to_vec2::<u32>()?) {
+        let effect = codes
+            .last()
+            .and_then(|&code| effects.get_mut(code as usize));
+        let Some(effect) = effect.filter(|effect| effect.motions.len() < OF_ONE_CODE) else {
+            continue;
+        };
+        if let [_, before, after] = &true_frames(dataset, clip)?[..] {
+            effect.motions.push(motion_between(before, after));
         }
     }
     Ok(effects)

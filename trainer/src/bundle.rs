@@ -4,9 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use latent_actions::LatentActionModel;
 use nn::quality::Edges;
-use nn::{ActionCode, Parameters, generator};
+use nn::{ActionCode, generator};
 use worlds::{
     Action, BundleContents, FORMAT_VERSION, Frame, Lasting, Provenance, StepRange, WorldManifest,
 };
@@ -16,7 +15,7 @@ use crate::checkpoint::Tensors;
 use crate::clips::ClipSampler;
 use crate::dataset::Dataset;
 use crate::evaluate::rollouts::true_frames;
-use crate::{Error, Result, TrainConfig, WorldDetails, actions};
+use crate::{Error, Result, TrainConfig, WorldDetails};
 
 /// Where prompts are cut is drawn from this.
 const PROMPT_SEED: u64 = 0x9207;
@@ -27,18 +26,16 @@ pub(crate) struct Blueprint {
 }
 
 impl Blueprint {
-    /// Puts together what a world is besides its dynamics. `base` is the world that it goes on from, `lasts` how long codes last in the video.
+    /// Puts together what a world is besides its dynamics. `base` is the world that it goes on from, `actions` what the codes are called and which of them is
+    /// idle, `lasts` how long codes last in the video.
     pub fn new(
         (config, base): (&TrainConfig, Option<&Base>),
         dataset: &Dataset,
         out: &Path,
         (tokenizer, latent_actions): (Tensors, Tensors),
+        actions: (Vec<Action>, Option<ActionCode>),
         lasts: Vec<Option<Lasting>>,
     ) -> Result<Self> {
-        let details = &config.world;
-        let parameters = Parameters::from_tensors(latent_actions.clone(), nn::device());
-        let model = LatentActionModel::new(&config.latent_actions.model, parameters.builder())?;
-        let actions = actions::describe(&model, dataset, details)?;
         let manifest = manifest((config, base), dataset, out, actions, lasts);
         Ok(Self {
             contents: BundleContents {
@@ -50,7 +47,7 @@ impl Blueprint {
                 tokenizer,
                 latent_actions,
                 dynamics: Tensors::new(),
-                prompts: prompts(dataset, details.prompts)?,
+                prompts: prompts(dataset, config.world.prompts)?,
                 files: base.map(|base| base.sounds.clone()).unwrap_or_default(),
             },
         })

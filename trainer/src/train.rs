@@ -30,8 +30,8 @@ use crate::stages::dynamics::DynamicsTask;
 use crate::stages::latent_actions::{LatentActionTask, SHORTEST_CLIP};
 use crate::stages::tokenizer::TokenizerTask;
 use crate::{
-    Budget, Error, Result, Stage, TrainConfig, beginning, bundle, edits, files, lasting, metrics,
-    recipe, resume, schedule,
+    Budget, Error, Result, Stage, TrainConfig, actions, beginning, bundle, edits, files, lasting,
+    metrics, recipe, resume, schedule,
 };
 
 /// Seconds that the final evaluation of even the shortest run takes, and the largest share of the budget that is kept for them.
@@ -493,6 +493,7 @@ impl Run<'_> {
             self.dataset,
             &self.options.out,
             (tokenizer_weights, latent_weights),
+            actions::describe(&latent_actions, self.dataset, &self.config.world)?,
             lasting::lasts(&prepared.codes(), model.codes),
         )?;
         let thoroughness = thoroughness(settings.budget);

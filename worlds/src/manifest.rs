@@ -314,16 +314,7 @@ impl WorldManifest {
         let codes = self.actions.len();
         within("weights", dynamics::validate_weights(&self.weights, codes))?;
         self.validate_lasts()?;
-        if self.voluntary.iter().any(Vec::is_empty) {
-            return flaw("voluntary", "has a set without any code");
-        }
-        let mut seen = BTreeSet::new();
-        for code in self.voluntary.iter().flatten() {
-            if usize::from(code.0) >= codes || !seen.insert(code) {
-                let reason = format!("action code {code} is unknown, or named twice");
-                return flaw("voluntary", reason);
-            }
-        }
+        self.validate_voluntary()?;
         within("sampler", self.sampler.validate())?;
         let StepRange { least, most } = self.maskgit_steps;
         if least < 1 || most > 64 || least > most {
@@ -361,6 +352,20 @@ impl WorldManifest {
             ),
             None => Ok(()),
         }
+    }
+
+    fn validate_voluntary(&self) -> Result<(), Flaw> {
+        if self.voluntary.iter().any(Vec::is_empty) {
+            return flaw("voluntary", "has a set without any code");
+        }
+        let mut seen = BTreeSet::new();
+        for code in self.voluntary.iter().flatten() {
+            if usize::from(code.0) >= self.actions.len() || !seen.insert(code) {
+                let reason = format!("action code {code} is unknown, or named twice");
+                return flaw("voluntary", reason);
+            }
+        }
+        Ok(())
     }
 
     fn validate_files(&self) -> Result<(), Flaw> {
