@@ -203,3 +203,121 @@ fn empty_sides_make_zeros() {
     );
     assert_eq!(out, [0.0; 6]);
 }
+
+/// Numbers with pages on either side that may be neither read nor written: what assembly does is seen by no sanitizer.
+#[cfg(target_os = "linux")]
+struct Fenced {
+    start: *mut u8,
+    pages: usize,
+}
+
+#[cfg(target_os = "linux")]
+impl Fenced {
+    const PAGE: usize = 4096;
+
+    /// Room for `bytes` at least.
+    fn new(bytes: usize) -> Self {
+        let pages = bytes.div_ceil(Self::PAGE) + 2;
+        // SAFETY: a new mapping of whole pages, the first and last of which are closed.
+        unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let start = libc::mmap(
+                std::ptr::null_mut(),
+                pages * Self::PAGE,
+                access,
+                kind,
+                -1,
+                0,
+            );
+            assert!(start != libc::MAP_FAILED);
+            for page in [0, pages - 1] {
+                let page = start.byte_add(page * Self::PAGE);
+                assert_eq!(libc::mprotect(page, Self::PAGE, libc::PROT_NONE), 0);
+            }
+            let start = start.cast();
+            Self { start, pages }
+        }
+    }
+
+    /// `count` words right behind the closed page, or right before the other.
+    fn words(&mut self, count: usize, at_end: bool) -> &mut [u32] {
+        let room = (self.pages - 2) * Self::PAGE;
+        assert!(4 * count <= room);
+        let skipped = if at_end { room - 4 * count } else { 0 };
+        // SAFETY: they lie within the open pages, which are zeros at first and ours alone.
+        unsafe {
+            let first = self.start.add(Self::PAGE + skipped).cast();
+            std::slice::from_raw_parts_mut(first, count)
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Fenced {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made.
+        unsafe { libc::munmap(self.start.cast(), self.pages * Self::PAGE) };
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn tiles_stay_within_what_they_are_given() {
+    for unit in Unit::all() {
+        let (most_rows, most_columns) = (unit.tile_rows(), unit.tile_columns());
+        let tiles = unit.ready();
+        for (rows, columns, accumulate, at_end) in (1..=most_rows).flat_map(|rows| {
+            let columns = [1, most_columns / 2 + 1, most_columns];
+            let ways = [(false, false), (false, true), (true, false), (true, true)];
+            columns
+                .into_iter()
+                .flat_map(move |columns| ways.map(|(add, end)| (rows, columns, add, end)))
+        }) {
+            for depth in [0, 64, 96] {
+                let words = unit.words(depth);
+                let left_rows = match unit.layout() {
+                    pack::Layout::Tiles => rows.next_multiple_of(16),
+                    _ => rows,
+                };
+                // Two halves of 1.0 in bf16, or a little more than 1.0 in f32.
+                let ones = 0x3f80_3f80u32;
+                let counts = [left_rows * words, most_columns * words];
+                let mut sides = counts.map(|count| Fenced::new(4 * count.max(1)));
+                for (side, count) in sides.iter_mut().zip(counts) {
+                    side.words(count, at_end).fill(ones);
+                }
+                let [left, right] = &mut sides;
+                let [left, right] = [
+                    left.words(counts[0], at_end),
+                    right.words(counts[1], at_end),
+                ];
+                let stride = columns + 3;
+                let count = (rows - 1) * stride + columns;
+                let mut out = Fenced::new(4 * count);
+                let words_out = out.words(count, at_end);
+                words_out.fill(1f32.to_bits());
+                // SAFETY: words and numbers are alike in size and alignment.
+                let numbers = unsafe {
+                    std::slice::from_raw_parts_mut(words_out.as_mut_ptr().cast::<f32>(), count)
+                };
+                let sides = [&*left, &*right];
+                tiles.tile(numbers, stride, [rows, columns], sides, words, accumulate);
+                let whole = f64::from(f32::from_bits(ones));
+                let product = match unit.precision() {
+                    Precision::F32 => whole * whole,
+                    Precision::Bf16 => 1.0,
+                };
+                let sum = depth as f64 * product + f64::from(u8::from(accumulate));
+                for (i, number) in numbers.iter().enumerate() {
+                    let expected = if i % stride < columns { sum } else { 1.0 };
+                    let what = unit.name();
+                    assert!(
+                        (f64::from(*number) - expected).abs() < 1e-3,
+                        "{what}: {number}, not {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
