@@ -14,11 +14,10 @@ pub const SMALL_WIDTH_STEP: usize = 16;
 kernel! {
     /// `out[m, n] = left * right[k, n]` on one core, for the products inside attention.
     ///
-    /// `left` element (i, l) lies at `i * left_rows + l * left_columns`; `right` and `out` are row-major with `n` a multiple of
-    /// [`SMALL_WIDTH_STEP`].
-    pub fn multiply_small(
-        out: &mut [f32], left: &[f32], left_rows: usize, left_columns: usize, right: &[f32], m: usize, n: usize, k: usize,
-    ) {
+    /// `left` element (i, l) lies at `i * strides[0] + l * strides[1]`; `right` and `out` are row-major with `n` a multiple of
+    /// [`SMALL_WIDTH_STEP`]. `size` is `[m, n, k]`.
+    pub fn multiply_small(out: &mut [f32], left: &[f32], strides: [usize; 2], right: &[f32], size: [usize; 3]) {
+        let ([left_rows, left_columns], [m, n, k]) = (strides, size);
         assert!(n.is_multiple_of(SMALL_WIDTH_STEP) && out.len() >= m * n && right.len() >= k * n);
         assert!(m == 0 || k == 0 || left.len() > (m - 1) * left_rows + (k - 1) * left_columns);
         // What a tile sums up stays in registers, of which AVX-512 has twice as many, twice as wide.
@@ -160,7 +159,7 @@ mod tests {
             let n = blocks * SMALL_WIDTH_STEP;
             let (left, right) = (numbers(m * k, 3), numbers(k * n, 4));
             let mut out = vec![0.0; m * n];
-            multiply_small(&mut out, &left, k, 1, &right, m, n, k);
+            multiply_small(&mut out, &left, [k, 1], &right, [m, n, k]);
             for (a, b) in out.iter().zip(&plain(&left, &right, m, n, k)) { prop_assert!((a - b).abs() < 1e-4); }
         }
 

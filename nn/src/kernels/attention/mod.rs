@@ -23,7 +23,7 @@ use super::elementwise::exp;
 use super::kernel;
 use super::lanes::{lane_max, lane_sum, update_lanes};
 use super::parallel::{SharedMut, sum_rows};
-use super::product::even_part;
+use super::product::{Matrix, even_part, multiply_alone};
 use super::small_product::multiply_small;
 use super::transpose::{Rows, transpose_numbers};
 use heads::{gather, gather_gradient, scatter, scatter_gradients};
@@ -104,37 +104,44 @@ kernel! {
     }
 }
 
-/// Dense rows `[length, width]` as columns `[width, padded]`.
-fn flip(out: &mut [f32], x: &[f32], width: usize, padded: usize) {
-    let rows = Rows {
-        data: x,
-        stride: width,
-        count: x.len() / width,
-        width,
+/// `out = left * right` on the calling thread; rows of `out` are `stride` apart, which is the columns of `right` rounded up to what small products
+/// want. What lies beyond the columns stays or becomes a finite number.
+fn multiply(
+    plan: &Plan,
+    flipped: &mut [f32],
+    out: &mut [f32],
+    stride: usize,
+    left: Matrix,
+    right: Matrix,
+) {
+    if let Some(unit) = plan.tiles {
+        return multiply_alone(unit, out, stride, left, right);
+    }
+    let right = match right.column_stride {
+        1 => right.data,
+        _ => {
+            let rows = Rows {
+                data: right.data,
+                stride: right.column_stride,
+                count: right.columns,
+                width: right.rows,
+            };
+            transpose_numbers(flipped, stride, rows);
+            flipped
+        }
     };
-    transpose_numbers(out, padded, rows);
+    let strides = [left.row_stride, left.column_stride];
+    let size = [left.rows, stride, left.columns];
+    multiply_small(out, left.data, strides, right, size);
 }
 
 /// The attention weights of one head, from its gathered queries and keys.
 fn weights(scratch: &mut Scratch, plan: &Plan, head: usize) {
     let (width, length, padded) = (plan.sizes.head_width, plan.length, plan.padded);
     let dense = head * length * width..(head + 1) * length * width;
-    flip(
-        &mut scratch.flipped,
-        &scratch.k[dense.clone()],
-        width,
-        padded,
-    );
-    multiply_small(
-        &mut scratch.p,
-        &scratch.q[dense],
-        width,
-        1,
-        &scratch.flipped,
-        length,
-        padded,
-        width,
-    );
+    let [q, k] = [&scratch.q, &scratch.k].map(|x| Matrix::new(&x[dense.clone()], length, width));
+    let flipped = &mut scratch.flipped;
+    multiply(plan, flipped, &mut scratch.p, padded, q, k.transposed());
     masked_softmax(&mut scratch.p, &plan.mask, padded);
 }
 
@@ -177,16 +184,12 @@ pub fn forward(
         for head in 0..sizes.heads {
             weights(scratch, plan, head);
             let dense = head * length * width..(head + 1) * length * width;
-            multiply_small(
-                &mut scratch.out[dense.clone()],
-                &scratch.p,
-                plan.padded,
-                1,
-                &scratch.v[dense],
-                length,
-                width,
-                length,
-            );
+            let Scratch {
+                out, v, p, flipped, ..
+            } = &mut *scratch;
+            let v = Matrix::new(&v[dense.clone()], length, width);
+            let p = Matrix::new(p, length, plan.padded).part_of_rows(length);
+            multiply(plan, flipped, &mut out[dense], width, p, v);
         }
         scatter(out, scratch, plan, problem);
     };
@@ -282,12 +285,72 @@ fn head_backward(scratch: &mut Scratch, plan: &Plan, head: usize) {
         dp,
         ..
     } = scratch;
-    let [q, k, v, dout] = [q, k, v, out].map(|numbers| &numbers[dense.clone()]);
+    let [q, k, v, dout] = [q, k, v, out].map(|x| Matrix::new(&x[dense.clone()], length, width));
     let [dq, dk, dv] = [dq, dk, dv].map(|numbers| &mut numbers[dense.clone()]);
-    multiply_small(dv, p, 1, padded, dout, length, width, length);
-    flip(flipped, v, width, padded);
-    multiply_small(dp, dout, width, 1, flipped, length, padded, width);
+    let square = |numbers| Matrix::new(numbers, length, padded).part_of_rows(length);
+    multiply(plan, flipped, dv, width, square(p).transposed(), dout);
+    multiply(plan, flipped, dp, padded, dout, v.transposed());
     softmax_backward(dp, p, padded);
-    multiply_small(dq, dp, padded, 1, k, length, width, length);
-    multiply_small(dk, dp, 1, padded, q, length, width, length);
+    multiply(plan, flipped, dq, width, square(dp), k);
+    multiply(plan, flipped, dk, width, square(dp).transposed(), q);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Precision, with_precision};
+    use rand::Rng;
+
+    fn numbers(count: usize, stream: u64) -> Vec<f32> {
+        let mut random = crate::generator(1, stream);
+        (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+    }
+
+    /// How far `a` is from `b`, as a share of `b`.
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        let length = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+        let mut differences = a.iter().zip(b).map(|(a, b)| a - b);
+        length(&mut differences) / length(&mut b.iter().copied())
+    }
+
+    /// Where a unit multiplies by tiles, that is by those: sizes around them, with and without a mask.
+    #[test]
+    fn bf16_computes_what_f32_does_but_for_rounding() {
+        for (positions, frames, pattern) in [
+            (31, 2, Pattern::Space),
+            (32, 2, Pattern::Space),
+            (33, 2, Pattern::Space),
+            (65, 1, Pattern::Space),
+            (100, 1, Pattern::Space),
+            (3, 40, Pattern::Time { window: 40 }),
+            (3, 19, Pattern::PairedTime { window: 7 }),
+            (2, 50, Pattern::PairedTime { window: 20 }),
+        ] {
+            for head_width in [16, 32, 48] {
+                let sizes = Sizes {
+                    batch: 2,
+                    frames,
+                    positions,
+                    heads: 2,
+                    head_width,
+                };
+                let qkv = numbers(3 * sizes.rows() * sizes.width(), 1);
+                let dout = numbers(sizes.rows() * sizes.width(), 2);
+                let scales = [numbers(head_width, 3), numbers(head_width, 4)];
+                let run = |precision| {
+                    with_precision(precision, || {
+                        let [q, k] = &scales;
+                        let out = forward(&qkv, q, k, sizes, pattern);
+                        let (dqkv, dq, dk) = backward(&dout, &qkv, q, k, sizes, pattern);
+                        [out, dqkv, dq, dk]
+                    })
+                };
+                let (rounded, exact) = (run(Precision::Bf16), run(Precision::F32));
+                for (rounded, exact) in rounded.iter().zip(&exact) {
+                    let distance = distance(rounded, exact);
+                    assert!(distance < 0.01, "{distance} for {pattern:?} of {sizes:?}");
+                }
+            }
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! Which rows attend to which, and how a call falls apart into problems.
 
 use super::rotary::RotaryTable;
+use crate::kernels::product::{Unit, unit};
 use crate::kernels::small_product::SMALL_WIDTH_STEP;
+
+/// Problems of fewer rows gain nothing by tiles of 32 rows.
+const FEWEST_TILED_ROWS: usize = 32;
 
 /// Which rows attend to which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub(super) struct Plan {
     pub padded: usize,
     /// 0 where row i may attend to row j, minus infinity where not, `[length, padded]`.
     pub mask: Vec<f32>,
+    /// What multiplies by tiles, where there is such a unit and tiles are filled well.
+    pub tiles: Option<Unit>,
     /// Where the rows of a problem lie.
     pub rows: Vec<Place>,
     rotary: Option<RotaryTable>,
@@ -159,6 +165,8 @@ impl Plan {
             length,
             padded,
             mask,
+            tiles: Some(unit(crate::precision()))
+                .filter(|unit| unit.multiplies_tiles() && length >= FEWEST_TILED_ROWS),
             rows,
             rotary,
         }

@@ -223,7 +223,7 @@ pub unsafe fn attend_space(
         } else {
             let size = width * padded;
             let keys = &keys[head * size..][..size];
-            multiply_small(scores, query, width, 1, keys, rows, padded, width);
+            multiply_small(scores, query, [width, 1], keys, [rows, padded, width]);
         }
         exponentials_of_first(scores, &mut sums[..rows], padded, sizes.positions);
         if sizes.pairs {
@@ -234,7 +234,7 @@ pub unsafe fn attend_space(
         } else {
             let depth = sizes.positions;
             let values = &values[head * depth * width..][..depth * width];
-            multiply_small(result, scores, padded, 1, values, rows, width, depth);
+            multiply_small(result, scores, [padded, 1], values, [rows, width, depth]);
         }
         place_head(out, result, &sums[..rows], full, head * width);
     }

@@ -7,6 +7,7 @@ use crate::kernels::transpose::pair;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 /// Most rows of a tile.
@@ -143,14 +144,17 @@ impl Registers {
             }
             return onto(out.as_mut_ptr(), stride);
         }
-        let mut sums = Sums([[0.0; COLUMNS]; ROWS]);
+        let mut sums = MaybeUninit::<Sums>::uninit();
         if accumulate {
-            for (sums, out) in sums.0.iter_mut().zip(out.chunks(stride)).take(rows) {
+            let Sums(sums) = sums.write(Sums([[0.0; COLUMNS]; ROWS]));
+            for (sums, out) in sums.iter_mut().zip(out.chunks(stride)).take(rows) {
                 sums[..columns].copy_from_slice(&out[..columns]);
             }
         }
-        onto(sums.0.as_mut_ptr().cast(), COLUMNS);
-        super::portable::store(out, stride, columns, &sums.0[..rows], false);
+        onto(sums.as_mut_ptr().cast(), COLUMNS);
+        // SAFETY: all rows of the tile, or of its upper half where there are no others, have been written.
+        let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), rows) };
+        super::portable::store::<COLUMNS>(out, stride, columns, sums, false);
     }
 }
 

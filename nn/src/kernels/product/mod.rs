@@ -49,11 +49,11 @@ const MOST_TASK_ROWS: usize = 128;
 /// A matrix in a slice: element (row, column) lies at `row * row_stride + column * column_stride`.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -67,6 +67,12 @@ impl<'a> Matrix<'a> {
             row_stride: columns,
             column_stride: 1,
         }
+    }
+
+    /// The first `columns` of each row of a row-major matrix.
+    pub(super) fn part_of_rows(self, columns: usize) -> Self {
+        assert!(columns <= self.columns && self.column_stride == 1);
+        Self { columns, ..self }
     }
 
     /// The same numbers read with rows and columns exchanged; nothing is copied.
@@ -125,6 +131,7 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
                     unit,
                     depth,
                     n,
+                    stride: n,
                     right: right_panels,
                 };
                 let out = SharedMut::new(out);
@@ -136,6 +143,35 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
             });
         }
     });
+}
+
+/// `left * right` as [`multiply_on`] computes it, on the calling thread and not counted, into rows of `out` that are `stride` apart: for attention, whose
+/// products are many and small.
+pub(super) fn multiply_alone(
+    unit: Unit,
+    out: &mut [f32],
+    stride: usize,
+    left: Matrix,
+    right: Matrix,
+) {
+    let (n, k) = (right.columns, left.columns);
+    assert_eq!(k, right.rows, "inner sizes of a product");
+    // At least one, so that a product of nothing writes zeros.
+    let parts = k.div_ceil(unit.most_depth()).max(1);
+    for index in 0..parts {
+        let depth = even_part(k, parts, index, unit.depth_step());
+        with_buffer(|right_panels| {
+            pack::right(unit, right_panels, right, depth.clone(), false);
+            let part = Part {
+                unit,
+                depth,
+                n,
+                stride,
+                right: right_panels,
+            };
+            part.multiply(out, left, 0..left.rows, index > 0, |_, _| {});
+        });
+    }
 }
 
 /// Cores that share a product's work.
@@ -175,6 +211,8 @@ struct Part<'a> {
     unit: Unit,
     depth: Range<usize>,
     n: usize,
+    /// From one row of results to the next.
+    stride: usize,
     right: &'a Buffer,
 }
 
@@ -198,7 +236,7 @@ impl Part<'_> {
                 right: self.right,
                 depth: self.depth.len(),
             };
-            panels.multiply(out, size, accumulate, finish);
+            panels.multiply((out, self.stride), size, accumulate, finish);
         });
     }
 }
@@ -213,11 +251,11 @@ struct Panels<'a> {
 }
 
 impl Panels<'_> {
-    /// Computes, or adds to, `out` `[rows, n]` tile by tile. `finish` gets each tile while it is still in the first cache level: `out` from the tile's
+    /// Computes, or adds to, `out` `[rows, n]`, whose rows are `stride` apart, tile by tile. `finish` gets each tile while it is still in the first cache level: `out` from the tile's
     /// start on, and the tile's rows and columns.
     fn multiply(
         &self,
-        out: &mut [f32],
+        (out, stride): (&mut [f32], usize),
         [rows, n]: [usize; 2],
         accumulate: bool,
         finish: impl Fn(&mut [f32], [usize; 2]),
@@ -232,8 +270,8 @@ impl Panels<'_> {
                 let part = even_part(rows, panels, panel, unit.row_step());
                 let size = [part.len(), columns];
                 let left = self.left.panel(panel * unit.left_panel_words(self.depth));
-                let out = &mut out[part.start * n + column..];
-                tiles.tile(out, n, size, [left, right], words, accumulate);
+                let out = &mut out[part.start * stride + column..];
+                tiles.tile(out, stride, size, [left, right], words, accumulate);
                 finish(out, size);
             }
         }

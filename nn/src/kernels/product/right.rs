@@ -51,6 +51,7 @@ impl PackedRight {
                 unit: self.unit,
                 depth: depth.clone(),
                 n: self.n,
+                stride: self.n,
                 right,
             };
             let accumulate = accumulate || index > 0;

@@ -104,6 +104,11 @@ impl Unit {
         self.layout() == Layout::Pairs
     }
 
+    /// Whether it multiplies so much faster than everything else goes that packing pays for small products, too.
+    pub(in crate::kernels) fn multiplies_tiles(self) -> bool {
+        self.layout() == Layout::Tiles
+    }
+
     /// How the left side is packed; the right side is packed alike, but not in tiles.
     pub(super) fn layout(self) -> Layout {
         match self.0 {
