@@ -133,10 +133,7 @@ impl Registers {
         // SAFETY: here and below, the sides are as long as this function's contract says, and whole tiles lie in `out` or else in `sums`.
         let onto = |out: *mut f32, stride: usize| unsafe {
             let sides = [left.as_ptr(), right.as_ptr()];
-            match rows > HALF {
-                true => whole(out, stride, sides, words, accumulate),
-                false => half(out, stride, sides, words, accumulate),
-            }
+            multiply(out, stride, rows > HALF, sides, words, accumulate);
         };
         if columns == COLUMNS && (rows == ROWS || rows == HALF) {
             for row in out.chunks_mut(stride).take(rows) {
@@ -178,25 +175,28 @@ fn fetch_line_pair(row: &mut [f32]) {
     }
 }
 
-/// 32 rows of 32 results, `stride` apart, from 32 lanes.
+/// 32 rows of 32 results, `stride` apart, from 32 lanes; only the upper half of both where there is no `lower`.
 ///
 /// # Safety
 /// The thread has [`Registers`]; the rows lie at `out`, and the sides are as long as [`Registers::tile`] says.
-unsafe fn whole(
+unsafe fn multiply(
     out: *mut f32,
     stride: usize,
+    lower: bool,
     [left, right]: [*const u32; 2],
     words: usize,
     accumulate: bool,
 ) {
-    // SAFETY: it reads 32 lanes of `words` words from `left` and as many lines of 128 bytes from `right`, and reads and writes 32 by 32 numbers at `out`.
-    // The registers are used within the block only.
+    // SAFETY: it reads 32 or 16 lanes of `words` words from `left` and as many lines of 128 bytes from `right`, and reads and writes 32 numbers of as many rows
+    // at `out`. Where there is no lower half, nothing is read or written at its addresses. The registers are used within the block only.
     unsafe {
         asm!(
             "test {accumulate:e}, {accumulate:e}",
             "jz 2f",
             "tileloadd tmm0, [{out} + {stride}*1]",
             "tileloadd tmm1, [{out} + {stride}*1 + 64]",
+            "test {lower:e}, {lower:e}",
+            "jz 3f",
             "tileloadd tmm2, [{lower_out} + {stride}*1]",
             "tileloadd tmm3, [{lower_out} + {stride}*1 + 64]",
             "jmp 3f",
@@ -207,88 +207,44 @@ unsafe fn whole(
             "tilezero tmm3",
             "3:",
             "test {steps}, {steps}",
-            "jz 5f",
+            "jz 6f",
             "4:",
             "tileloadd tmm4, [{left} + {lane}*1]",
             "tileloadd tmm6, [{right} + {lane}*2]",
             "tileloadd tmm7, [{right} + {lane}*2 + 64]",
-            "tileloadd tmm5, [{lower_left} + {lane}*1]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tdpbf16ps tmm1, tmm4, tmm7",
+            "test {lower:e}, {lower:e}",
+            "jz 5f",
+            "tileloadd tmm5, [{lower_left} + {lane}*1]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
+            "5:",
             "add {left}, 1024",
             "add {lower_left}, 1024",
             "add {right}, 2048",
             "dec {steps}",
             "jnz 4b",
-            "5:",
+            "6:",
             "tilestored [{out} + {stride}*1], tmm0",
             "tilestored [{out} + {stride}*1 + 64], tmm1",
+            "test {lower:e}, {lower:e}",
+            "jz 7f",
             "tilestored [{lower_out} + {stride}*1], tmm2",
             "tilestored [{lower_out} + {stride}*1 + 64], tmm3",
+            "7:",
             accumulate = in(reg) u32::from(accumulate),
+            lower = in(reg) u32::from(lower),
             left = inout(reg) left => _,
-            lower_left = inout(reg) left.add(HALF * words) => _,
+            lower_left = inout(reg) left.wrapping_add(HALF * words) => _,
             lane = in(reg) 4 * STEP,
             right = inout(reg) right => _,
             out = in(reg) out,
-            lower_out = in(reg) out.add(HALF * stride),
+            lower_out = in(reg) out.wrapping_add(HALF * stride),
             stride = in(reg) 4 * stride,
             steps = inout(reg) words / STEP => _,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack),
-        );
-    }
-}
-
-/// As [`whole`], the upper half: 16 rows of 32 results from 16 lanes.
-///
-/// # Safety
-/// That of [`whole`].
-unsafe fn half(
-    out: *mut f32,
-    stride: usize,
-    [left, right]: [*const u32; 2],
-    words: usize,
-    accumulate: bool,
-) {
-    // SAFETY: as in `whole`, with 16 lanes and 16 rows.
-    unsafe {
-        asm!(
-            "test {accumulate:e}, {accumulate:e}",
-            "jz 2f",
-            "tileloadd tmm0, [{out} + {stride}*1]",
-            "tileloadd tmm1, [{out} + {stride}*1 + 64]",
-            "jmp 3f",
-            "2:",
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "3:",
-            "test {steps}, {steps}",
-            "jz 5f",
-            "4:",
-            "tileloadd tmm4, [{left} + {lane}*1]",
-            "tileloadd tmm6, [{right} + {lane}*2]",
-            "tileloadd tmm7, [{right} + {lane}*2 + 64]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {left}, 1024",
-            "add {right}, 2048",
-            "dec {steps}",
-            "jnz 4b",
-            "5:",
-            "tilestored [{out} + {stride}*1], tmm0",
-            "tilestored [{out} + {stride}*1 + 64], tmm1",
-            accumulate = in(reg) u32::from(accumulate),
-            left = inout(reg) left => _,
-            lane = in(reg) 4 * STEP,
-            right = inout(reg) right => _,
-            out = in(reg) out,
-            stride = in(reg) 4 * stride,
-            steps = inout(reg) words / STEP => _,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }

@@ -116,32 +116,9 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
     assert_eq!(k, right.rows, "inner sizes of a product");
     assert_eq!(out.len(), m * n, "result of a product");
     crate::count::add_product(m, n, k);
+    let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
     crate::profile::operation("product", || {
-        if k == 0 && !accumulate {
-            out.fill(0.0);
-        }
-        let parts = k.div_ceil(unit.most_depth());
-        let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
-        for part in 0..parts {
-            let depth = even_part(k, parts, part, unit.depth_step());
-            let accumulate = accumulate || part > 0;
-            with_buffer(|right_panels| {
-                pack::right(unit, right_panels, right, depth.clone(), shared);
-                let part = Part {
-                    unit,
-                    depth,
-                    n,
-                    stride: n,
-                    right: right_panels,
-                };
-                let out = SharedMut::new(out);
-                pieces(unit, m, MOST_TASK_ROWS, shared, |rows| {
-                    // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
-                    let out = unsafe { out.row(rows.start * n, rows.len() * n) };
-                    part.multiply(out, left, rows, accumulate, |_, _| {});
-                });
-            });
-        }
+        multiply_parts(unit, (out, n), left, right, accumulate, shared);
     });
 }
 
@@ -154,14 +131,28 @@ pub(super) fn multiply_alone(
     left: Matrix,
     right: Matrix,
 ) {
+    assert_eq!(left.columns, right.rows, "inner sizes of a product");
+    assert_eq!(out.len(), left.rows * stride, "result of a product");
+    multiply_parts(unit, (out, stride), left, right, false, false);
+}
+
+/// A product one part of `k` after another, on several cores when `shared`.
+fn multiply_parts(
+    unit: Unit,
+    (out, stride): (&mut [f32], usize),
+    left: Matrix,
+    right: Matrix,
+    accumulate: bool,
+    shared: bool,
+) {
     let (n, k) = (right.columns, left.columns);
-    assert_eq!(k, right.rows, "inner sizes of a product");
     // At least one, so that a product of nothing writes zeros.
     let parts = k.div_ceil(unit.most_depth()).max(1);
     for index in 0..parts {
         let depth = even_part(k, parts, index, unit.depth_step());
+        let accumulate = accumulate || index > 0;
         with_buffer(|right_panels| {
-            pack::right(unit, right_panels, right, depth.clone(), false);
+            pack::right(unit, right_panels, right, depth.clone(), shared);
             let part = Part {
                 unit,
                 depth,
@@ -169,7 +160,12 @@ pub(super) fn multiply_alone(
                 stride,
                 right: right_panels,
             };
-            part.multiply(out, left, 0..left.rows, index > 0, |_, _| {});
+            let out = SharedMut::new(out);
+            pieces(unit, left.rows, MOST_TASK_ROWS, shared, |rows| {
+                // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
+                let out = unsafe { out.row(rows.start * stride, rows.len() * stride) };
+                part.multiply(out, left, rows, accumulate, |_, _| {});
+            });
         });
     }
 }

@@ -136,25 +136,28 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The lanes as rows, where they lie together along `k`.
-    fn rows(&self) -> Rows<'a> {
-        Rows {
+    /// Which way they lie together.
+    fn numbers(&self) -> Numbers<'a> {
+        let rows = |stride, count, width| Rows {
             data: self.data,
-            stride: self.lane_stride,
-            count: self.lanes,
-            width: self.depth,
+            stride,
+            count,
+            width,
+        };
+        if self.depth_stride == 1 {
+            return Numbers::Rows(rows(self.lane_stride, self.lanes, self.depth));
         }
+        assert_eq!(self.lane_stride, 1, "one side of a matrix is contiguous");
+        Numbers::Lines(rows(self.depth_stride, self.depth, self.lanes))
     }
+}
 
-    /// One line for each number along `k`, where the lanes lie side by side.
-    fn lines(&self) -> Rows<'a> {
-        Rows {
-            data: self.data,
-            stride: self.depth_stride,
-            count: self.depth,
-            width: self.lanes,
-        }
-    }
+/// The numbers of a [`Source`] as they lie in memory.
+enum Numbers<'a> {
+    /// A row for each lane, along `k`.
+    Rows(Rows<'a>),
+    /// A line for each number along `k`, with the lanes side by side.
+    Lines(Rows<'a>),
 }
 
 /// Numbers along `k` that are packed for all panels of a task before the next ones are, where lanes lie side by side: the rows of memory that one panel
@@ -186,10 +189,16 @@ pub fn left(
             depth: depth.len(),
         }
     };
-    match unit.layout() {
-        Layout::Tiles => in_tiles(out, panel_words, panels, source),
-        layout => in_blocks(layout, out, panel_words, panels, source),
-    }
+    in_blocks(
+        out,
+        panel_words,
+        panels,
+        source,
+        |out, source, range| match unit.layout() {
+            Layout::Tiles => tiles(out, source, range),
+            layout => lines_of_lanes(layout, out, source, range),
+        },
+    );
 }
 
 /// Packs all columns of `right` over `depth` into panels, one after another; the last is filled up with zeros.
@@ -218,7 +227,9 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
         // SAFETY: each panel is written by one task; `buffer` is borrowed for this call.
         let out = unsafe { out.row(first * panel_words, count * panel_words) };
         let source = |panel| source(first + panel);
-        in_blocks(unit.layout(), out, panel_words, count, source);
+        in_blocks(out, panel_words, count, source, |out, source, range| {
+            lines_of_lanes(unit.layout(), out, source, range);
+        });
     };
     let tasks = panels.div_ceil(some);
     if shared {
@@ -228,13 +239,13 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     }
 }
 
-/// Packs panels that lie `panel_words` apart, block by block along `k`; `source` tells what goes into each.
+/// Packs panels that lie `panel_words` apart, block by block along `k`; `source` tells what goes into each, and `pack` writes a part of it to its panel.
 fn in_blocks<'a>(
-    layout: Layout,
     out: &mut [u32],
     panel_words: usize,
     panels: usize,
     source: impl Fn(usize) -> Source<'a>,
+    pack: impl Fn(&mut [u32], Source<'a>, Range<usize>),
 ) {
     if panels == 0 || panel_words == 0 {
         return;
@@ -247,26 +258,29 @@ fn in_blocks<'a>(
     for start in (0..first.depth).step_by(block) {
         for (panel, out) in out.chunks_exact_mut(panel_words).take(panels).enumerate() {
             let source = source(panel);
-            let part = source.part(start..source.depth.min(start + block));
-            let out = &mut out[layout.words(start) * source.panel_lanes..];
-            // What lies beyond `k` belongs to the last block.
-            let end = match start + part.depth == source.depth {
-                true => out.len(),
-                false => layout.words(part.depth) * source.panel_lanes,
-            };
-            match layout {
-                Layout::Single => single(&mut out[..end], part),
-                Layout::Pairs | Layout::Tiles => pairs(&mut out[..end], part),
-            }
+            pack(out, source, start..source.depth.min(start + block));
         }
+    }
+}
+
+/// Part `range` of a panel of which each line holds all lanes, as every right side does.
+fn lines_of_lanes(layout: Layout, out: &mut [u32], source: Source, range: Range<usize>) {
+    let part = source.part(range.clone());
+    let out = &mut out[layout.words(range.start) * source.panel_lanes..];
+    // What lies beyond `k` belongs to the last block.
+    let end = match range.end == source.depth {
+        true => out.len(),
+        false => layout.words(part.depth) * source.panel_lanes,
+    };
+    match layout {
+        Layout::Single => single(&mut out[..end], part),
+        Layout::Pairs | Layout::Tiles => pairs(&mut out[..end], part),
     }
 }
 
 /// A panel `[depth, width]` of single numbers.
 fn single(out: &mut [u32], source: Source) {
     let Source {
-        lane_stride,
-        depth_stride,
         lanes,
         panel_lanes: width,
         depth,
@@ -275,11 +289,9 @@ fn single(out: &mut [u32], source: Source) {
     if lanes < width {
         out[..depth * width].fill(0);
     }
-    if depth_stride == 1 {
-        transpose(out, width, source.rows());
-    } else {
-        assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
-        copy_lines(out, width, source.lines());
+    match source.numbers() {
+        Numbers::Rows(rows) => transpose(out, width, rows),
+        Numbers::Lines(lines) => copy_lines(out, width, lines),
     }
 }
 
@@ -299,11 +311,9 @@ fn pairs(out: &mut [u32], source: Source) {
     } else {
         out[whole * width..].fill(0);
     }
-    if depth_stride == 1 {
-        transpose_pairs(out, width, source.rows());
-    } else {
-        assert_eq!(lane_stride, 1, "one side of a matrix is contiguous");
-        copy_line_pairs(out, width, source.lines());
+    match source.numbers() {
+        Numbers::Rows(rows) => transpose_pairs(out, width, rows),
+        Numbers::Lines(lines) => copy_line_pairs(out, width, lines),
     }
     if depth % 2 == 1 {
         for lane in 0..lanes {
@@ -313,45 +323,21 @@ fn pairs(out: &mut [u32], source: Source) {
     }
 }
 
-/// Packs panels of the left side that lie `panel_words` apart, in tiles of pairs; each starts with the first sixteen lanes over all of `k`.
-fn in_tiles<'a>(
-    out: &mut [u32],
-    panel_words: usize,
-    panels: usize,
-    source: impl Fn(usize) -> Source<'a>,
-) {
-    if panels == 0 || panel_words == 0 {
-        return;
-    }
-    let first = source(0);
-    let group_words = Layout::Tiles.words(first.depth) * TILE;
-    let block = match first.depth_stride {
-        1 => first.depth,
-        _ => BLOCK,
-    };
-    for start in (0..first.depth).step_by(block) {
-        for (panel, out) in out.chunks_exact_mut(panel_words).take(panels).enumerate() {
-            let source = source(panel);
-            let part = source.part(start..source.depth.min(start + block));
-            for (group, out) in out.chunks_exact_mut(group_words).enumerate() {
-                let lanes = source.lanes.saturating_sub(group * TILE).min(TILE);
-                if lanes == 0 {
-                    break;
-                }
-                let out = &mut out[Layout::Tiles.words(start) * TILE..];
-                let data = &part.data[group * TILE * part.lane_stride..];
-                let part = Source {
-                    data,
-                    lanes,
-                    ..part
-                };
-                if part.depth_stride == 1 {
-                    tile_row_pairs(out, part.rows());
-                } else {
-                    assert_eq!(part.lane_stride, 1, "one side of a matrix is contiguous");
-                    tile_line_pairs(out, part.lines());
-                }
-            }
+/// Part `range` of a panel of the left side in tiles of pairs: the first sixteen lanes over all of `k`, then the next sixteen.
+fn tiles(out: &mut [u32], source: Source, range: Range<usize>) {
+    let first_word = Layout::Tiles.words(range.start) * TILE;
+    let group_words = Layout::Tiles.words(source.depth) * TILE;
+    let part = source.part(range);
+    for first in (0..source.lanes).step_by(TILE) {
+        let out = &mut out[first / TILE * group_words..][first_word..];
+        let part = Source {
+            data: &part.data[first * part.lane_stride..],
+            lanes: TILE.min(source.lanes - first),
+            ..part
+        };
+        match part.numbers() {
+            Numbers::Rows(rows) => tile_row_pairs(out, rows),
+            Numbers::Lines(lines) => tile_line_pairs(out, lines),
         }
     }
 }
@@ -388,7 +374,9 @@ mod tests {
                 }
             };
             let mut out = vec![7u32; panels * words * width];
-            in_blocks(layout, &mut out, words * width, panels, source);
+            in_blocks(&mut out, words * width, panels, source, |out, source, range| {
+                lines_of_lanes(layout, out, source, range);
+            });
             for (i, word) in out.iter().enumerate() {
                 let (l, lane) = (i / width % words, i / (words * width) * width + i % width);
                 let expected = match layout {
