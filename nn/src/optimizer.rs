@@ -1,7 +1,7 @@
 //! AdamW and Muon, and gradients that can be accumulated.
 
 use crate::kernels::{adamw, muon};
-use crate::ops::{fused, values};
+use crate::ops::{backward, fused, values};
 use crate::transformer::is_block_matrix;
 use crate::{precision, with_precision};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
@@ -19,7 +19,7 @@ pub struct Gradients(BTreeMap<String, Tensor>);
 /// # Errors
 /// When an operation in the graph has no backward pass.
 pub fn gradients(loss: &Tensor, variables: &BTreeMap<String, Var>) -> Result<Gradients> {
-    let mut store = loss.backward()?;
+    let mut store = backward(loss)?;
     let found = variables
         .iter()
         .filter_map(|(name, var)| Some((name.clone(), store.remove(var.as_tensor())?)));

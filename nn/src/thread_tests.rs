@@ -3,7 +3,7 @@
 use crate::kernels::attention::Pattern;
 use crate::kernels::inference::{FrameBuffers, Team};
 use crate::kernels::product::Unit;
-use crate::ops::tests::{attention_of, feed_forward_of};
+use crate::ops::tests::{attention_layer, feed_forward_layer};
 use crate::{
     AdamWConfig, ExponentialAverage, MuonConfig, Optimizer, Parameters, Precision, Result,
     SpaceTimeConfig, SpaceTimeTransformer, generator, gradients, normal, numbers, ops,
@@ -50,7 +50,7 @@ fn operation(
         let arguments = arguments.collect::<candle_core::Result<Vec<_>>>()?;
         let tensors: Vec<_> = arguments.iter().map(|x| x.as_tensor().clone()).collect();
         let value = operation(&tensors)?;
-        let gradients = value.sqr()?.sum_all()?.backward()?;
+        let gradients = ops::backward(&value.sqr()?.sum_all()?)?;
         let mut results = vec![numbers(&value)?];
         for argument in &arguments {
             results.push(numbers(gradients.get(argument.as_tensor()).unwrap())?);
@@ -69,7 +69,7 @@ fn operations() {
         ops::linear_onto(&t[0], &t[1], &t[2])
     });
     operation(&[&x, &scale, &[131, 67], &[67, 131]], |t| {
-        ops::feed_forward_layer(&t[0], &feed_forward_of(t))
+        feed_forward_layer(t)
     });
     operation(&[&x, &scale], |t| ops::rms_norm(&t[0], &t[1]));
     operation(&[&x, &row, &row], |t| ops::film(&t[0], &t[1], &t[2]));
@@ -93,9 +93,7 @@ fn operations() {
     ] {
         let weights: [&[usize]; 5] = [&[64], &[192, 64], &[32], &[32], &[64, 64]];
         let dims = [&[&[4, 7, 13, 64][..]], &weights[..], &[&[4, 7, 128]]].concat();
-        operation(&dims, |t| {
-            ops::attention_layer(&t[0], &attention_of(t), pattern)
-        });
+        operation(&dims, |t| attention_layer(t, pattern));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::kernels::inference::{
     AttentionWeights, BlockWeights, FeedForwardWeights, MemberBuffers, NormWeights, PackedBlocks,
     PackedWeight, Past, Turn, Unit, attend_time,
 };
-use crate::ops::{self, AttentionArguments, FeedForwardArguments, NormArguments, values};
+use crate::ops::{self, AttentionArguments, FeedForwardArguments, NormArguments, SubLayer, values};
 use crate::{Error, Result, linear_weight};
 use candle_core::{Tensor, bail};
 use candle_nn::{Init, VarBuilder};
@@ -144,12 +144,11 @@ impl Attention {
         })
     }
 
-    fn forward(
+    fn sub_layer(
         &self,
-        x: &Tensor,
         condition: Option<&Tensor>,
         pattern: Pattern,
-    ) -> candle_core::Result<Tensor> {
+    ) -> candle_core::Result<SubLayer> {
         let arguments = AttentionArguments {
             norm: self.norm.arguments(condition)?,
             qkv: self.qkv.clone(),
@@ -157,7 +156,7 @@ impl Attention {
             key_scale: self.key_scale.clone(),
             out: self.out.clone(),
         };
-        ops::attention_layer(x, &arguments, pattern)
+        Ok(SubLayer::Attention(arguments, pattern))
     }
 
     /// One new frame `[B, 1, S, D]` against the cached ones of temporal layer `layer`.
@@ -231,13 +230,12 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> candle_core::Result<Tensor> {
-        let arguments = FeedForwardArguments {
+    fn sub_layer(&self, condition: Option<&Tensor>) -> candle_core::Result<SubLayer> {
+        Ok(SubLayer::FeedForward(FeedForwardArguments {
             norm: self.norm.arguments(condition)?,
             up: self.up.clone(),
             down: self.down.clone(),
-        };
-        ops::feed_forward_layer(x, &arguments)
+        }))
     }
 }
 
@@ -305,27 +303,17 @@ impl Block {
         })
     }
 
-    fn forward(
+    fn sub_layers(
         &self,
-        x: &Tensor,
         condition: Option<&Tensor>,
         time: Pattern,
-    ) -> candle_core::Result<Tensor> {
-        let x = self.attend(x, condition, time)?;
-        self.feed_forward.forward(&x, condition)
-    }
-
-    fn attend(
-        &self,
-        x: &Tensor,
-        condition: Option<&Tensor>,
-        time: Pattern,
-    ) -> candle_core::Result<Tensor> {
-        let x = self.space.forward(x, condition, Pattern::Space)?;
-        match &self.time {
-            Some(layer) => layer.forward(&x, condition, time),
-            None => Ok(x),
+    ) -> candle_core::Result<Vec<SubLayer>> {
+        let mut layers = vec![self.space.sub_layer(condition, Pattern::Space)?];
+        if let Some(layer) = &self.time {
+            layers.push(layer.sub_layer(condition, time)?);
         }
+        layers.push(self.feed_forward.sub_layer(condition)?);
+        Ok(layers)
     }
 }
 
@@ -360,11 +348,18 @@ impl SpaceTimeTransformer {
         let time = Pattern::Time {
             window: self.window,
         };
-        let mut x = x.clone();
-        for block in &self.blocks {
-            x = block.forward(&x, condition, time)?;
-        }
-        Ok(x)
+        Ok(ops::sub_layers(x, &self.sub_layers(condition, time)?)?)
+    }
+
+    /// The sub-layers of all blocks.
+    fn sub_layers(
+        &self,
+        condition: Option<&Tensor>,
+        time: Pattern,
+    ) -> candle_core::Result<Vec<SubLayer>> {
+        let blocks = self.blocks.iter();
+        let layers = blocks.map(|block| block.sub_layers(condition, time));
+        Ok(layers.collect::<candle_core::Result<Vec<_>>>()?.concat())
     }
 
     /// Clean clips and, after them in the batch, masked ones, each of whose frames follows the clean one of its number: `x`
@@ -382,15 +377,10 @@ impl SpaceTimeTransformer {
         let time = Pattern::PairedTime {
             window: self.window,
         };
-        let Some((last, blocks)) = self.blocks.split_last() else {
-            return Ok(wanted(x)?);
-        };
-        let mut x = x.clone();
-        for block in blocks {
-            x = block.forward(&x, None, time)?;
-        }
-        let attended = wanted(&last.attend(&x, None, time)?)?;
-        Ok(last.feed_forward.forward(&attended, None)?)
+        let layers = self.sub_layers(None, time)?;
+        let (before, last) = layers.split_at(layers.len().saturating_sub(1));
+        let attended = wanted(&ops::sub_layers(x, before)?)?;
+        Ok(ops::sub_layers(&attended, last)?)
     }
 
     /// The blocks with packed weights, for frames of `positions` (`S`) on the CPU.
@@ -429,13 +419,13 @@ impl SpaceTimeTransformer {
         let mut x = x.clone();
         let mut layers = Vec::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.space.forward(&x, condition, Pattern::Space)?;
+            x = ops::sub_layers(&x, &[block.space.sub_layer(condition, Pattern::Space)?])?;
             if let Some(time) = &block.time {
                 let (out, own) = time.step(&x, condition, cache, index)?;
                 x = out;
                 layers.push(own);
             }
-            x = block.feed_forward.forward(&x, condition)?;
+            x = ops::sub_layers(&x, &[block.feed_forward.sub_layer(condition)?])?;
         }
         Ok((x, CachedFrame { layers }))
     }

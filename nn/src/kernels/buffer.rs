@@ -21,7 +21,7 @@ pub(crate) unsafe fn filled(count: usize, fill: impl FnOnce(&mut [f32])) -> Vec<
 }
 
 /// A copy, made on all cores.
-pub(super) fn copied(numbers: &[f32]) -> Vec<f32> {
+pub(crate) fn copied(numbers: &[f32]) -> Vec<f32> {
     // SAFETY: the chunks cover all numbers, and each is written as a whole.
     unsafe {
         filled(numbers.len(), |out| {

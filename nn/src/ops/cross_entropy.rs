@@ -1,8 +1,9 @@
 //! Cross-entropy of logits with target classes.
 
-use super::{composed, fused, leading, output, slice, tensor, values};
+use super::computed::computed;
+use super::{composed, fused, leading, values};
 use crate::kernels::cross_entropy as kernel;
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 
 /// Weighted mean over rows of the cross-entropy, in nats, of `logits` `[.., V]` with `targets` (u32, `[..]`); `weights` has one number
 /// a row (zero leaves the row out). With all weights zero the result is zero.
@@ -31,40 +32,16 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Res
     if total > 0.0 {
         weights.iter_mut().for_each(|weight| *weight /= total);
     }
-    logits
-        .contiguous()?
-        .apply_op1(CrossEntropy { targets, weights })
-}
-
-struct CrossEntropy {
-    targets: Vec<u32>,
-    weights: Vec<f32>,
-}
-
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross-entropy"
-    }
-
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let classes = layout.dims().last().copied().unwrap_or(0);
-        let losses = kernel::losses(slice(logits, layout)?, &self.targets, classes);
-        let mean: f32 = losses
-            .iter()
-            .zip(&self.weights)
-            .map(|(loss, weight)| loss * weight)
-            .sum();
-        Ok(output(vec![mean], ()))
-    }
-
-    fn bwd(&self, logits: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let factor = gradient.to_scalar::<f32>()?;
-        let weights: Vec<f32> = self.weights.iter().map(|weight| weight * factor).collect();
-        values!(logit_values = logits);
-        let classes = logits.dims().last().copied().unwrap_or(0);
-        Ok(Some(tensor(
-            kernel::gradient(logit_values, &self.targets, &weights, classes),
-            logits.shape(),
-        )?))
-    }
+    values!(logit_values = logits);
+    let losses = kernel::losses(logit_values, &targets, classes);
+    let weighted = losses.iter().zip(&weights);
+    let mean: f32 = weighted.map(|(loss, weight)| loss * weight).sum();
+    let own_logits = logits.clone();
+    computed(vec![mean], &Shape::from(()), &[logits], move |gradient| {
+        values!(logits = own_logits);
+        let factor: f32 = gradient.iter().sum();
+        let weights: Vec<f32> = weights.iter().map(|weight| weight * factor).collect();
+        let dlogits = kernel::gradient(logits, &targets, &weights, classes);
+        Ok(vec![Some(dlogits)])
+    })
 }

@@ -1,20 +1,26 @@
 //! Pieces of rows in another order: how pictures become patches, and patches pictures.
 
-use super::{fused, output, slice, tensor, values};
+use super::computed::computed;
+use super::{fused, values};
 use crate::kernels::buffer::filled;
 use crate::kernels::parallel::for_each_chunk;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 /// Runs that one task copies.
 const RUNS: usize = 256;
 
 /// `[G, A, B, R]` as `[G, B, A, R]`, on all cores.
 pub fn exchange_middle(x: &Tensor) -> Result<Tensor> {
-    x.dims4()?;
+    let (groups, a, b, run) = x.dims4()?;
     if !fused(&[x]) {
         return x.transpose(1, 2)?.contiguous();
     }
-    x.contiguous()?.apply_op1(Exchange)
+    values!(x_values = x);
+    let out = exchanged(x_values, [a, b, run]);
+    let shape = Shape::from((groups, b, a, run));
+    computed(out, &shape, &[x], move |gradient| {
+        Ok(vec![Some(exchanged(gradient, [b, a, run]))])
+    })
 }
 
 /// Rows of several tensors `[.., D]` of one shape side by side, `[.., parts * D]`.
@@ -32,11 +38,8 @@ pub fn beside(parts: &[&Tensor]) -> Result<Tensor> {
     exchange_middle(&all)?.reshape(dims)
 }
 
-struct Exchange;
-
-/// `x` `[G, A, B, R]` with `A` and `B` exchanged, and its new shape.
-fn exchanged(x: &[f32], shape: &Shape) -> Result<(Vec<f32>, Shape)> {
-    let (groups, a, b, run) = shape.dims4()?;
+/// `x` `[G, A, B, R]` with `A` and `B` exchanged.
+fn exchanged(x: &[f32], [a, b, run]: [usize; 3]) -> Vec<f32> {
     let copy = |out: &mut [f32]| {
         for_each_chunk(out, RUNS * run.max(1), |index, out| {
             for (i, out) in out.chunks_exact_mut(run).enumerate() {
@@ -47,23 +50,5 @@ fn exchanged(x: &[f32], shape: &Shape) -> Result<(Vec<f32>, Shape)> {
         });
     };
     // SAFETY: the chunks cover the whole result, and each is written as a whole.
-    let out = crate::profile::operation("exchange", || unsafe { filled(x.len(), copy) });
-    Ok((out, Shape::from((groups, b, a, run))))
-}
-
-impl CustomOp1 for Exchange {
-    fn name(&self) -> &'static str {
-        "exchange-middle"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (out, shape) = exchanged(slice(x, layout)?, layout.shape())?;
-        Ok(output(out, shape))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        values!(dy = gradient);
-        let (dx, shape) = exchanged(dy, gradient.shape())?;
-        Ok(Some(tensor(dx, &shape)?))
-    }
+    crate::profile::operation("exchange", || unsafe { filled(x.len(), copy) })
 }

@@ -1,8 +1,9 @@
 //! The feed-forward sub-layer: up, GELU, down, with the wide middle kept in the cache from one product to the next.
 
-use super::computed::computed;
+use super::computed::Gradient;
 use super::normed::Normed;
-use super::{NormArguments, composed, fused, leading, values, wanted};
+use super::sub_layers::Pass;
+use super::{NormArguments, leading, values, wanted};
 use crate::kernels::buffer::filled;
 use crate::kernels::elementwise::{add_in_place, gelu, gelu_with_gradient};
 use crate::kernels::parallel::SharedMut;
@@ -20,11 +21,17 @@ pub struct FeedForwardArguments {
     pub down: Tensor,
 }
 
-/// `x + gelu(norm(x) * up^T) * down^T`, with `x` `[.., D]`.
-///
-/// # Errors
-/// When sizes do not fit.
-pub fn feed_forward_layer(x: &Tensor, arguments: &FeedForwardArguments) -> Result<Tensor> {
+impl FeedForwardArguments {
+    pub(super) fn tensors(&self) -> Vec<&Tensor> {
+        let mut tensors = self.norm.tensors();
+        tensors.extend([&self.up, &self.down]);
+        tensors
+    }
+}
+
+/// An error where sizes do not fit.
+pub(super) fn check(x: &Tensor, arguments: &FeedForwardArguments) -> Result<()> {
+    arguments.norm.group(x.shape())?;
     let (wide, width) = arguments.up.dims2()?;
     if arguments.down.dims2()? != (width, wide) || x.dims().last() != Some(&width) {
         bail!(
@@ -34,62 +41,49 @@ pub fn feed_forward_layer(x: &Tensor, arguments: &FeedForwardArguments) -> Resul
             x.shape()
         );
     }
-    if !fused(&arguments.with(x)) {
-        return composed::feed_forward_layer(x, arguments);
-    }
-    let (out, pass) = Pass::new(x, arguments)?;
-    let (own_x, own) = (x.clone(), arguments.clone());
-    computed(out, x.shape(), &arguments.with(x), move |gradient| {
-        pass.backward(gradient, &own_x, &own)
-    })
+    Ok(())
 }
 
-impl FeedForwardArguments {
-    /// All tensors, with `x` before them.
-    fn with<'a>(&'a self, x: &'a Tensor) -> Vec<&'a Tensor> {
-        let mut tensors = self.norm.with(x);
-        tensors.extend([&self.up, &self.down]);
-        tensors
-    }
+/// See [`super::SubLayer::FeedForward`].
+pub(super) fn pass(
+    x: &Tensor,
+    arguments: &FeedForwardArguments,
+) -> Result<(Vec<f32>, Box<dyn Pass>)> {
+    let (rows, (wide, width)) = (leading(x.shape()), arguments.up.dims2()?);
+    let normed = Normed::new(x, &arguments.norm)?;
+    values!(x = x, up = arguments.up, down = arguments.down);
+    let (hidden, mut out) = chain(
+        Matrix::new(normed.values(), rows, width),
+        Matrix::new(up, wide, width).transposed(),
+        Matrix::new(down, width, wide).transposed(),
+        |_, hidden, buffer| {
+            let active = &mut buffer.numbers(hidden.len())[..hidden.len()];
+            gelu(active, hidden);
+            active
+        },
+    );
+    add_in_place(&mut out, x);
+    let pass = FeedForwardPass {
+        arguments: arguments.clone(),
+        normed,
+        hidden,
+    };
+    Ok((out, Box::new(pass)))
 }
 
-/// What the backward pass needs of the forward pass.
-struct Pass {
+struct FeedForwardPass {
+    arguments: FeedForwardArguments,
     normed: Normed,
     /// Before the activation.
     hidden: Vec<f32>,
 }
 
-impl Pass {
-    /// The layer's result, and itself.
-    fn new(x: &Tensor, arguments: &FeedForwardArguments) -> Result<(Vec<f32>, Self)> {
-        let (rows, (wide, width)) = (leading(x.shape()), arguments.up.dims2()?);
-        let normed = Normed::new(x, &arguments.norm)?;
-        values!(x = x, up = arguments.up, down = arguments.down);
-        let (hidden, mut out) = chain(
-            Matrix::new(normed.values(), rows, width),
-            Matrix::new(up, wide, width).transposed(),
-            Matrix::new(down, width, wide).transposed(),
-            |_, hidden, buffer| {
-                let active = &mut buffer.numbers(hidden.len())[..hidden.len()];
-                gelu(active, hidden);
-                active
-            },
-        );
-        add_in_place(&mut out, x);
-        Ok((out, Self { normed, hidden }))
-    }
-
-    /// Gradients in the order of [`FeedForwardArguments::with`].
-    fn backward(
-        &self,
-        gradient: &Tensor,
-        x: &Tensor,
-        arguments: &FeedForwardArguments,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let (rows, (wide, width)) = (leading(x.shape()), arguments.up.dims2()?);
-        values!(up = arguments.up, down = arguments.down, dy = gradient);
-        let dout = Matrix::new(dy, rows, width);
+impl Pass for FeedForwardPass {
+    fn backward(&self, gradient: &[f32]) -> Result<(Vec<f32>, Vec<Gradient>)> {
+        let (arguments, (wide, width)) = (&self.arguments, self.arguments.up.dims2()?);
+        let rows = gradient.len() / width;
+        values!(up = arguments.up, down = arguments.down);
+        let dout = Matrix::new(gradient, rows, width);
         let (mut dhidden, mut dnormed) = (Vec::new(), Vec::new());
         let write = |active: &mut [f32]| {
             let active = SharedMut::new(active);
@@ -111,13 +105,13 @@ impl Pass {
         let dhidden = Matrix::new(&dhidden, rows, wide);
         let ddown = wanted(&arguments.down, || {
             product(dout.transposed(), Matrix::new(&active, rows, wide))
-        })?;
+        });
         let dup = wanted(&arguments.up, || {
             let normed = Matrix::new(self.normed.values(), rows, width);
             product(dhidden.transposed(), normed)
-        })?;
-        let mut gradients = self.normed.backward(dnormed, x, &arguments.norm, dy)?;
+        });
+        let (dx, mut gradients) = self.normed.backward(dnormed, gradient)?;
         gradients.extend([dup, ddown]);
-        Ok(gradients)
+        Ok((dx, gradients))
     }
 }

@@ -1,7 +1,7 @@
 //! Every fused operation against its composition evaluated in double precision: values, and gradients against central differences along
 //! random directions; with arguments that lie in memory as tensors may, and sizes around the widths of vectors.
 
-use super::tests::{attention_of, feed_forward_of, noise};
+use super::tests::{attention_layer, attention_of, feed_forward_layer, feed_forward_of, noise};
 use super::*;
 use crate::kernels::attention::Pattern;
 use crate::quality::largest_difference;
@@ -153,7 +153,7 @@ proptest! {
         let (x, up, down) = ([batch, rows, width], [wide, width], [width, wide]);
         let dims: [&[usize]; 5] = [&x, &[width], &up, &down, &[batch, 2 * width]];
         let arguments: Vec<_> = dims.into_iter().zip(views).take(4 + usize::from(modulated)).collect();
-        holds(&arguments, &|t| feed_forward_layer(&t[0], &feed_forward_of(t)), &|t| composed::feed_forward_layer(&t[0], &feed_forward_of(t))).unwrap();
+        holds(&arguments, &feed_forward_layer, &|t| composed::feed_forward_layer(&t[0], &feed_forward_of(t))).unwrap();
     }
 
     #[test]
@@ -210,7 +210,7 @@ proptest! {
             let (x, modulation) = ([pairs * batch, frames, positions, full], [pairs * batch, frames, 2 * full]);
             let dims: [&[usize]; 7] = [&x, &[full], &[3 * full, full], &scale, &scale, &[full, full], &modulation];
             let arguments: Vec<_> = dims.into_iter().zip(views).take(6 + usize::from(modulated)).collect();
-            holds(&arguments, &|t| attention_layer(&t[0], &attention_of(t), pattern), &|t| composed::attention_layer(&t[0], &attention_of(t), pattern)).unwrap();
+            holds(&arguments, &|t| attention_layer(t, pattern), &|t| composed::attention_layer(&t[0], &attention_of(t), pattern)).unwrap();
         }
     }
 }

@@ -1,15 +1,25 @@
 //! Matrix products with a weight.
 
-use super::{composed, fused, leading, output, slice, values, wanted};
+use super::computed::{Gradient, computed};
+use super::{composed, fused, leading, values, wanted};
+use crate::kernels::buffer::copied;
 use crate::kernels::product::{Matrix, product, product_onto};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 /// `x * weight^T`: `x` is `[.., I]`, `weight` `[O, I]`, the result `[.., O]`.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if !fused(&[x, weight]) {
         return composed::linear(x, weight);
     }
-    x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)
+    let (rows, inputs, outputs) = sizes(x.shape(), weight.shape())?;
+    values!(x_values = x, weight_values = weight);
+    let weight_matrix = Matrix::new(weight_values, outputs, inputs).transposed();
+    let out = product(Matrix::new(x_values, rows, inputs), weight_matrix);
+    let (own_x, own_weight) = (x.clone(), weight.clone());
+    let shape = product_shape(x.shape(), outputs);
+    computed(out, &shape, &[x, weight], move |gradient| {
+        Ok(product_gradients(&own_x, &own_weight, gradient)?.to_vec())
+    })
 }
 
 /// `residual + x * weight^T`, in one pass over the result.
@@ -17,8 +27,31 @@ pub fn linear_onto(x: &Tensor, weight: &Tensor, residual: &Tensor) -> Result<Ten
     if !fused(&[x, weight, residual]) {
         return composed::linear(x, weight)? + residual;
     }
-    x.contiguous()?
-        .apply_op3(&weight.contiguous()?, &residual.contiguous()?, LinearOnto)
+    let (rows, inputs, outputs) = sizes(x.shape(), weight.shape())?;
+    if residual.elem_count() != rows * outputs {
+        bail!(
+            "linear layer of {rows} rows and {outputs} outputs got a residual of {:?}",
+            residual.shape()
+        );
+    }
+    values!(
+        x_values = x,
+        weight_values = weight,
+        residual_values = residual
+    );
+    let weight_matrix = Matrix::new(weight_values, outputs, inputs).transposed();
+    let out = product_onto(
+        residual_values,
+        Matrix::new(x_values, rows, inputs),
+        weight_matrix,
+    );
+    let arguments = [x, weight, residual];
+    let [own_x, own_weight, own_residual] = arguments.map(Tensor::clone);
+    computed(out, residual.shape(), &arguments, move |gradient| {
+        let [dx, dweight] = product_gradients(&own_x, &own_weight, gradient)?;
+        let dresidual = wanted(&own_residual, || copied(gradient));
+        Ok(vec![dx, dweight, dresidual])
+    })
 }
 
 /// (rows, inputs, outputs) of a product.
@@ -38,90 +71,15 @@ fn product_shape(x: &Shape, outputs: usize) -> Shape {
 }
 
 /// Gradients of `x * weight^T` with respect to both, as far as anything depends on them.
-fn product_gradients(
-    x: &Tensor,
-    weight: &Tensor,
-    gradient: &Tensor,
-) -> Result<(Option<Tensor>, Option<Tensor>)> {
+fn product_gradients(x: &Tensor, weight: &Tensor, gradient: &[f32]) -> Result<[Gradient; 2]> {
     let (rows, inputs, outputs) = sizes(x.shape(), weight.shape())?;
-    values!(x_values = x, w = weight, dy = gradient);
-    let dy = Matrix::new(dy, rows, outputs);
-    let dx = wanted(x, || product(dy, Matrix::new(w, outputs, inputs)))?;
-    let dw = wanted(weight, || {
-        product(dy.transposed(), Matrix::new(x_values, rows, inputs))
-    })?;
-    Ok((dx, dw))
-}
-
-struct Linear;
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, inputs, outputs) = sizes(lx.shape(), lw.shape())?;
-        let weight = Matrix::new(slice(w, lw)?, outputs, inputs).transposed();
-        let out = product(Matrix::new(slice(x, lx)?, rows, inputs), weight);
-        Ok(output(out, product_shape(lx.shape(), outputs)))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        product_gradients(x, w, dy)
-    }
-}
-
-struct LinearOnto;
-
-impl CustomOp3 for LinearOnto {
-    fn name(&self) -> &'static str {
-        "linear-onto"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        residual: &CpuStorage,
-        lr: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, inputs, outputs) = sizes(lx.shape(), lw.shape())?;
-        let residual = slice(residual, lr)?;
-        if residual.len() != rows * outputs {
-            bail!(
-                "linear layer of {rows} rows and {outputs} outputs got a residual of {:?}",
-                lr.shape()
-            );
-        }
-        let weight = Matrix::new(slice(w, lw)?, outputs, inputs).transposed();
-        let out = product_onto(residual, Matrix::new(slice(x, lx)?, rows, inputs), weight);
-        Ok(output(out, lr.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = product_gradients(x, w, dy)?;
-        Ok((dx, dw, Some(dy.clone())))
-    }
+    values!(x_values = x, weight_values = weight);
+    let dout = Matrix::new(gradient, rows, outputs);
+    let dx = wanted(x, || {
+        product(dout, Matrix::new(weight_values, outputs, inputs))
+    });
+    let dweight = wanted(weight, || {
+        product(dout.transposed(), Matrix::new(x_values, rows, inputs))
+    });
+    Ok([dx, dweight])
 }

@@ -15,21 +15,25 @@ mod feed_forward;
 mod linear;
 mod norm;
 mod normed;
+mod sub_layers;
 mod warp;
 
 pub use add_rows::add_rows;
-pub use attention::{AttentionArguments, attention_layer};
+pub use attention::AttentionArguments;
+pub use computed::backward;
 pub use cross_entropy::cross_entropy;
 pub use elementwise::{add, film, shift_groups};
 pub use error::picture_error;
 pub use exchange::{beside, exchange_middle};
-pub use feed_forward::{FeedForwardArguments, feed_forward_layer};
+pub use feed_forward::FeedForwardArguments;
 pub use linear::{linear, linear_onto};
 pub use norm::rms_norm;
 pub use normed::{NormArguments, normed};
+pub use sub_layers::{SubLayer, sub_layers};
 pub use warp::warp;
 
 use candle_core::{CpuStorage, Device, Layout, Result, Shape, Tensor, bail};
+use computed::Gradient;
 use std::cell::Cell;
 
 /// The numbers of a contiguous `f32` CPU tensor.
@@ -56,21 +60,13 @@ macro_rules! values {
 }
 pub(crate) use values;
 
-/// What a kernel's result becomes.
-fn output(values: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
-    (CpuStorage::F32(values), shape.into())
-}
-
 fn tensor(values: Vec<f32>, shape: &Shape) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 /// The gradient with respect to `input`, `None` where nothing depends on it: data have none.
-fn wanted(input: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Result<Option<Tensor>> {
-    match input.track_op() {
-        true => Ok(Some(tensor(gradient(), input.shape())?)),
-        false => Ok(None),
-    }
+fn wanted(input: &Tensor, gradient: impl FnOnce() -> Vec<f32>) -> Gradient {
+    input.track_op().then(gradient)
 }
 
 /// Whether the fused kernels run on these tensors.

@@ -1,5 +1,6 @@
 //! The normalisation before a sub-layer.
 
+use super::computed::Gradient;
 use super::{composed, film, rms_norm, values, wanted};
 use crate::kernels::{elementwise, norm};
 use candle_core::{Result, Shape, Tensor, bail};
@@ -29,14 +30,12 @@ pub fn normed(x: &Tensor, norm: &NormArguments) -> Result<Tensor> {
 }
 
 impl NormArguments {
-    /// Its tensors, with `x` before them: the arguments of a layer that begins with it.
-    pub(super) fn with<'a>(&'a self, x: &'a Tensor) -> Vec<&'a Tensor> {
-        let own = [x, &self.weight].into_iter();
-        own.chain(self.modulation.as_ref()).collect()
+    pub(super) fn tensors(&self) -> Vec<&Tensor> {
+        [&self.weight].into_iter().chain(&self.modulation).collect()
     }
 
     /// Rows of `x` that share a scale, or an error where the shapes do not fit.
-    fn group(&self, x: &Shape) -> Result<usize> {
+    pub(super) fn group(&self, x: &Shape) -> Result<usize> {
         let modulation = self.modulation.as_ref().map(Tensor::dims);
         let (weight, x) = (self.weight.dims(), x.dims());
         match (x, weight, modulation) {
@@ -57,6 +56,8 @@ impl NormArguments {
 
 /// What [`normed`] computes, on slices, and what its backward pass needs.
 pub(super) struct Normed {
+    x: Tensor,
+    arguments: NormArguments,
     normal: Vec<f32>,
     modulated: Option<Vec<f32>>,
     group: usize,
@@ -64,11 +65,11 @@ pub(super) struct Normed {
 
 impl Normed {
     /// Of arguments on the CPU.
-    pub fn new(x: &Tensor, norm: &NormArguments) -> Result<Self> {
-        let group = norm.group(x.shape())?;
-        values!(x = x, weight = norm.weight);
-        let normal = norm::rms_norm(x, weight);
-        let modulated = match &norm.modulation {
+    pub fn new(x: &Tensor, arguments: &NormArguments) -> Result<Self> {
+        let group = arguments.group(x.shape())?;
+        values!(x_values = x, weight = arguments.weight);
+        let normal = norm::rms_norm(x_values, weight);
+        let modulated = match &arguments.modulation {
             Some(modulation) => {
                 values!(modulation = modulation);
                 let (scale, shift) = halves(modulation, weight.len());
@@ -78,6 +79,8 @@ impl Normed {
             None => None,
         };
         Ok(Self {
+            x: x.clone(),
+            arguments: arguments.clone(),
             normal,
             modulated,
             group,
@@ -89,36 +92,31 @@ impl Normed {
         self.modulated.as_ref().unwrap_or(&self.normal)
     }
 
-    /// Gradients with respect to [`NormArguments::with`], from that of what came out. That of `x` is added to the one that `x` has from elsewhere.
+    /// Gradients with respect to `x` and to [`NormArguments::tensors`], from that of what came out. That of `x` is added to the one that `x` has from elsewhere.
     pub fn backward(
         &self,
         mut gradient: Vec<f32>,
-        x: &Tensor,
-        norm: &NormArguments,
         elsewhere: &[f32],
-    ) -> Result<Vec<Option<Tensor>>> {
-        values!(x_values = x, weight = norm.weight);
+    ) -> Result<(Vec<f32>, Vec<Gradient>)> {
+        values!(x = self.x, weight = self.arguments.weight);
         let width = weight.len();
-        let mut dmodulation = None;
-        if let Some(modulation) = &norm.modulation {
+        let mut of_modulation = None;
+        if let Some(modulation) = &self.arguments.modulation {
             values!(values = modulation);
             let (scale, zeros) = (halves(values, width).0, vec![0.0; values.len() / 2]);
-            dmodulation = wanted(modulation, || {
+            of_modulation = Some(wanted(modulation, || {
                 let scale =
                     elementwise::film_scale_gradient(&gradient, &self.normal, self.group, width);
                 let shift = elementwise::film_shift_gradient(&gradient, self.group, width);
                 let rows = scale.chunks(width).zip(shift.chunks(width));
                 rows.flat_map(|(scale, shift)| [scale, shift].concat())
                     .collect()
-            })?;
+            }));
             gradient = elementwise::film(&gradient, &scale, &zeros, self.group, width);
         }
-        let (dx, dweight) = norm::rms_norm_backward(&gradient, x_values, weight, Some(elsewhere));
-        let mut gradients = vec![wanted(x, || dx)?, wanted(&norm.weight, || dweight)?];
-        if norm.modulation.is_some() {
-            gradients.push(dmodulation);
-        }
-        Ok(gradients)
+        let (dx, dweight) = norm::rms_norm_backward(&gradient, x, weight, Some(elsewhere));
+        let of_weight = wanted(&self.arguments.weight, || dweight);
+        Ok((dx, [of_weight].into_iter().chain(of_modulation).collect()))
     }
 }
 

@@ -41,6 +41,16 @@ pub(crate) fn feed_forward_of(t: &[Tensor]) -> FeedForwardArguments {
     }
 }
 
+/// One attention layer, over `x` and what [`attention_of`] takes.
+pub(crate) fn attention_layer(t: &[Tensor], pattern: Pattern) -> Result<Tensor> {
+    sub_layers(&t[0], &[SubLayer::Attention(attention_of(t), pattern)])
+}
+
+/// One feed-forward layer.
+pub(crate) fn feed_forward_layer(t: &[Tensor]) -> Result<Tensor> {
+    sub_layers(&t[0], &[SubLayer::FeedForward(feed_forward_of(t))])
+}
+
 /// The largest of a tensor's numbers, whatever their signs.
 fn largest(x: &Tensor) -> f32 {
     largest_difference(x, &x.zeros_like().unwrap())
@@ -58,26 +68,18 @@ fn same(
     let off = largest_difference(&a, &b);
     assert!(off < 1e-4 * (1.0 + largest(&b)), "values differ by {off}");
     let weights = noise(if a.rank() == 0 { &[] } else { a.dims() }, 99);
-    let gradients = |y: &Tensor| {
-        (y * weights.as_tensor())
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap()
-    };
-    let (ga, gb) = (gradients(&a), gradients(&b));
-    for (index, var) in vars.iter().enumerate() {
-        let (ga, gb) = (
-            ga.get(var.as_tensor()).unwrap(),
-            gb.get(var.as_tensor()).unwrap(),
-        );
-        let off = largest_difference(ga, gb);
-        assert!(
-            off < 2e-4 * (1.0 + largest(gb)),
-            "gradient {index} of {:?} differs by {off}",
-            var.shape()
-        );
+    let loss = |y: &Tensor| (y * weights.as_tensor())?.sum_all();
+    let (loss, plain) = (loss(&a).unwrap(), loss(&b).unwrap().backward().unwrap());
+    for ours in [loss.backward().unwrap(), backward(&loss).unwrap()] {
+        for (index, var) in vars.iter().enumerate() {
+            let [ours, plain] = [&ours, &plain].map(|store| store.get(var.as_tensor()).unwrap());
+            let off = largest_difference(ours, plain);
+            assert!(
+                off < 2e-4 * (1.0 + largest(plain)),
+                "gradient {index} of {:?} differs by {off}",
+                var.shape()
+            );
+        }
     }
 }
 
@@ -97,8 +99,26 @@ proptest! {
             noise(&[groups, rows, width], 1), noise(&[width], 2), noise(&[wide, width], 3), noise(&[width, wide], 4), noise(&[groups, 2 * width], 5),
         ];
         for vars in [&vars[..4], &vars] {
-            same(vars, |t| feed_forward_layer(&t[0], &feed_forward_of(t)), |t| composed::feed_forward_layer(&t[0], &feed_forward_of(t)));
+            same(vars, feed_forward_layer, |t| composed::feed_forward_layer(&t[0], &feed_forward_of(t)));
         }
+    }
+
+    #[test]
+    fn several_sub_layers(batch in 1usize..3, frames in 1usize..5, positions in 1usize..20, wide in 1usize..40) {
+        // The first and the last have the same weights.
+        let vars = [
+            noise(&[batch, frames, positions, 16], 1), noise(&[16], 2), noise(&[48, 16], 3), noise(&[16], 4), noise(&[16], 5), noise(&[16, 16], 6),
+            noise(&[batch, frames, 32], 7), noise(&[wide, 16], 8), noise(&[16, wide], 9),
+        ];
+        let layers = |t: &[Tensor]| {
+            let modulated = [&t[..2], &t[7..9], &t[6..7]].concat();
+            [
+                SubLayer::Attention(attention_of(&t[..6]), Pattern::Space),
+                SubLayer::FeedForward(feed_forward_of(&modulated)),
+                SubLayer::Attention(attention_of(&t[..6]), Pattern::Time { window: 2 }),
+            ]
+        };
+        same(&vars, |t| sub_layers(&t[0], &layers(t)), |t| with_compositions(|| sub_layers(&t[0], &layers(t))));
     }
 
     #[test]
@@ -155,7 +175,7 @@ proptest! {
         ];
         for pattern in [Pattern::Space, Pattern::Time { window }, Pattern::PairedTime { window }] {
             for vars in [&vars[..6], &vars] {
-                same(vars, |t| attention_layer(&t[0], &attention_of(t), pattern), |t| composed::attention_layer(&t[0], &attention_of(t), pattern));
+                same(vars, |t| attention_layer(t, pattern), |t| composed::attention_layer(&t[0], &attention_of(t), pattern));
             }
         }
     }
@@ -191,14 +211,14 @@ fn what_nothing_depends_on_has_no_gradient_and_its_neighbours_do() -> Result<()>
             }
         });
         let tensors: Vec<Tensor> = tensors.collect();
-        let out = feed_forward_layer(&tensors[0], &feed_forward_of(&tensors))?;
-        let gradients = out.sqr()?.sum_all()?.backward()?;
+        let out = feed_forward_layer(&tensors)?;
+        let gradients = backward(&out.sqr()?.sum_all()?)?;
         for (index, var) in vars.iter().enumerate() {
             assert_eq!(gradients.get(var.as_tensor()).is_none(), index == frozen);
         }
     }
     let data = vars.map(|var| var.as_tensor().detach());
-    assert!(!feed_forward_layer(&data[0], &feed_forward_of(&data))?.track_op());
+    assert!(!feed_forward_layer(&data)?.track_op());
     Ok(())
 }
 
@@ -222,7 +242,7 @@ fn misfits_are_errors() {
             modulation,
         ];
         let t = dims.map(t);
-        attention_layer(&t[0], &attention_of(&t), Pattern::Space)
+        attention_layer(&t, Pattern::Space)
     };
     assert!(attention(16, 96, &[1, 1, 64]).is_ok());
     assert!(attention(8, 96, &[1, 1, 64]).is_err());
@@ -232,7 +252,7 @@ fn misfits_are_errors() {
     let feed_forward = |norm: usize, down: usize| {
         let dims: [&[usize]; 4] = [&[2, 3], &[norm], &[5, 3], &[3, down]];
         let t = dims.map(t);
-        feed_forward_layer(&t[0], &feed_forward_of(&t))
+        feed_forward_layer(&t)
     };
     assert!(feed_forward(3, 5).is_ok());
     assert!(feed_forward(2, 5).is_err());

@@ -1,8 +1,9 @@
 //! Moving pixels along a flow field.
 
-use super::{composed, fused, output, slice, tensor, values};
+use super::computed::computed;
+use super::{composed, fused, values, wanted};
 use crate::kernels::warp::{self as kernel, Sizes};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 /// Moves the pixels of `pictures` `[R, H, W, C]` by `flow` `[R, GH, GW, 2]`, a coarse grid of (x, y) offsets in pixels: each result
 /// pixel is read, bilinearly, from where its flow points. Positions beyond the edge take the edge's colour.
@@ -10,10 +11,19 @@ pub fn warp(pictures: &Tensor, flow: &Tensor) -> Result<Tensor> {
     if !fused(&[pictures, flow]) {
         return composed::warp(pictures, flow);
     }
-    pictures.contiguous()?.apply_op2(&flow.contiguous()?, Warp)
+    let sizes = sizes(pictures.shape(), flow.shape())?;
+    values!(picture_values = pictures, flow_values = flow);
+    let out = kernel::forward(picture_values, flow_values, sizes);
+    let (own_pictures, own_flow) = (pictures.clone(), flow.clone());
+    computed(out, pictures.shape(), &[pictures, flow], move |gradient| {
+        values!(pictures = own_pictures, flow = own_flow);
+        let (dpictures, dflow) = kernel::backward(gradient, pictures, flow, sizes);
+        Ok(vec![
+            wanted(&own_pictures, || dpictures),
+            wanted(&own_flow, || dflow),
+        ])
+    })
 }
-
-struct Warp;
 
 fn sizes(pictures: &Shape, flow: &Shape) -> Result<Sizes> {
     let (count, height, width, channels) = pictures.dims4()?;
@@ -31,33 +41,4 @@ fn sizes(pictures: &Shape, flow: &Shape) -> Result<Sizes> {
         grid_height,
         grid_width,
     })
-}
-
-impl CustomOp2 for Warp {
-    fn name(&self) -> &'static str {
-        "warp"
-    }
-
-    fn cpu_fwd(
-        &self,
-        p: &CpuStorage,
-        lp: &Layout,
-        f: &CpuStorage,
-        lf: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let out = kernel::forward(slice(p, lp)?, slice(f, lf)?, sizes(lp.shape(), lf.shape())?);
-        Ok(output(out, lp.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        p: &Tensor,
-        f: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        values!(pictures = p, flow = f, dy = dy);
-        let (dp, df) = kernel::backward(dy, pictures, flow, sizes(p.shape(), f.shape())?);
-        Ok((Some(tensor(dp, p.shape())?), Some(tensor(df, f.shape())?)))
-    }
 }

@@ -85,7 +85,7 @@ impl Critic {
             + (1.0 + decoded_scores)?.relu()?.mean_all()?)?;
         let leaf = Var::from_tensor(&fixed)?;
         let verdict = self.frozen().scores(&leaf)?.mean_all()?.neg()?;
-        let mut gradients = verdict.backward()?;
+        let mut gradients = ops::backward(&verdict)?;
         let Some(pull) = gradients.remove(leaf.as_tensor()) else {
             return Ok(hinge);
         };
