@@ -3,6 +3,10 @@
 //! A loop by an index that the compiler cannot see to stay within its slices checks each number, and one whose length it knows is unrolled into
 //! single numbers; neither becomes good vector instructions. These do, in whatever [`kernel!`](super::kernel) they are used.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m128, _mm_add_ps, _mm_cvtss_f32, _mm_max_ps, _mm_movehl_ps, _mm_shuffle_ps,
+};
 use std::hint::black_box;
 
 /// Numbers that are worked on together.
@@ -19,21 +23,20 @@ pub fn lane_sum<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> 
         |sum, numbers| sum + term(numbers),
         |numbers| rest += term(numbers),
     );
-    fold_lanes(lanes, |a, b| a + b) + rest
+    fold_lanes::<Sum>(lanes) + rest
 }
 
 /// The largest of what `term` makes of the numbers that stand at the same place of each slice.
 #[inline(always)]
 pub fn lane_max<const N: usize>(slices: [&[f32]; N], term: impl Fn([f32; N]) -> f32) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut rest = f32::NEG_INFINITY;
     let lanes = over_lanes(
         slices,
         f32::NEG_INFINITY,
-        |largest, numbers| larger(largest, term(numbers)),
-        |numbers| rest = larger(rest, term(numbers)),
+        |largest, numbers| Largest::merge(largest, term(numbers)),
+        |numbers| rest = Largest::merge(rest, term(numbers)),
     );
-    larger(fold_lanes(lanes, larger), rest)
+    Largest::merge(fold_lanes::<Largest>(lanes), rest)
 }
 
 /// Sixteen results of folding whole registers of the slices, beginning with `first`; `rest` gets what is left over.
@@ -76,12 +79,69 @@ fn one_at_a_time() {
     black_box(());
 }
 
-/// Halves the lanes until one is left. Written out, because a loop over the halves is left as a loop over memory.
+/// Two numbers made one, or four of each at once.
+trait Merge {
+    fn merge(a: f32, b: f32) -> f32;
+    #[cfg(target_arch = "x86_64")]
+    fn merge_four(a: __m128, b: __m128) -> __m128;
+}
+
+struct Sum;
+
+impl Merge for Sum {
+    #[inline(always)]
+    fn merge(a: f32, b: f32) -> f32 {
+        a + b
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn merge_four(a: __m128, b: __m128) -> __m128 {
+        // SAFETY: every x86-64 CPU has the instruction.
+        unsafe { _mm_add_ps(a, b) }
+    }
+}
+
+struct Largest;
+
+impl Merge for Largest {
+    #[inline(always)]
+    fn merge(a: f32, b: f32) -> f32 {
+        if b > a { b } else { a }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn merge_four(a: __m128, b: __m128) -> __m128 {
+        // SAFETY: every x86-64 CPU has the instruction.
+        unsafe { _mm_max_ps(b, a) }
+    }
+}
+
+/// Halves the lanes until one is left.
+#[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn fold_lanes(lanes: [f32; LANES], merge: impl Fn(f32, f32) -> f32 + Copy) -> f32 {
-    let lanes: [f32; 8] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 8]));
-    let lanes: [f32; 4] = std::array::from_fn(|i| merge(lanes[i], lanes[i + 4]));
-    merge(merge(lanes[0], lanes[2]), merge(lanes[1], lanes[3]))
+fn fold_lanes<M: Merge>(lanes: [f32; LANES]) -> f32 {
+    let lanes: [f32; 8] = std::array::from_fn(|i| M::merge(lanes[i], lanes[i + 8]));
+    let lanes: [f32; 4] = std::array::from_fn(|i| M::merge(lanes[i], lanes[i + 4]));
+    M::merge(M::merge(lanes[0], lanes[2]), M::merge(lanes[1], lanes[3]))
+}
+
+/// Halves the lanes until one is left. By instructions that every x86-64 CPU has: left to itself, the compiler works on pairs of lanes all along, because that is
+/// how they are folded in the end.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn fold_lanes<M: Merge>(lanes: [f32; LANES]) -> f32 {
+    // SAFETY: both are sixteen numbers in one piece.
+    let [a, b, c, d]: [__m128; 4] = unsafe { std::mem::transmute(lanes) };
+    let four = M::merge_four(M::merge_four(a, c), M::merge_four(b, d));
+    // SAFETY: every x86-64 CPU has these instructions.
+    let (first, second) = unsafe {
+        let two = M::merge_four(four, _mm_movehl_ps(four, four));
+        let second = _mm_shuffle_ps::<1>(two, two);
+        (_mm_cvtss_f32(two), _mm_cvtss_f32(second))
+    };
+    M::merge(first, second)
 }
 
 /// `out = value` of the numbers that stand at the same place of each slice; what `out` holds is not read.
@@ -130,6 +190,31 @@ pub fn update_lanes<const N: usize>(
     }
 }
 
+/// As [`update_lanes`], and returns the sum of the new numbers, in the order of [`lane_sum`].
+#[inline(always)]
+pub fn update_and_sum_lanes<const N: usize>(
+    x: &mut [f32],
+    slices: [&[f32]; N],
+    value: impl Fn(f32, [f32; N]) -> f32,
+) -> f32 {
+    let slices = slices.map(|numbers| numbers[..x.len()].as_chunks::<LANES>());
+    let (registers, rest) = x.as_chunks_mut::<LANES>();
+    let (mut sums, mut sum_of_rest) = ([0.0; LANES], 0.0);
+    for (index, x) in registers.iter_mut().enumerate() {
+        one_at_a_time();
+        let lines = slices.map(|(registers, _)| &registers[index]);
+        for (lane, (x, sum)) in x.iter_mut().zip(&mut sums).enumerate() {
+            *x = value(*x, across(lines, lane));
+            *sum += *x;
+        }
+    }
+    for (index, x) in rest.iter_mut().enumerate() {
+        *x = value(*x, slices.map(|(_, rest)| rest[index]));
+        sum_of_rest += *x;
+    }
+    fold_lanes::<Sum>(sums) + sum_of_rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +234,13 @@ mod tests {
             update_lanes(&mut out, [&a], |x, [a]| x + a);
             let sums = products().zip(&a).map(|(product, a)| product + a);
             assert_eq!(out, sums.collect::<Vec<_>>());
+            let sum = update_and_sum_lanes(&mut out, [&b], |x, [b]| x - b);
+            let differences = products()
+                .zip(&a)
+                .zip(&b)
+                .map(|((product, a), b)| product + a - b);
+            assert_eq!(out, differences.collect::<Vec<_>>());
+            assert_eq!(sum, out.iter().sum::<f32>());
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod muon;
 pub mod norm;
 pub mod parallel;
 pub mod peak;
+mod prefetch;
 pub mod product;
 pub mod small_product;
 pub mod transpose;

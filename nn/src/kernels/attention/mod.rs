@@ -21,7 +21,7 @@ pub(crate) use rotary::rotary_angles;
 use super::buffer::{filled, zeros};
 use super::elementwise::exp;
 use super::kernel;
-use super::lanes::{lane_max, lane_sum, update_lanes};
+use super::lanes::{lane_max, lane_sum, update_and_sum_lanes, update_lanes};
 use super::parallel::{SharedMut, sum_rows};
 use super::product::{Matrix, even_part, multiply_alone};
 use super::small_product::multiply_small;
@@ -80,15 +80,15 @@ impl Scratch {
 }
 
 kernel! {
-    /// Softmax of each row of `scores` over the entries that `mask` allows; the others become exactly zero.
+    /// Softmax of each row of `scores` over the entries that its row of `mask` allows; the others become exactly zero. After its last row, `mask` begins anew.
     fn masked_softmax(scores: &mut [f32], mask: &[f32], padded: usize) {
-        for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded)) {
+        for (row, mask) in scores.chunks_exact_mut(padded).zip(mask.chunks_exact(padded).cycle()) {
             let largest = lane_max([row, mask], |[score, mask]| score + mask);
-            update_lanes(row, [mask], |score, [mask]| {
-                // A factor, because a choice would be made for one number at a time.
-                exp::<FUSED>(score - largest) * f32::from(mask == 0.0)
+            let sum = update_and_sum_lanes(row, [mask], |score, [mask]| {
+                let weight = exp::<FUSED>(score - largest);
+                if mask == 0.0 { weight } else { 0.0 }
             });
-            let factor = 1.0 / lane_sum([row], |[weight]| weight);
+            let factor = 1.0 / sum;
             update_lanes(row, [], |weight, []| weight * factor);
         }
     }

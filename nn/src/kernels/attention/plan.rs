@@ -61,7 +61,7 @@ pub(super) struct Plan {
     pub length: usize,
     /// `length` rounded up to what the small products want.
     pub padded: usize,
-    /// 0 where row i may attend to row j, minus infinity where not, `[length, padded]`.
+    /// 0 where row i may attend to row j, minus infinity where not, `[length, padded]`; one row where all are alike.
     pub mask: Vec<f32>,
     /// What multiplies by tiles, where there is such a unit and tiles are filled well.
     pub tiles: Option<Unit>,
@@ -147,11 +147,15 @@ impl Plan {
         };
         let length = rows.len();
         let padded = length.next_multiple_of(SMALL_WIDTH_STEP);
-        let mut mask = vec![f32::NEG_INFINITY; length * padded];
-        for i in 0..length {
-            for j in 0..length {
+        let rows_of_mask = match pattern {
+            Pattern::Space => 1,
+            _ => length,
+        };
+        let mut mask = vec![f32::NEG_INFINITY; rows_of_mask * padded];
+        for (i, mask) in mask.chunks_exact_mut(padded).enumerate() {
+            for (j, mask) in mask[..length].iter_mut().enumerate() {
                 if allowed(pattern, segment.frames, i, j) {
-                    mask[i * padded + j] = 0.0;
+                    *mask = 0.0;
                 }
             }
         }

@@ -3,15 +3,13 @@
 use super::super::attention::prepare;
 use super::super::cross_entropy::softmax;
 use super::super::lanes::{lane_sum, update_lanes};
+use super::super::prefetch::prefetch;
 use super::super::small_product::SMALL_WIDTH_STEP;
 use super::super::{kernel, multiply_add};
 use super::space::MemberBuffers;
 use crate::transformer::CachedFrame;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Numbers in a line of the cache.
-const LINE: usize = 16;
 
 /// The past of one layer as temporal attention reads it.
 #[derive(Clone, Copy)]
@@ -160,20 +158,5 @@ fn attend_row_of<const W: usize, const FUSED: bool>(
                 multiply_add::<FUSED>(weight, value, sum)
             });
         }
-    }
-}
-
-/// Asks for the first `count` of these numbers to be brought near; only a hint, which not every CPU takes.
-#[inline(always)]
-fn prefetch(numbers: &[f32], count: usize) {
-    for line in numbers.chunks(LINE).take(count.div_ceil(LINE)) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every x86-64 CPU has the instruction, and it reads nothing that the program could see.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
     }
 }
