@@ -390,7 +390,8 @@ impl Predictor {
             config.frame,
             config.patch,
         )?;
-        Ok((moved.reshape((batch, count, height, width, colours))? + residual)?)
+        let moved = moved.reshape((batch, count, height, width, colours))?;
+        Ok(ops::add(&moved, &residual)?)
     }
 }
 

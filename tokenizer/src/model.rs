@@ -165,7 +165,7 @@ impl Tokenizer {
     /// Frames `[B, T, H, W, 3]` from the decoder's output.
     fn pictures(&self, patches: &Tensor) -> Result<Tensor> {
         pictures_of(
-            &((patches + 1.0)? * 0.5)?,
+            &patches.affine(0.5, 0.5)?,
             self.config.frame,
             self.config.patch,
         )

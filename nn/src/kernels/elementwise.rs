@@ -1,9 +1,10 @@
 //! Functions applied to each number on its own, and the activation of the feed-forward layer.
 
 use super::buffer::filled;
-use super::lanes::lane_sum;
+use super::lanes::{lane_sum, update_lanes, write_lanes};
 use super::parallel::{SharedMut, for_each_chunk, for_each_index, sum_rows};
 use super::{kernel, multiply_add};
+use std::ops::Range;
 
 /// Elements that one task works on: small enough to stay in the first cache levels.
 const CHUNK: usize = 8 * 1024;
@@ -114,6 +115,25 @@ pub fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
     })
 }
 
+kernel! {
+    /// `out = x * (1 + scale) + shift` for each row, on the calling thread.
+    fn modulate(out: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32]) {
+        let width = scale.len();
+        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+            write_lanes(out, [x, scale, shift], |[x, scale, shift]| x * (1.0 + scale) + shift);
+        }
+    }
+}
+
+kernel! {
+    /// Adds the products of rows of `a` and `b` to `sum`, on the calling thread.
+    fn add_products(sum: &mut [f32], a: &[f32], b: &[f32]) {
+        for (a, b) in a.chunks_exact(sum.len()).zip(b.chunks_exact(sum.len())) {
+            update_lanes(sum, [a, b], |sum, [a, b]| sum + a * b);
+        }
+    }
+}
+
 /// Feature-wise linear modulation (arXiv 1709.07871): `x * (1 + scale) + shift`, where `scale` and `shift` have one row of
 /// `width` for each `group` rows of `x`.
 pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize) -> Vec<f32> {
@@ -122,17 +142,10 @@ pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize)
         // SAFETY: the chunks cover the whole result, and each is written as a whole.
         unsafe {
             filled(x.len(), |out| {
-                for_each_chunk(out, group * width, |index, chunk| {
-                    let (scale, shift) = (
-                        &scale[index * width..][..width],
-                        &shift[index * width..][..width],
-                    );
-                    let x = &x[index * group * width..][..chunk.len()];
-                    for (y, x) in chunk.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                        for i in 0..width {
-                            y[i] = x[i] * (1.0 + scale[i]) + shift[i];
-                        }
-                    }
+                for_each_chunk(out, group * width, |index, out| {
+                    let row = index * width..(index + 1) * width;
+                    let x = &x[index * group * width..][..out.len()];
+                    modulate(out, x, &scale[row.clone()], &shift[row]);
                 });
             })
         }
@@ -141,31 +154,26 @@ pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize)
 
 /// Gradient of [`film`] with respect to `scale`: the sum over each group of `gradient * x`.
 pub fn film_scale_gradient(gradient: &[f32], x: &[f32], group: usize, width: usize) -> Vec<f32> {
-    group_sums(gradient.len(), group, width, |row, sum| {
-        let row = row * width..(row + 1) * width;
-        let (g, x) = (&gradient[row.clone()], &x[row]);
-        for i in 0..width {
-            sum[i] += g[i] * x[i];
-        }
+    group_sums(gradient.len(), group, width, |numbers, sum| {
+        add_products(sum, &gradient[numbers.clone()], &x[numbers]);
     })
 }
 
 /// Gradient of [`film`] with respect to `shift`: the sum over each group of `gradient`.
 pub fn film_shift_gradient(gradient: &[f32], group: usize, width: usize) -> Vec<f32> {
-    group_sums(gradient.len(), group, width, |row, sum| {
-        let g = &gradient[row * width..(row + 1) * width];
-        for i in 0..width {
-            sum[i] += g[i];
+    group_sums(gradient.len(), group, width, |numbers, sum| {
+        for row in gradient[numbers].chunks_exact(width) {
+            add_to(sum, row);
         }
     })
 }
 
-/// What `add(row, sum)` adds up for the rows of each group, of `len` numbers in all.
+/// What `add(numbers, sum)` adds up for the numbers of each group, of `len` in all.
 fn group_sums(
     len: usize,
     group: usize,
     width: usize,
-    add: impl Fn(usize, &mut [f32]) + Sync + Send,
+    add: impl Fn(Range<usize>, &mut [f32]) + Sync + Send,
 ) -> Vec<f32> {
     crate::profile::operation("modulation", || {
         let groups = len / (group * width);
@@ -175,7 +183,7 @@ fn group_sums(
         for_each_index(groups, len, |index| {
             // SAFETY: each group has its own sum.
             let sum = unsafe { shared.row(index * width, width) };
-            (index * group..(index + 1) * group).for_each(|row| add(row, sum));
+            add(index * group * width..(index + 1) * group * width, sum);
         });
         out
     })
