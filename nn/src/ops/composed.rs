@@ -17,7 +17,7 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     out.reshape(dims)
 }
 
-/// See [`super::feed_forward_layer()`].
+/// See [`super::SubLayer::FeedForward`].
 pub fn feed_forward_layer(x: &Tensor, arguments: &FeedForwardArguments) -> Result<Tensor> {
     let hidden = linear(&normed(x, &arguments.norm)?, &arguments.up)?;
     x + linear(&hidden.gelu()?, &arguments.down)?
@@ -105,7 +105,7 @@ fn rotate(x: &Tensor, frames: usize) -> Result<Tensor> {
     )
 }
 
-/// See [`super::attention_layer()`].
+/// See [`super::SubLayer::Attention`].
 pub fn attention_layer(
     x: &Tensor,
     arguments: &AttentionArguments,

@@ -13,7 +13,6 @@ use candle_core::{
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 /// The gradient with respect to an argument; `None` where nothing depends on it.
@@ -106,19 +105,22 @@ impl Argument {
     }
 
     /// Gives the gradient to [`backward`], or back where that is for candle to do.
-    fn hand_over(&self, gradient: Vec<f32>) -> Result<Option<Tensor>> {
-        OF_VARIABLES.with_borrow_mut(|found| match (found, self.variable) {
-            (Some(found), Some(id)) => {
-                match found.entry(id) {
-                    Entry::Vacant(entry) => {
-                        entry.insert((self.shape.clone(), gradient));
-                    }
-                    Entry::Occupied(mut entry) => add_in_place(&mut entry.get_mut().1, &gradient),
-                }
-                Ok(None)
+    fn hand_over(&self, mut gradient: Vec<f32>) -> Result<Option<Tensor>> {
+        let id = match self.variable {
+            Some(id) if OF_VARIABLES.with_borrow(Option::is_some) => id,
+            _ => return tensor(gradient, &self.shape).map(Some),
+        };
+        // Taken out before it is added: while a sum is shared out, this thread may be given another backward pass.
+        let before = OF_VARIABLES.with_borrow_mut(|found| found.as_mut()?.remove(&id));
+        if let Some((_, before)) = before {
+            add_in_place(&mut gradient, &before);
+        }
+        OF_VARIABLES.with_borrow_mut(|found| {
+            if let Some(found) = found {
+                found.insert(id, (self.shape.clone(), gradient));
             }
-            _ => tensor(gradient, &self.shape).map(Some),
-        })
+        });
+        Ok(None)
     }
 }
 

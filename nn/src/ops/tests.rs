@@ -223,6 +223,25 @@ fn what_nothing_depends_on_has_no_gradient_and_its_neighbours_do() -> Result<()>
 }
 
 #[test]
+fn a_backward_pass_within_another_keeps_to_itself() -> Result<()> {
+    let (outer, inner) = (noise(&[3], 1), noise(&[3], 2));
+    let own_inner = inner.clone();
+    let run_inner = move |_: &[f32]| {
+        let twice = add(own_inner.as_tensor(), own_inner.as_tensor())?.sum_all()?;
+        let gradients = backward(&twice)?;
+        let found = gradients.get(own_inner.as_tensor()).unwrap();
+        assert_eq!(found.to_vec1::<f32>()?, [2.0; 3]);
+        Ok(vec![Some(vec![7.0; 3])])
+    };
+    let out = computed::computed(vec![1.0], &Shape::from(()), &[outer.as_tensor()], run_inner)?;
+    let gradients = backward(&out)?;
+    let found = gradients.get(outer.as_tensor()).unwrap();
+    assert_eq!(found.to_vec1::<f32>()?, [7.0; 3]);
+    assert!(gradients.get(inner.as_tensor()).is_none());
+    Ok(())
+}
+
+#[test]
 fn misfits_are_errors() {
     let t = |dims: &[usize]| noise(dims, 1).as_tensor().clone();
     assert!(linear(&t(&[2, 3]), &t(&[4, 5])).is_err());
