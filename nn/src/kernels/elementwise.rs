@@ -152,6 +152,11 @@ pub fn film(x: &[f32], scale: &[f32], shift: &[f32], group: usize, width: usize)
     })
 }
 
+/// Gradient of [`film`] with respect to `x`.
+pub fn film_gradient(gradient: &[f32], scale: &[f32], group: usize, width: usize) -> Vec<f32> {
+    film(gradient, scale, &vec![0.0; scale.len()], group, width)
+}
+
 /// Gradient of [`film`] with respect to `scale`: the sum over each group of `gradient * x`.
 pub fn film_scale_gradient(gradient: &[f32], x: &[f32], group: usize, width: usize) -> Vec<f32> {
     group_sums(gradient.len(), group, width, |numbers, sum| {

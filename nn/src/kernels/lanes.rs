@@ -190,7 +190,8 @@ pub fn update_lanes<const N: usize>(
     }
 }
 
-/// As [`update_lanes`], and returns the sum of the new numbers, in the order of [`lane_sum`].
+/// As [`update_lanes`], and returns the sum of the new numbers, in the order of [`lane_sum`]. For rows whose length the compiler does not know: it writes in place,
+/// which saves a copy on the stack, but is unrolled into single numbers where the length is known.
 #[inline(always)]
 pub fn update_and_sum_lanes<const N: usize>(
     x: &mut [f32],

@@ -40,7 +40,7 @@ pub fn film(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
     computed(out, x.shape(), &arguments, move |gradient| {
         values!(x = own_x, scale = own_scale);
         let dx = wanted(&own_x, || {
-            elementwise::film(gradient, scale, &vec![0.0; scale.len()], group, width)
+            elementwise::film_gradient(gradient, scale, group, width)
         });
         let dscale = wanted(&own_scale, || {
             elementwise::film_scale_gradient(gradient, x, group, width)

@@ -103,7 +103,7 @@ impl Normed {
         let mut of_modulation = None;
         if let Some(modulation) = &self.arguments.modulation {
             values!(values = modulation);
-            let (scale, zeros) = (halves(values, width).0, vec![0.0; values.len() / 2]);
+            let (scale, _) = halves(values, width);
             of_modulation = Some(wanted(modulation, || {
                 let scale =
                     elementwise::film_scale_gradient(&gradient, &self.normal, self.group, width);
@@ -112,7 +112,7 @@ impl Normed {
                 rows.flat_map(|(scale, shift)| [scale, shift].concat())
                     .collect()
             }));
-            gradient = elementwise::film(&gradient, &scale, &zeros, self.group, width);
+            gradient = elementwise::film_gradient(&gradient, &scale, self.group, width);
         }
         let (dx, dweight) = norm::rms_norm_backward(&gradient, x, weight, Some(elsewhere));
         let of_weight = wanted(&self.arguments.weight, || dweight);

@@ -16,7 +16,7 @@ pub(super) fn noise(dims: &[usize], seed: u64) -> Var {
 }
 
 /// Arguments of an attention layer from `x` and what [`AttentionArguments`] lists, the modulation last where there is one.
-pub(crate) fn attention_of(t: &[Tensor]) -> AttentionArguments {
+pub(super) fn attention_of(t: &[Tensor]) -> AttentionArguments {
     AttentionArguments {
         norm: NormArguments {
             weight: t[1].clone(),
@@ -30,7 +30,7 @@ pub(crate) fn attention_of(t: &[Tensor]) -> AttentionArguments {
 }
 
 /// The same of a feed-forward layer.
-pub(crate) fn feed_forward_of(t: &[Tensor]) -> FeedForwardArguments {
+pub(super) fn feed_forward_of(t: &[Tensor]) -> FeedForwardArguments {
     FeedForwardArguments {
         norm: NormArguments {
             weight: t[1].clone(),

@@ -107,15 +107,6 @@ fn prepare_backward_of<const W: usize>(
     });
 }
 
-/// Asks for the row of a problem that comes after its row `index`, in `numbers` with rows of `width`.
-#[inline(always)]
-fn fetch_next(numbers: &[f32], width: usize, plan: &Plan, start: usize, index: usize) {
-    if let Some(next) = plan.rows.get(index + 1) {
-        let next = (start + next.offset) * width;
-        prefetch(numbers.get(next..).unwrap_or_default(), width);
-    }
-}
-
 /// Copies numbers of a known count without a call.
 #[inline(always)]
 fn copy_of<const W: usize>(to: &mut [f32], from: &[f32]) {
@@ -143,7 +134,9 @@ fn gather_of<const W: usize>(
     let factor = (width as f32).sqrt().recip();
     let start = plan.start(problem);
     for (i, place) in plan.rows.iter().enumerate() {
-        fetch_next(qkv, 3 * full, plan, start, i);
+        if let Some(next) = plan.row_after(i, start) {
+            prefetch(&qkv[next * 3 * full..], 3 * full);
+        }
         let row = &qkv[(start + place.offset) * 3 * full..][..3 * full];
         let ((queries, rest), angles) = (row.split_at(full), plan.angles(*place));
         let (keys, values) = rest.split_at(full);
@@ -188,7 +181,9 @@ fn gather_gradient_of<const W: usize>(
     let full = plan.sizes.width();
     let start = plan.start(problem);
     for (i, place) in plan.rows.iter().enumerate() {
-        fetch_next(dout, full, plan, start, i);
+        if let Some(next) = plan.row_after(i, start) {
+            prefetch(&dout[next * full..], full);
+        }
         let row = &dout[(start + place.offset) * full..][..full];
         for head in 0..plan.sizes.heads {
             let own = &mut scratch.out[(head * plan.length + i) * width..][..width];
@@ -257,12 +252,10 @@ fn scatter_gradients_of<const W: usize>(
     let (dquery_scale, dkey_scale) = dscales.split_at_mut(width);
     let start = plan.start(problem);
     for (i, place) in plan.rows.iter().enumerate() {
-        if let Some(next) = plan.rows.get(i + 1) {
+        if let Some(next) = plan.row_after(i, start) {
             // SAFETY: as below; the row is not used yet.
-            prefetch(
-                unsafe { dqkv.row((start + next.offset) * 3 * full, 3 * full) },
-                3 * full,
-            );
+            let next = unsafe { dqkv.row(next * 3 * full, 3 * full) };
+            prefetch(next, 3 * full);
         }
         let row = (start + place.offset) * 3 * full;
         // SAFETY: a row belongs to one problem; the callers keep `dqkv` alive.

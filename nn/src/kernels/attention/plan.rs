@@ -196,6 +196,12 @@ impl Plan {
         }
     }
 
+    /// The row of `qkv` that a problem's row `index` + 1 is, where there is one.
+    #[inline(always)]
+    pub(super) fn row_after(&self, index: usize, start: usize) -> Option<usize> {
+        self.rows.get(index + 1).map(|next| start + next.offset)
+    }
+
     /// The angles that a row is turned by.
     #[inline(always)]
     pub(super) fn angles(&self, row: Place) -> Option<(&[f32], &[f32])> {
