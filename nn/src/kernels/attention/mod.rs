@@ -188,7 +188,7 @@ pub fn forward(
                 out, v, p, flipped, ..
             } = &mut *scratch;
             let v = Matrix::new(&v[dense.clone()], length, width);
-            let p = Matrix::new(p, length, plan.padded).part_of_rows(length);
+            let p = Matrix::new(p, length, plan.padded).some_columns(0..length);
             multiply(plan, flipped, &mut out[dense], width, p, v);
         }
         scatter(out, scratch, plan, problem);
@@ -287,7 +287,7 @@ fn head_backward(scratch: &mut Scratch, plan: &Plan, head: usize) {
     } = scratch;
     let [q, k, v, dout] = [q, k, v, out].map(|x| Matrix::new(&x[dense.clone()], length, width));
     let [dq, dk, dv] = [dq, dk, dv].map(|numbers| &mut numbers[dense.clone()]);
-    let square = |numbers| Matrix::new(numbers, length, padded).part_of_rows(length);
+    let square = |numbers| Matrix::new(numbers, length, padded).some_columns(0..length);
     multiply(plan, flipped, dv, width, square(p).transposed(), dout);
     multiply(plan, flipped, dp, padded, dout, v.transposed());
     softmax_backward(dp, p, padded);

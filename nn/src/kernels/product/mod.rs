@@ -43,6 +43,8 @@ use std::ops::Range;
 
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
+/// Pieces for each core, at least, so that a core that was interrupted is helped out by the others.
+const PIECES_PER_CORE: usize = 2;
 /// Most rows that one task packs: their share of `left` stays in the second cache level.
 const MOST_TASK_ROWS: usize = 128;
 
@@ -69,10 +71,15 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// The first `columns` of each row of a row-major matrix.
-    pub(super) fn part_of_rows(self, columns: usize) -> Self {
-        assert!(columns <= self.columns && self.column_stride == 1);
-        Self { columns, ..self }
+    /// Some of the columns.
+    pub(super) fn some_columns(self, columns: Range<usize>) -> Self {
+        assert!(columns.end <= self.columns, "columns of a matrix");
+        let start = columns.start * self.column_stride;
+        Self {
+            data: self.data.get(start..).unwrap_or_default(),
+            columns: columns.len(),
+            ..self
+        }
     }
 
     /// The same numbers read with rows and columns exchanged; nothing is copied.
@@ -117,8 +124,10 @@ pub fn multiply_on(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
     assert_eq!(out.len(), m * n, "result of a product");
     crate::count::add_product(m, n, k);
     let shared = m * n * k >= SMALLEST_SHARED_PRODUCT;
-    crate::profile::operation("product", || {
-        multiply_parts(unit, (out, n), left, right, accumulate, shared);
+    let wide = n >= 2 * m;
+    crate::profile::operation("product", || match shared && wide {
+        true => multiply_across(unit, out, left, right, accumulate),
+        false => multiply_parts(unit, (out, n), left, right, accumulate, shared),
     });
 }
 
@@ -134,6 +143,33 @@ pub(super) fn multiply_alone(
     assert_eq!(left.columns, right.rows, "inner sizes of a product");
     assert_eq!(out.len(), left.rows * stride, "result of a product");
     multiply_parts(unit, (out, stride), left, right, false, false);
+}
+
+/// A product whose result is wide, in blocks of columns. Each packs both sides for itself: in pieces of rows, of which there are few, a core would read all of the long right side
+/// from where another has packed it.
+fn multiply_across(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, accumulate: bool) {
+    let (m, n) = (left.rows, right.columns);
+    let blocks = (PIECES_PER_CORE * cores(true)).min(n.div_ceil(unit.tile_columns()));
+    let out = SharedMut::new(out);
+    (0..blocks).into_par_iter().for_each(|index| {
+        let columns = even_part(n, blocks, index, unit.tile_columns());
+        let width = columns.len();
+        // SAFETY: each block has its own part of each row of `out`, which is borrowed for this call.
+        let out_row = |row: usize| unsafe { out.row(row * n + columns.start, width) };
+        with_buffer(|buffer| {
+            let block = &mut buffer.numbers(m * width)[..m * width];
+            if accumulate {
+                for (row, block) in block.chunks_exact_mut(width).enumerate() {
+                    block.copy_from_slice(out_row(row));
+                }
+            }
+            let right = right.some_columns(columns.clone());
+            multiply_parts(unit, (block, width), left, right, accumulate, false);
+            for (row, block) in block.chunks_exact(width).enumerate() {
+                out_row(row).copy_from_slice(block);
+            }
+        });
+    });
 }
 
 /// A product one part of `k` after another, on several cores when `shared`.
@@ -187,9 +223,10 @@ fn pieces(
     shared: bool,
     work: impl Fn(Range<usize>) + Sync + Send,
 ) {
-    // At least two pieces a core, so that a core that was interrupted is helped out by the other.
     let cores = cores(shared);
-    let wanted = m.div_ceil(most).max(if shared { 2 * cores } else { 1 });
+    let wanted = m
+        .div_ceil(most)
+        .max(if shared { PIECES_PER_CORE * cores } else { 1 });
     let pieces = wanted
         .next_multiple_of(cores)
         .min(m.div_ceil(unit.tile_rows()))

@@ -166,29 +166,40 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
     }
 }
 
+/// Sizes that fall into pieces of rows and into blocks of columns.
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    let (m, n, k) = (333, 200, 700);
-    let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
-    for unit in Unit::all() {
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            let mut out = vec![0.0; m * n];
-            pool.install(|| {
-                multiply_on(
-                    unit,
-                    &mut out,
-                    Matrix::new(&left, m, k),
-                    Matrix::new(&right, k, n),
-                    false,
-                )
-            });
-            out
-        };
-        assert_eq!(run(1), run(3), "{}", unit.name());
+    for (m, n, k) in [
+        (333, 200, 700),
+        (70, 900, 700),
+        (30, 70, 1100),
+        (2100, 40, 70),
+    ] {
+        let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
+        for unit in Unit::all() {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                let mut out = numbers(m * n, 3);
+                pool.install(|| {
+                    let (left, right) = (Matrix::new(&left, m, k), Matrix::new(&right, k, n));
+                    multiply_on(unit, &mut out, left, right, true);
+                    let sum = out.clone();
+                    multiply_on(unit, &mut out, left, right, false);
+                    (sum, out)
+                })
+            };
+            let alone = run(1);
+            for threads in [2, 3, 4] {
+                assert!(
+                    run(threads) == alone,
+                    "{} on {threads} threads, {m}x{n}x{k}",
+                    unit.name()
+                );
+            }
+        }
     }
 }
 
