@@ -1,6 +1,9 @@
 //! Colours, sizes and the way that text looks.
 
-use egui::{Color32, CornerRadius, FontFamily, FontId, Frame, Margin, Shadow, Stroke, TextStyle};
+use egui::{
+    Color32, CornerRadius, FontFamily, FontId, Frame, Margin, Sense, Shadow, Stroke, StrokeKind,
+    TextStyle, Vec2,
+};
 
 // The colours of Okabe and Ito.
 pub(super) const SKY: Color32 = Color32::from_rgb(0x56, 0xb4, 0xe9);
@@ -79,21 +82,21 @@ pub(super) fn shade() -> Frame {
     }
 }
 
-/// A key as it looks on a keyboard.
+/// A key as it looks on a keyboard. Its size is known before its place, so that a row that is full goes on below.
 pub(super) fn key(ui: &mut egui::Ui, name: &str) {
-    let text = egui::RichText::new(name)
-        .text_style(TextStyle::Small)
-        .color(TEXT);
-    Frame {
-        inner_margin: Margin::symmetric(6, 2),
-        fill: RAISED,
-        stroke: Stroke::new(1.0, RAISED_MORE),
-        corner_radius: CornerRadius::same(4),
-        ..Frame::NONE
-    }
-    .show(ui, |ui| {
-        ui.add(egui::Label::new(text).extend());
-    });
+    const PADDING: Vec2 = Vec2::new(7.0, 3.0);
+    let font = TextStyle::Small.resolve(ui.style());
+    let text = ui.painter().layout_no_wrap(name.to_owned(), font, TEXT);
+    let (place, _) = ui.allocate_exact_size(text.size() + 2.0 * PADDING, Sense::hover());
+    let line = Stroke::new(1.0, RAISED_MORE);
+    ui.painter().rect(
+        place,
+        CornerRadius::same(4),
+        RAISED,
+        line,
+        StrokeKind::Inside,
+    );
+    ui.painter().galley(place.min + PADDING, text, TEXT);
 }
 
 /// Text of less weight.

@@ -394,6 +394,34 @@ fn values_that_no_slider_offers_stay_until_they_are_moved() {
 }
 
 #[test]
+fn keys_of_a_full_line_go_on_below() {
+    let mut scenery = Scenery::new();
+    scenery.page = Some(Page::Help);
+    let keys = |first: usize, count| (first..first + count).map(|i| format!("a long key {i}"));
+    scenery.action_keys = vec![
+        keys(0, 6).collect(),
+        vec!["alone".into()],
+        keys(6, 6).collect(),
+    ];
+    scenery
+        .action_keys
+        .resize(scenery.action_names.len(), Vec::new());
+    let shown = run(&scenery, USUAL, None);
+    let place = |text: &str| {
+        let found = shown.texts.iter().find(|(shown, _)| shown == text);
+        found.unwrap_or_else(|| panic!("no {text:?}")).1
+    };
+    let first = place("a long key 0").left();
+    for text in ["alone", "a long key 6"] {
+        assert!((place(text).left() - first).abs() < 2.0, "{text}");
+    }
+    for i in 0..12 {
+        let right = place(&format!("a long key {i}")).right();
+        assert!(right < USUAL.x / 2.0 + 235.0, "key {i} ends at {right}");
+    }
+}
+
+#[test]
 fn keys_have_the_names_that_players_know() {
     for (key, name) in [
         ("ArrowLeft", "Left"),
