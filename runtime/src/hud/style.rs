@@ -1,8 +1,8 @@
 //! Colours, sizes and the way that text looks.
 
 use egui::{
-    Color32, CornerRadius, FontFamily, FontId, Frame, Margin, Sense, Shadow, Stroke, StrokeKind,
-    TextStyle, Vec2,
+    Color32, CornerRadius, FontFamily, FontId, Frame, Margin, Shadow, Stroke, TextStyle,
+    TextWrapMode, WidgetAtom,
 };
 
 // The colours of Okabe and Ito.
@@ -84,19 +84,20 @@ pub(super) fn shade() -> Frame {
 
 /// A key as it looks on a keyboard. Its size is known before its place, so that a row that is full goes on below.
 pub(super) fn key(ui: &mut egui::Ui, name: &str) {
-    const PADDING: Vec2 = Vec2::new(7.0, 3.0);
-    let font = TextStyle::Small.resolve(ui.style());
-    let text = ui.painter().layout_no_wrap(name.to_owned(), font, TEXT);
-    let (place, _) = ui.allocate_exact_size(text.size() + 2.0 * PADDING, Sense::hover());
-    let line = Stroke::new(1.0, RAISED_MORE);
-    ui.painter().rect(
-        place,
-        CornerRadius::same(4),
-        RAISED,
-        line,
-        StrokeKind::Inside,
-    );
-    ui.painter().galley(place.min + PADDING, text, TEXT);
+    let text = egui::RichText::new(name)
+        .text_style(TextStyle::Small)
+        .color(TEXT);
+    let frame = Frame {
+        inner_margin: Margin::symmetric(6, 2),
+        fill: RAISED,
+        stroke: Stroke::new(1.0, RAISED_MORE),
+        corner_radius: CornerRadius::same(4),
+        ..Frame::NONE
+    };
+    WidgetAtom::new(text)
+        .frame(frame)
+        .wrap_mode(TextWrapMode::Extend)
+        .show(ui);
 }
 
 /// Text of less weight.

@@ -118,11 +118,14 @@ impl Shown {
     }
 
     fn place(&self, text: &str) -> Pos2 {
+        self.room(text).center()
+    }
+
+    fn room(&self, text: &str) -> Rect {
         let found = self.texts.iter().find(|(shown, _)| shown == text);
         found
             .unwrap_or_else(|| panic!("no {text:?} in {}", self.text()))
             .1
-            .center()
     }
 
     fn take(&mut self, shape: &Shape, clip: Rect) {
@@ -407,16 +410,13 @@ fn keys_of_a_full_line_go_on_below() {
         .action_keys
         .resize(scenery.action_names.len(), Vec::new());
     let shown = run(&scenery, USUAL, None);
-    let place = |text: &str| {
-        let found = shown.texts.iter().find(|(shown, _)| shown == text);
-        found.unwrap_or_else(|| panic!("no {text:?}")).1
-    };
-    let first = place("a long key 0").left();
+    let first = shown.room("a long key 0").left();
     for text in ["alone", "a long key 6"] {
-        assert!((place(text).left() - first).abs() < 2.0, "{text}");
+        assert!((shown.room(text).left() - first).abs() < 2.0, "{text}");
     }
+    // The page lies in the middle and is 470 points wide.
     for i in 0..12 {
-        let right = place(&format!("a long key {i}")).right();
+        let right = shown.room(&format!("a long key {i}")).right();
         assert!(right < USUAL.x / 2.0 + 235.0, "key {i} ends at {right}");
     }
 }

@@ -153,9 +153,10 @@ fn multiply_across(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
     let out = SharedMut::new(out);
     (0..blocks).into_par_iter().for_each(|index| {
         let columns = even_part(n, blocks, index, unit.tile_columns());
-        let width = columns.len();
+        let (first, width) = (columns.start, columns.len());
+        let right = right.some_columns(columns);
         // SAFETY: each block has its own part of each row of `out`, which is borrowed for this call.
-        let out_row = |row: usize| unsafe { out.row(row * n + columns.start, width) };
+        let out_row = |row: usize| unsafe { out.row(row * n + first, width) };
         with_buffer(|buffer| {
             let block = &mut buffer.numbers(m * width)[..m * width];
             if accumulate {
@@ -163,7 +164,6 @@ fn multiply_across(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
                     block.copy_from_slice(out_row(row));
                 }
             }
-            let right = right.some_columns(columns.clone());
             multiply_parts(unit, (block, width), left, right, accumulate, false);
             for (row, block) in block.chunks_exact(width).enumerate() {
                 out_row(row).copy_from_slice(block);
