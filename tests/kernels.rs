@@ -4,8 +4,15 @@ use super::common::{djinn, fail, run, succeed, tiny};
 use serde_json::Value;
 use std::path::Path;
 
+/// What every CPU of the target architecture can run.
+const BASELINE: &str = if cfg!(target_arch = "aarch64") {
+    "neon"
+} else {
+    "scalar"
+};
+
 /// What `DJINN_CPU` can ask for, narrowest first.
-const PATHS: [&str; 4] = ["scalar", "avx2", "avx512", "amx"];
+const PATHS: [&str; 4] = [BASELINE, "avx2", "avx512", "amx"];
 
 /// Those of them that the program finds on this CPU.
 fn paths() -> Vec<&'static str> {
@@ -63,13 +70,14 @@ fn a_path_is_taken_or_refused_with_those_that_there_are() {
     ] {
         assert_eq!(here.contains(&path), found, "{path} of {here:?}");
     }
-    assert_eq!(here[0], "scalar");
+    assert_eq!(here[0], BASELINE);
+    let offer = format!("this CPU can run {BASELINE}");
     for path in PATHS {
         let mut worlds = djinn();
         worlds.arg("worlds").env("DJINN_CPU", path);
         match here.contains(&path) {
             true => succeed(&mut worlds),
-            false => fail(&mut worlds, &["DJINN_CPU", path, "this CPU can run scalar"]),
+            false => fail(&mut worlds, &["DJINN_CPU", path, &offer]),
         };
     }
 }
@@ -99,10 +107,10 @@ fn another_path_says_so_and_where_frames_first_differ() {
     let world = &tiny().world;
     let here = paths();
     let widest = here[here.len() - 1];
-    if widest == "scalar" {
+    if widest == BASELINE {
         return;
     }
-    let (found, code) = verified(world, widest, "scalar");
+    let (found, code) = verified(world, widest, BASELINE);
     assert_eq!(found["same_kernels"].as_bool(), Some(false), "{found}");
     match &found["difference"] {
         Value::Null => assert_eq!(code, Some(0), "{found}"),

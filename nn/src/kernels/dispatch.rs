@@ -19,9 +19,16 @@ pub enum InstructionSet {
     Amx,
 }
 
+/// What the path for every CPU of the target architecture is called.
+pub const BASELINE: &str = if cfg!(target_arch = "aarch64") {
+    "neon"
+} else {
+    "scalar"
+};
+
 /// What `DJINN_CPU` can ask for.
 const PATHS: [(&str, InstructionSet); 4] = [
-    ("scalar", InstructionSet::Baseline),
+    (BASELINE, InstructionSet::Baseline),
     ("avx2", InstructionSet::Avx2),
     ("avx512", InstructionSet::Avx512),
     ("amx", InstructionSet::Amx),
@@ -29,7 +36,7 @@ const PATHS: [(&str, InstructionSet); 4] = [
 
 /// The instruction set that kernels run on in this process.
 ///
-/// `DJINN_CPU=scalar|avx2|avx512|amx` asks for one. What the CPU does not have is never chosen: [`check_request`] says so.
+/// `DJINN_CPU=scalar|avx2|avx512|amx` asks for one; on Arm there is `neon` alone. What the CPU does not have is never chosen: [`check_request`] says so.
 pub fn instruction_set() -> InstructionSet {
     static CHOSEN: OnceLock<InstructionSet> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
@@ -135,30 +142,6 @@ pub fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
         a * b + c
     }
 }
-
-/// Most rows of a tile of sixteen columns: as many as there are registers for, beside a row of the right side. With `fused`, those of AVX2 at least.
-pub const fn most_tile_rows(fused: bool) -> usize {
-    if fused || cfg!(target_arch = "aarch64") {
-        6
-    } else {
-        3
-    }
-}
-
-/// Expands `$run!(R)` with the literal `R` that equals `$rows`, up to [`most_tile_rows`]: a height that the compiler knows keeps a tile in registers.
-macro_rules! with_tile_rows {
-    ($rows:expr, $run:ident) => {
-        match $rows {
-            1 => $run!(1),
-            2 => $run!(2),
-            3 => $run!(3),
-            4 => $run!(4),
-            5 => $run!(5),
-            _ => $run!(6),
-        }
-    };
-}
-pub(crate) use with_tile_rows;
 
 /// Defines a function that is compiled once for each instruction set and dispatched at run time.
 ///

@@ -17,8 +17,9 @@ pub mod parallel;
 pub mod peak;
 mod prefetch;
 pub mod product;
+mod register_tile;
 pub mod small_product;
 pub mod transpose;
 pub mod warp;
 
-pub(crate) use dispatch::{kernel, most_tile_rows, multiply_add, with_tile_rows};
+pub(crate) use dispatch::{kernel, multiply_add};

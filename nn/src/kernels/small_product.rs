@@ -6,7 +6,8 @@ mod brain;
 #[cfg(target_arch = "x86_64")]
 use super::dispatch::has_bf16;
 use super::dispatch::{InstructionSet, instruction_set};
-use super::{kernel, most_tile_rows, multiply_add, with_tile_rows};
+use super::kernel;
+use super::register_tile::{Sides, most_tile_rows, tile_sums, with_tile_rows};
 
 /// Width that rows of [`multiply_small`]'s right side and result are padded to.
 pub const SMALL_WIDTH_STEP: usize = 16;
@@ -79,19 +80,16 @@ fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
     right: &[f32],
     Place { row, column, n, k }: Place,
 ) {
-    let mut sums = [[0f32; COLUMNS]; ROWS];
-    for l in 0..k {
-        // SAFETY: `multiply_small` has checked that `right` holds `k` rows of `n` and that its loop stays within them, and that
-        // the last element of `left` that a tile reads lies in it.
-        let line: &[f32; COLUMNS] = unsafe { &*right.as_ptr().add(l * n + column).cast() };
-        for (i, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: as above.
-            let factor = unsafe { *left.get_unchecked((row + i) * left_rows + l * left_columns) };
-            for (total, value) in sum.iter_mut().zip(line) {
-                *total = multiply_add::<FUSED>(factor, *value, *total);
-            }
-        }
-    }
+    let sides = Sides {
+        left: left.as_ptr().wrapping_add(row * left_rows),
+        left_strides: [left_rows, left_columns],
+        right: right.as_ptr().wrapping_add(column),
+        right_stride: n,
+        depth: k,
+    };
+    // SAFETY: `multiply_small` has checked that the last number of `left` that a tile reads lies in it and that `right` holds `k` rows of `n`; its
+    // loop stays within them.
+    let sums = unsafe { tile_sums::<ROWS, COLUMNS, FUSED>(sides) };
     for (i, sum) in sums.iter().enumerate() {
         out[(row + i) * n + column..][..COLUMNS].copy_from_slice(sum);
     }

@@ -1,6 +1,6 @@
 //! Tiles in plain Rust, which the compiler vectorises for the instruction set at hand.
 
-use crate::kernels::{multiply_add, with_tile_rows};
+use crate::kernels::register_tile::{Sides, tile_sums, with_tile_rows};
 
 /// Columns of a tile.
 pub const COLUMNS: usize = 16;
@@ -45,33 +45,20 @@ fn by_rows<const FUSED: bool>(
 ) {
     macro_rules! run {
         ($rows:literal) => {{
-            let sums = sums::<$rows, FUSED>(left, right, words);
+            assert!(left.len() >= $rows * words && right.len() >= COLUMNS * words);
+            let sides = Sides {
+                left: left.as_ptr().cast(),
+                left_strides: [1, $rows],
+                right: right.as_ptr().cast(),
+                right_stride: COLUMNS,
+                depth: words,
+            };
+            // SAFETY: the panels hold `words` lines of so many rows and columns.
+            let sums = unsafe { tile_sums::<$rows, COLUMNS, FUSED>(sides) };
             store(out, stride, columns, &sums, accumulate);
         }};
     }
     with_tile_rows!(rows, run)
-}
-
-#[inline(always)]
-fn sums<const R: usize, const FUSED: bool>(
-    left: &[u32],
-    right: &[u32],
-    words: usize,
-) -> [[f32; COLUMNS]; R] {
-    let mut sums = [[0f32; COLUMNS]; R];
-    for (factors, line) in left
-        .chunks_exact(R)
-        .zip(right.chunks_exact(COLUMNS))
-        .take(words)
-    {
-        for (sum, factor) in sums.iter_mut().zip(factors) {
-            let factor = f32::from_bits(*factor);
-            for (total, value) in sum.iter_mut().zip(line) {
-                *total = multiply_add::<FUSED>(factor, f32::from_bits(*value), *total);
-            }
-        }
-    }
-    sums
 }
 
 /// Writes, or adds, a tile's sums, row by row.

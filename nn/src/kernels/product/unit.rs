@@ -3,9 +3,10 @@
 use super::pack::Layout;
 use super::portable;
 use crate::Precision;
+use crate::kernels::dispatch::BASELINE;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
-use crate::kernels::most_tile_rows;
+use crate::kernels::register_tile::most_tile_rows;
 use crate::kernels::transpose::TILE;
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
@@ -14,7 +15,7 @@ pub struct Unit(Kind);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
-    /// Plain Rust for every CPU.
+    /// What every CPU of the target architecture has.
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -54,6 +55,7 @@ fn kind(_: Precision) -> Kind {
 impl Unit {
     /// Everything that this CPU can compute tiles with, within what `DJINN_CPU` allows.
     pub fn all() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut))]
         let mut all = vec![Self(Kind::Portable)];
         #[cfg(target_arch = "x86_64")]
         {
@@ -79,7 +81,7 @@ impl Unit {
     /// Its name, as sessions and benchmarks print it.
     pub fn name(self) -> &'static str {
         match self.0 {
-            Kind::Portable => "scalar",
+            Kind::Portable => BASELINE,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,7 @@
 //! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: up to six rows by two registers of sixteen columns.
 
 use crate::kernels::product::as_pairs;
-use crate::kernels::{most_tile_rows, with_tile_rows};
+use crate::kernels::register_tile::{most_tile_rows, with_tile_rows};
 use std::arch::x86_64::{
     _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
     _mm512_setzero_si512, _mm512_storeu_ps,
