@@ -146,8 +146,8 @@ fn frames_of_play() -> Result<()> {
     let frames = frames.iter().map(numbers).collect::<Result<Vec<_>>>()?;
     for unit in Unit::all() {
         let blocks = model.pack(positions, unit)?;
-        let run = |members| {
-            let (team, mut buffers) = (Team::new(members), FrameBuffers::default());
+        let run = |team: Team| {
+            let mut buffers = FrameBuffers::default();
             let mut cache = model.start();
             let frames = frames.iter().map(|input| {
                 let embed = |rows: std::ops::Range<usize>, x: &mut [f32]| {
@@ -160,10 +160,16 @@ fn frames_of_play() -> Result<()> {
             });
             frames.collect::<Vec<_>>()
         };
-        let alone = run(1);
+        let alone = run(Team::new(1));
         for members in [2, 3, 7] {
-            assert!(run(members) == alone, "{members} threads, {}", unit.name());
+            let name = unit.name();
+            assert!(
+                run(Team::new(members)) == alone,
+                "{members} threads, {name}"
+            );
         }
+        let team = Team::of_speeds(&[1.0, 3.0, 0.0, 7.0]);
+        assert!(run(team) == alone, "uneven threads, {}", unit.name());
     }
     Ok(())
 }

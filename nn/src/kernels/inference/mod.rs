@@ -2,9 +2,10 @@
 //!
 //! The frame's positions are divided among the threads of a [`Team`], and each thread takes its own rows through all layers: norms,
 //! products ([`PackedWeight`]), temporal attention and activations need nothing of the other rows. Only spatial attention does, so the
-//! threads meet once a layer, after they have laid out their keys and values. All buffers are kept from frame to frame.
+//! threads meet once a layer, after they have laid out their keys and values. How many rows a thread gets follows from how fast it has been. All buffers are kept from frame to frame.
 
 mod blocks;
+mod shares;
 mod space;
 mod team;
 mod time;

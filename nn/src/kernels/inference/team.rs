@@ -3,13 +3,13 @@
 //! Between two passes of a frame they spin, because waking a thread through the operating system takes longer than many a pass; when nothing comes
 //! for a while they sleep.
 
-use super::super::product::even_part;
+use super::shares::{Report, Shares};
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,10 @@ struct State {
     /// Number of the current piece of work.
     round: AtomicUsize,
     work: UnsafeCell<Option<Work>>,
+    /// Which rows each member takes.
+    shares: UnsafeCell<Shares>,
+    /// What each did in the current piece of work.
+    reports: Vec<Mutex<Report>>,
     /// Members other than the caller that are not done with it.
     busy: AtomicUsize,
     /// For [`Member::meet`]: how many have arrived, and how many times all have.
@@ -40,7 +44,7 @@ struct State {
     asleep: Vec<AtomicBool>,
 }
 
-// SAFETY: `work` is written only by `Team::run`, while no member is busy, and read only by members after `round` has told them of it.
+// SAFETY: `work` and `shares` are written only by `Team::run`, while no member is busy, and read only by members after `round` has told them of it.
 unsafe impl Sync for State {}
 // SAFETY: the work that it points to may be run by any thread (`Sync`), and `Team::run` keeps it alive.
 unsafe impl Send for State {}
@@ -58,6 +62,9 @@ pub struct Team {
 pub struct Member<'a> {
     index: usize,
     state: &'a State,
+    report: Cell<Report>,
+    /// When it began what it works on now.
+    since: Cell<Instant>,
 }
 
 impl Member<'_> {
@@ -66,13 +73,34 @@ impl Member<'_> {
         self.index
     }
 
-    /// Its share of `total` rows, from an even one on: neighbours may make up a pair.
+    /// Its share of `total` rows, from an even one on: neighbours may make up a pair. The faster its thread has been, the larger it is.
     pub fn rows(&self, total: usize) -> Range<usize> {
-        even_part(total, self.state.members, self.index, 2)
+        // SAFETY: nobody writes to the shares as long as a member is busy.
+        let rows = unsafe { &*self.state.shares.get() }.rows(total, self.index);
+        self.note(|report| report.rows = rows.len());
+        rows
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Report)) {
+        let mut report = self.report.get();
+        change(&mut report);
+        self.report.set(report);
+    }
+
+    /// Adds the time since it began to its report.
+    fn pause(&self) {
+        let time = self.since.get().elapsed();
+        self.note(|report| report.time += time);
     }
 
     /// Waits until all members have come here; what each wrote before, all may read after.
     pub fn meet(&self) {
+        self.pause();
+        self.wait_for_all();
+        self.since.set(Instant::now());
+    }
+
+    fn wait_for_all(&self) {
         let state = self.state;
         let meeting = state.meetings.load(Ordering::Acquire);
         if state.arrived.fetch_add(1, Ordering::AcqRel) + 1 == state.members {
@@ -91,6 +119,11 @@ impl Member<'_> {
             "another thread of the team has panicked"
         );
     }
+}
+
+/// A panic while one was held has been told already.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Spins until `done`.
@@ -143,6 +176,15 @@ impl Team {
         Ok(team)
     }
 
+    /// A team whose threads have parts as for these speeds.
+    #[cfg(test)]
+    pub fn of_speeds(speeds: &[f64]) -> Self {
+        let team = Self::new(speeds.len());
+        // SAFETY: no member is busy, so none reads it.
+        unsafe { *team.state.shares.get() = Shares::of_speeds(speeds) };
+        team
+    }
+
     /// How many threads it has, the caller's included.
     pub fn members(&self) -> usize {
         self.state.members
@@ -150,7 +192,7 @@ impl Team {
 
     /// Runs `work` once on each thread and returns when all are done. A panic of any of them goes on in the caller.
     pub fn run(&self, work: &(dyn Fn(&Member) + Sync)) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.turn);
         let state = &*self.state;
         // SAFETY: only the lifetime changes; the work is not used after this call, which waits for all members.
         let work: Work =
@@ -168,13 +210,12 @@ impl Team {
         wait(|| state.busy.load(Ordering::Acquire) == 0);
         if state.broken.swap(false, Ordering::AcqRel) {
             state.arrived.store(0, Ordering::Relaxed);
-            let panic = state
-                .panic
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let panic = lock(&state.panic).take();
             resume_unwind(panic.unwrap_or_else(|| Box::new("a thread of the team has panicked")));
         }
+        // SAFETY: no member is busy, so none reads it.
+        let shares = unsafe { &mut *state.shares.get() };
+        shares.learn(state.reports.iter().map(|report| *lock(report)));
     }
 }
 
@@ -196,6 +237,8 @@ impl State {
             members,
             round: AtomicUsize::new(0),
             work: UnsafeCell::new(None),
+            shares: UnsafeCell::new(Shares::even(members)),
+            reports: (0..members).map(|_| Mutex::default()).collect(),
             busy: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             meetings: AtomicUsize::new(0),
@@ -214,9 +257,17 @@ impl State {
         };
         // SAFETY: as above: what it points to is alive.
         let work = unsafe { &*work };
-        let member = Member { index, state: self };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&member))) {
-            let mut first = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
+        let member = Member {
+            index,
+            state: self,
+            report: Cell::default(),
+            since: Cell::new(Instant::now()),
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| work(&member)));
+        member.pause();
+        *lock(&self.reports[index]) = member.report.get();
+        if let Err(panic) = done {
+            let mut first = lock(&self.panic);
             if !self.broken.load(Ordering::Acquire) {
                 *first = Some(panic);
             }

@@ -22,6 +22,24 @@ fn every_member_takes_part_and_all_meet() {
 }
 
 #[test]
+fn a_thread_that_takes_longer_gets_fewer_rows() {
+    let team = Team::new(2);
+    let rows = [const { AtomicUsize::new(0) }; 2];
+    for _ in 0..100 {
+        team.run(&|member| {
+            let count = member.rows(64).len();
+            rows[member.index()].store(count, Ordering::SeqCst);
+            let slowness = [1, 4][member.index()];
+            std::thread::sleep(std::time::Duration::from_micros(100) * (count * slowness) as u32);
+            // What it waits for others is not its own time.
+            member.meet();
+        });
+    }
+    let [fast, slow] = rows.map(AtomicUsize::into_inner);
+    assert!(fast >= 2 * slow && slow > 0, "{fast} and {slow} rows");
+}
+
+#[test]
 fn sleepers_are_woken() {
     let team = Team::new(3);
     for _ in 0..3 {
