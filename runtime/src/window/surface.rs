@@ -179,28 +179,7 @@ impl Graphics {
         let surface = instance
             .create_surface(window.clone())
             .map_err(|error| no_display("no graphics on this display", &error))?;
-        let options = wgpu::RequestAdapterOptions {
-            compatible_surface: Some(&surface),
-            // The picture asks little of any hardware. Without hardware, software: Vulkan before OpenGL either way.
-            power_preference: wgpu::PowerPreference::LowPower,
-            ..wgpu::RequestAdapterOptions::default()
-        };
-        let adapter = pollster::block_on(instance.request_adapter(&options)).map_err(|error| {
-            no_display(
-                "no graphics driver (Vulkan, Metal, DirectX or OpenGL)",
-                &format!("{}; {INSTALL}", trimmed(&error)),
-            )
-        })?;
-        tracing::debug!("drawing with {:?}", adapter.get_info());
-        // Only what every driver has, and textures as large as this one allows.
-        let limits = wgpu::Limits::downlevel_webgl2_defaults().using_resolution(adapter.limits());
-        let request = adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("djinn"),
-            required_limits: limits,
-            ..wgpu::DeviceDescriptor::default()
-        });
-        let (device, queue) = pollster::block_on(request)
-            .map_err(|error| no_display("the graphics driver refused", &error))?;
+        let (adapter, device, queue) = open_device(&instance, &surface)?;
         let lost = watch(&device);
         let inner = window.inner_size();
         let configuration = configuration(&surface, &adapter, (inner.width, inner.height))?;
@@ -262,6 +241,60 @@ impl Graphics {
         queue.present(texture);
         painting.again_after
     }
+}
+
+/// A device of the driver that suits best or, where that one refuses, of the first other one that can draw to `surface`.
+fn open_device(
+    instance: &wgpu::Instance,
+    surface: &wgpu::Surface<'static>,
+) -> Result<(wgpu::Adapter, wgpu::Device, wgpu::Queue)> {
+    let options = wgpu::RequestAdapterOptions {
+        compatible_surface: Some(surface),
+        // The picture asks little of any hardware. Without hardware, software: Vulkan before OpenGL either way.
+        power_preference: wgpu::PowerPreference::LowPower,
+        ..wgpu::RequestAdapterOptions::default()
+    };
+    let best = pollster::block_on(instance.request_adapter(&options)).map_err(|error| {
+        no_display(
+            "no graphics driver (Vulkan, Metal, DirectX or OpenGL)",
+            &format!("{}; {INSTALL}", trimmed(&error)),
+        )
+    })?;
+    let refusal = match device_of(&best) {
+        Ok((device, queue)) => return Ok((best, device, queue)),
+        Err(error) => error,
+    };
+    let all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let others = all
+        .into_iter()
+        .filter(|adapter| *adapter != best && adapter.is_surface_supported(surface));
+    for adapter in others {
+        if let Ok((device, queue)) = device_of(&adapter) {
+            let (refused, taken) = (best.get_info(), adapter.get_info());
+            tracing::warn!(
+                "{} by {} refused ({refusal}); drawing with {} by {}",
+                refused.name,
+                refused.backend,
+                taken.name,
+                taken.backend
+            );
+            return Ok((adapter, device, queue));
+        }
+    }
+    Err(no_display("the graphics driver refused", &refusal))
+}
+
+fn device_of(
+    adapter: &wgpu::Adapter,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    tracing::debug!("trying to draw with {:?}", adapter.get_info());
+    // Only what every driver has, and textures as large as this one allows.
+    let limits = wgpu::Limits::downlevel_webgl2_defaults().using_resolution(adapter.limits());
+    pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("djinn"),
+        required_limits: limits,
+        ..wgpu::DeviceDescriptor::default()
+    }))
 }
 
 /// Becomes true when the device is lost. Errors of the driver are logged instead of ending the program.
