@@ -265,12 +265,13 @@ fn open_device(
         Err(error) => error,
     };
     let all = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let refused = best.get_info();
     let others = all
         .into_iter()
-        .filter(|adapter| *adapter != best && adapter.is_surface_supported(surface));
+        .filter(|adapter| adapter.get_info() != refused && adapter.is_surface_supported(surface));
     for adapter in others {
         if let Ok((device, queue)) = device_of(&adapter) {
-            let (refused, taken) = (best.get_info(), adapter.get_info());
+            let taken = adapter.get_info();
             tracing::warn!(
                 "{} by {} refused ({refusal}); drawing with {} by {}",
                 refused.name,
