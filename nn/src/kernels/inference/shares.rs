@@ -28,7 +28,6 @@ pub struct Shares {
     parts: Vec<f64>,
     /// Rows in a time, of those of all threads; they add up to 1.
     speeds: Vec<f64>,
-    reports: Vec<Report>,
 }
 
 impl Shares {
@@ -38,7 +37,6 @@ impl Shares {
         Self {
             parts: equal.clone(),
             speeds: equal,
-            reports: Vec::new(),
         }
     }
 
@@ -62,19 +60,17 @@ impl Shares {
     }
 
     /// Takes in how long all threads worked in a piece of work.
-    pub fn learn(&mut self, reports: impl Iterator<Item = Report>) {
-        self.reports.clear();
-        self.reports.extend(reports);
-        let measured = |report: &Report| report.rows > 0 && !report.time.is_zero();
-        if !self.reports.iter().all(measured) {
+    pub fn learn(&mut self, reports: impl Iterator<Item = Report> + Clone) {
+        let measured = |report: Report| report.rows > 0 && !report.time.is_zero();
+        if !reports.clone().all(measured) {
             return;
         }
-        let seconds = |report: &Report| report.time.as_secs_f64();
-        let seen = |report: &Report| report.rows as f64 / seconds(report);
-        let all: f64 = self.reports.iter().map(seen).sum();
-        let longest = self.reports.iter().map(seconds).fold(0.0, f64::max);
+        let seconds = |report: Report| report.time.as_secs_f64();
+        let seen = |report: Report| report.rows as f64 / seconds(report);
+        let all: f64 = reports.clone().map(seen).sum();
+        let longest = reports.clone().map(seconds).fold(0.0, f64::max);
         let weight = 1.0 - (-longest / MEMORY.as_secs_f64()).exp();
-        for (speed, report) in self.speeds.iter_mut().zip(&self.reports) {
+        for (speed, report) in self.speeds.iter_mut().zip(reports) {
             *speed += weight * (seen(report) / all - *speed);
         }
         let times = self.parts.iter().zip(&self.speeds);
@@ -99,7 +95,7 @@ impl Shares {
 mod tests {
     use super::*;
 
-    fn reports(rows: [usize; 2], milliseconds: [u64; 2]) -> impl Iterator<Item = Report> {
+    fn reports(rows: [usize; 2], milliseconds: [u64; 2]) -> impl Iterator<Item = Report> + Clone {
         rows.into_iter()
             .zip(milliseconds)
             .map(|(rows, time)| Report {

@@ -9,7 +9,7 @@ use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ struct State {
     round: AtomicUsize,
     work: UnsafeCell<Option<Work>>,
     /// Which rows each member takes.
-    shares: UnsafeCell<Shares>,
+    shares: RwLock<Shares>,
     /// What each did in the current piece of work.
     reports: Vec<Mutex<Report>>,
     /// Members other than the caller that are not done with it.
@@ -44,7 +44,7 @@ struct State {
     asleep: Vec<AtomicBool>,
 }
 
-// SAFETY: `work` and `shares` are written only by `Team::run`, while no member is busy, and read only by members after `round` has told them of it.
+// SAFETY: `work` is written only by `Team::run`, while no member is busy, and read only by members after `round` has told them of it.
 unsafe impl Sync for State {}
 // SAFETY: the work that it points to may be run by any thread (`Sync`), and `Team::run` keeps it alive.
 unsafe impl Send for State {}
@@ -62,9 +62,12 @@ pub struct Team {
 pub struct Member<'a> {
     index: usize,
     state: &'a State,
-    report: Cell<Report>,
     /// When it began what it works on now.
     since: Cell<Instant>,
+    /// How long it has worked before.
+    worked: Cell<Duration>,
+    /// How many rows it took.
+    taken: Cell<usize>,
 }
 
 impl Member<'_> {
@@ -75,22 +78,18 @@ impl Member<'_> {
 
     /// Its share of `total` rows, from an even one on: neighbours may make up a pair. The faster its thread has been, the larger it is.
     pub fn rows(&self, total: usize) -> Range<usize> {
-        // SAFETY: nobody writes to the shares as long as a member is busy.
-        let rows = unsafe { &*self.state.shares.get() }.rows(total, self.index);
-        self.note(|report| report.rows = rows.len());
+        let shares = self.state.shares.read();
+        let rows = shares
+            .unwrap_or_else(PoisonError::into_inner)
+            .rows(total, self.index);
+        self.taken.set(rows.len());
         rows
     }
 
-    fn note(&self, change: impl FnOnce(&mut Report)) {
-        let mut report = self.report.get();
-        change(&mut report);
-        self.report.set(report);
-    }
-
-    /// Adds the time since it began to its report.
+    /// Adds the time since it began to what it has worked.
     fn pause(&self) {
-        let time = self.since.get().elapsed();
-        self.note(|report| report.time += time);
+        self.worked
+            .set(self.worked.get() + self.since.get().elapsed());
     }
 
     /// Waits until all members have come here; what each wrote before, all may read after.
@@ -180,8 +179,7 @@ impl Team {
     #[cfg(test)]
     pub fn of_speeds(speeds: &[f64]) -> Self {
         let team = Self::new(speeds.len());
-        // SAFETY: no member is busy, so none reads it.
-        unsafe { *team.state.shares.get() = Shares::of_speeds(speeds) };
+        *team.state.shares.write().unwrap() = Shares::of_speeds(speeds);
         team
     }
 
@@ -213,9 +211,10 @@ impl Team {
             let panic = lock(&state.panic).take();
             resume_unwind(panic.unwrap_or_else(|| Box::new("a thread of the team has panicked")));
         }
-        // SAFETY: no member is busy, so none reads it.
-        let shares = unsafe { &mut *state.shares.get() };
-        shares.learn(state.reports.iter().map(|report| *lock(report)));
+        let shares = state.shares.write();
+        shares
+            .unwrap_or_else(PoisonError::into_inner)
+            .learn(state.reports.iter().map(|report| *lock(report)));
     }
 }
 
@@ -237,7 +236,7 @@ impl State {
             members,
             round: AtomicUsize::new(0),
             work: UnsafeCell::new(None),
-            shares: UnsafeCell::new(Shares::even(members)),
+            shares: RwLock::new(Shares::even(members)),
             reports: (0..members).map(|_| Mutex::default()).collect(),
             busy: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
@@ -260,12 +259,16 @@ impl State {
         let member = Member {
             index,
             state: self,
-            report: Cell::default(),
             since: Cell::new(Instant::now()),
+            worked: Cell::default(),
+            taken: Cell::default(),
         };
         let done = catch_unwind(AssertUnwindSafe(|| work(&member)));
         member.pause();
-        *lock(&self.reports[index]) = member.report.get();
+        *lock(&self.reports[index]) = Report {
+            rows: member.taken.get(),
+            time: member.worked.get(),
+        };
         if let Err(panic) = done {
             let mut first = lock(&self.panic);
             if !self.broken.load(Ordering::Acquire) {
