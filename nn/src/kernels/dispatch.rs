@@ -131,16 +131,13 @@ pub(super) fn first_lanes(count: usize) -> std::arch::x86_64::__mmask16 {
     }
 }
 
-/// `a * b + c`, fused where the kernel is compiled for a CPU with fused multiply-add.
-///
-/// Without the instruction, `f32::mul_add` is a slow library call; AArch64 always has it.
+/// Whether every CPU of the target architecture has fused multiply-add.
+pub const BASELINE_IS_FUSED: bool = cfg!(target_arch = "aarch64");
+
+/// `a * b + c`, fused where the kernel is compiled for a CPU with fused multiply-add: without the instruction, `f32::mul_add` is a slow library call.
 #[inline(always)]
 pub fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED || cfg!(target_arch = "aarch64") {
-        a.mul_add(b, c)
-    } else {
-        a * b + c
-    }
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// Defines a function that is compiled once for each instruction set and dispatched at run time.
@@ -171,7 +168,7 @@ macro_rules! kernel {
                     $crate::kernels::dispatch::InstructionSet::Baseline => {}
                 }
             }
-            body::<false>($($arg),*)
+            body::<{ $crate::kernels::dispatch::BASELINE_IS_FUSED }>($($arg),*)
         }
     };
 }

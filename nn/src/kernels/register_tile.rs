@@ -20,13 +20,9 @@ pub struct Sides {
     pub depth: usize,
 }
 
-/// Most rows of a tile of sixteen columns: as many as there are registers for, beside a row of the right side. With `fused`, those of AVX2 at least.
+/// Most rows of a tile of sixteen columns: as many as there are registers for, beside a row of the right side. With `fused`, those of AVX2 or NEON at least.
 pub const fn most_tile_rows(fused: bool) -> usize {
-    if fused || cfg!(target_arch = "aarch64") {
-        6
-    } else {
-        3
-    }
+    if fused { 6 } else { 3 }
 }
 
 /// Expands `$run!(R)` with the literal `R` that equals `$rows`, up to [`most_tile_rows`]: a height that the compiler knows keeps a tile in registers.

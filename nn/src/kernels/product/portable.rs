@@ -1,5 +1,6 @@
 //! Tiles in plain Rust, which the compiler vectorises for the instruction set at hand.
 
+use crate::kernels::dispatch::BASELINE_IS_FUSED;
 use crate::kernels::register_tile::{Sides, tile_sums, with_tile_rows};
 
 /// Columns of a tile.
@@ -15,7 +16,7 @@ pub fn tile(
     words: usize,
     accumulate: bool,
 ) {
-    by_rows::<false>(out, stride, size, left, right, words, accumulate);
+    by_rows::<BASELINE_IS_FUSED>(out, stride, size, left, right, words, accumulate);
 }
 
 /// The same, compiled for AVX2.

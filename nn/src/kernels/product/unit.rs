@@ -3,7 +3,7 @@
 use super::pack::Layout;
 use super::portable;
 use crate::Precision;
-use crate::kernels::dispatch::BASELINE;
+use crate::kernels::dispatch::{BASELINE, BASELINE_IS_FUSED};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
 use crate::kernels::register_tile::most_tile_rows;
@@ -127,7 +127,7 @@ impl Unit {
     /// Most rows of a tile.
     pub(super) fn tile_rows(self) -> usize {
         match self.0 {
-            Kind::Portable => most_tile_rows(false),
+            Kind::Portable => most_tile_rows(BASELINE_IS_FUSED),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => most_tile_rows(true),
             #[cfg(target_arch = "x86_64")]
