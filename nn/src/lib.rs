@@ -55,4 +55,4 @@ pub use random::{generator, normal};
 pub use transformer::{
     CacheContents, KvCache, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed,
 };
-pub use workers::on_a_worker;
+pub use workers::{in_this_scope, on_a_worker};

@@ -1,9 +1,9 @@
 //! AdamW and Muon, and gradients that can be accumulated.
 
+use crate::in_this_scope;
 use crate::kernels::{adamw, muon};
 use crate::ops::{backward, fused, values};
 use crate::transformer::is_block_matrix;
-use crate::{precision, with_precision};
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -249,8 +249,6 @@ impl Optimizer {
             false => 1.0,
         };
         let learning_rate = learning_rate as f32;
-        // That of this thread, for the threads that weights are divided among.
-        let precision = precision();
         let bias = |beta: f32| (1.0 / (1.0 - f64::from(beta).powf(self.steps as f64))) as f32;
         let update = |(name, weight): (&String, &Weight)| -> Result<()> {
             let Some(gradient) = gradients.get(name) else {
@@ -278,11 +276,11 @@ impl Optimizer {
                     gradient_scale,
                 }),
             };
-            with_precision(precision, || weight.update(gradient, update))
+            weight.update(gradient, update)
         };
         // Muon's products are too small to be divided among the cores well, but there are many: whole weights are divided, too.
         crate::profile::whole("optimizer", || match crate::device().is_cpu() {
-            true => self.weights.par_iter().try_for_each(update),
+            true => self.weights.par_iter().try_for_each(in_this_scope(update)),
             false => self.weights.iter().try_for_each(update),
         })?;
         Ok(StepReport { gradient_norm })

@@ -1,7 +1,7 @@
-//! The threads that training runs on.
+//! The threads that training runs on, and what they take along.
 
-use crate::ops::{is_composing, with_compositions};
-use crate::{precision, with_precision};
+use crate::ops::{is_composing, with_composing};
+use crate::{Precision, precision, with_precision};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::OnceLock;
 
@@ -18,22 +18,49 @@ pub fn on_a_worker<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let threads = || ThreadPoolBuilder::new().stack_size(STACK).build().ok();
     match WORKERS.get_or_init(threads) {
         Some(workers) if rayon::current_thread_index().is_none() => {
-            let (precision, composing) = (precision(), is_composing());
-            workers.install(|| {
-                with_precision(precision, || match composing {
-                    true => with_compositions(work),
-                    false => work(),
-                })
-            })
+            let scope = Scope::of_this_thread();
+            workers.install(|| scope.run(work))
         }
         _ => work(),
+    }
+}
+
+/// `work` as this thread would do it now, whichever thread does: for pieces that are shared out among threads.
+///
+/// What [`with_precision`] and [`with_compositions`](crate::ops::with_compositions) set holds for one thread. One that waits for pieces of its own takes others meanwhile, and would compute
+/// them with what it has set itself.
+pub fn in_this_scope<A, R>(work: impl Fn(A) -> R + Send + Sync) -> impl Fn(A) -> R + Send + Sync {
+    let scope = Scope::of_this_thread();
+    move |argument| scope.run(|| work(argument))
+}
+
+/// How a thread computes what it is asked for.
+#[derive(Clone, Copy)]
+struct Scope {
+    precision: Precision,
+    composing: bool,
+}
+
+impl Scope {
+    fn of_this_thread() -> Self {
+        Self {
+            precision: precision(),
+            composing: is_composing(),
+        }
+    }
+
+    fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        with_precision(self.precision, || with_composing(self.composing, work))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Precision;
+    use crate::ops::with_compositions;
+    use rayon::prelude::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     #[test]
     fn workers_keep_what_the_caller_has_set_and_are_entered_once() {
@@ -50,5 +77,37 @@ mod tests {
         assert_eq!(seen, (Precision::Bf16, true, true));
         let fresh = on_a_worker(|| (precision(), is_composing()));
         assert_eq!(fresh, (Precision::F32, false));
+    }
+
+    /// One thread of two is in another scope while it takes pieces.
+    #[test]
+    fn shared_out_pieces_are_done_as_their_thread_would() {
+        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let (there, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let help = || {
+            there.store(true, Ordering::Release);
+            while !over.load(Ordering::Acquire) {
+                rayon::yield_now();
+            }
+        };
+        let seen = |_: usize| {
+            std::thread::sleep(Duration::from_millis(2));
+            (precision(), is_composing())
+        };
+        let pieces = || (0..32).into_par_iter();
+        let (kept, own) = pool.install(|| {
+            rayon::scope(|scope| {
+                scope.spawn(|_| with_precision(Precision::Bf16, || with_compositions(help)));
+                while !there.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+                let kept: Vec<_> = pieces().map(in_this_scope(seen)).collect();
+                let own: Vec<_> = pieces().map(seen).collect();
+                over.store(true, Ordering::Release);
+                (kept, own)
+            })
+        });
+        assert!(own.contains(&(Precision::Bf16, true)), "no piece was taken");
+        assert_eq!(kept, [(Precision::F32, false); 32]);
     }
 }

@@ -29,8 +29,7 @@ const AHEAD: usize = 4;
 /// Frames that an episode must have for that.
 pub(crate) const SHORTEST_EPISODE: usize = PROMPT + AHEAD;
 
-/// Runs `work` on a world as everyone does who plays or measures it later, outside of training's precision: that holds for one thread alone, and rollouts
-/// are shared among several.
+/// Runs `work` on a world as everyone does who plays or measures it later, outside of training's precision.
 pub(crate) fn as_played<R>(work: impl FnOnce() -> R) -> R {
     nn::with_precision(nn::Precision::F32, work)
 }

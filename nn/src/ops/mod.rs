@@ -82,6 +82,11 @@ thread_local! {
 /// Runs `work` with the operations that this thread asks for composed of candle's, on the CPU as on other devices: the way to test the code that
 /// those run where there is none of them.
 pub fn with_compositions<R>(work: impl FnOnce() -> R) -> R {
+    with_composing(true, work)
+}
+
+/// Runs `work` within [`with_compositions`], or outside of any.
+pub(crate) fn with_composing<R>(composing: bool, work: impl FnOnce() -> R) -> R {
     /// Puts the outer state back, even when `work` panics.
     struct Restore(bool);
     impl Drop for Restore {
@@ -89,7 +94,7 @@ pub fn with_compositions<R>(work: impl FnOnce() -> R) -> R {
             COMPOSING.set(self.0);
         }
     }
-    let _restore = Restore(COMPOSING.replace(true));
+    let _restore = Restore(COMPOSING.replace(composing));
     work()
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nn::{FrameSize, generator};
+use nn::{FrameSize, generator, in_this_scope};
 use rand::Rng;
 use rayon::prelude::*;
 use worlds::{Frame, RandomPlayer, Rollout, RolloutSettings, World};
@@ -141,7 +141,10 @@ impl Reference {
                     .map(|pair| features_of(&pair[0], &pair[1], size))
                     .collect::<Vec<_>>())
             };
-            let features = clips.par_iter().map(of_clip).collect::<Result<Vec<_>>>()?;
+            let features = clips
+                .par_iter()
+                .map(in_this_scope(of_clip))
+                .collect::<Result<Vec<_>>>()?;
             Ok(features.concat())
         };
         let all = features(&sampler.fixed(REFERENCE_STRETCHES))?;
@@ -204,7 +207,7 @@ fn generated_features(
             return Err(Error::Cancelled);
         }
         let round = ROUND.min(frames - start);
-        running.par_iter_mut().try_for_each(|running| {
+        let step_on = in_this_scope(|running: &mut Running| {
             for _ in 0..round {
                 let frame = running.rollout.step(&running.player.next_wish())?.frame;
                 running
@@ -213,7 +216,8 @@ fn generated_features(
                 running.last = frame;
             }
             Ok::<_, Error>(())
-        })?;
+        });
+        running.par_iter_mut().try_for_each(step_on)?;
         observer.observe(&TrainEvent::Work {
             what: "evaluation: long rollouts",
             done: (start + round) as u64,

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use dynamics::prior_probabilities;
-use nn::ActionCode;
 use nn::quality::entropy_of_counts;
+use nn::{ActionCode, in_this_scope};
 use rayon::prelude::*;
 use worlds::{Frame, World};
 
@@ -61,26 +61,27 @@ pub(super) fn judge(
     clips: &[Clip],
     prompt: usize,
 ) -> Result<Vec<Judged>> {
+    let of_clip = |clip: &Clip| {
+        let frames = true_frames(dataset, clip)?;
+        let codes = inferred_codes(world, &frames)?;
+        let pictures = Frame::clip(&frames, &world.device)?;
+        let tokens = world.tokenizer.encode(&pictures)?.squeeze(0)?;
+        let mut cache = world.dynamics.start();
+        let mut judged = Vec::new();
+        for number in 0..frames.len() {
+            let (before, next) = (codes.into_frame(number), codes.after(number));
+            let Some(next) = next else { break };
+            let tokens = tokens.get(number)?.to_vec1::<u32>()?;
+            let logits = world.dynamics.commit(&mut cache, before, &tokens)?;
+            if number >= first_judged(prompt) {
+                judged.push(Judged::new(&logits, next));
+            }
+        }
+        Ok(judged)
+    };
     let judged = clips
         .par_iter()
-        .map(|clip| {
-            let frames = true_frames(dataset, clip)?;
-            let codes = inferred_codes(world, &frames)?;
-            let pictures = Frame::clip(&frames, &world.device)?;
-            let tokens = world.tokenizer.encode(&pictures)?.squeeze(0)?;
-            let mut cache = world.dynamics.start();
-            let mut judged = Vec::new();
-            for number in 0..frames.len() {
-                let (before, next) = (codes.into_frame(number), codes.after(number));
-                let Some(next) = next else { break };
-                let tokens = tokens.get(number)?.to_vec1::<u32>()?;
-                let logits = world.dynamics.commit(&mut cache, before, &tokens)?;
-                if number >= first_judged(prompt) {
-                    judged.push(Judged::new(&logits, next));
-                }
-            }
-            Ok(judged)
-        })
+        .map(in_this_scope(of_clip))
         .collect::<Result<Vec<_>>>()?;
     Ok(judged.concat())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use nn::quality::{psnr, ssim};
-use nn::{ActionCode, FrameSize, Transitions, generator};
+use nn::{ActionCode, FrameSize, Transitions, generator, in_this_scope};
 use rand::Rng;
 use rayon::prelude::*;
 use worlds::{Frame, Rollout, RolloutSettings, World, WorldManifest};
@@ -47,23 +47,24 @@ pub(crate) fn follow(
     continuation: Continuation<'_>,
     first: usize,
 ) -> Result<Vec<Followed>> {
+    let of_clip = |(number, clip): (usize, &Clip)| {
+        let truth = true_frames(dataset, clip)?;
+        let of = (dataset, clip, truth.as_slice());
+        let seed = (first + number) as u64;
+        let guesses = continue_clip(world, of, prompt, continuation, seed)?;
+        let pairs = || guesses.iter().zip(&truth[prompt..]);
+        let size = dataset.frame_size();
+        Ok(Followed {
+            psnr: pairs().map(|(a, b)| psnr(&unit(a), &unit(b))).collect(),
+            ssim: pairs()
+                .map(|(a, b)| ssim(&unit(a), &unit(b), size))
+                .collect(),
+        })
+    };
     clips
         .par_iter()
         .enumerate()
-        .map(|(number, clip)| {
-            let truth = true_frames(dataset, clip)?;
-            let of = (dataset, clip, truth.as_slice());
-            let seed = (first + number) as u64;
-            let guesses = continue_clip(world, of, prompt, continuation, seed)?;
-            let pairs = || guesses.iter().zip(&truth[prompt..]);
-            let size = dataset.frame_size();
-            Ok(Followed {
-                psnr: pairs().map(|(a, b)| psnr(&unit(a), &unit(b))).collect(),
-                ssim: pairs()
-                    .map(|(a, b)| ssim(&unit(a), &unit(b), size))
-                    .collect(),
-            })
-        })
+        .map(in_this_scope(of_clip))
         .collect()
 }
 
@@ -94,7 +95,10 @@ pub(crate) fn codes_in_use(
         let codes = inferred_codes(world, &true_frames(dataset, clip)?)?;
         Ok(codes.as_slice().iter().copied().collect())
     };
-    let found: Vec<BTreeSet<ActionCode>> = clips.par_iter().map(of_clip).collect::<Result<_>>()?;
+    let found: Vec<BTreeSet<ActionCode>> = clips
+        .par_iter()
+        .map(in_this_scope(of_clip))
+        .collect::<Result<_>>()?;
     let all: BTreeSet<ActionCode> = found.into_iter().flatten().collect();
     Ok(all.into_iter().collect())
 }

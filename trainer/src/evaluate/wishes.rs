@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nn::ActionCode;
+use nn::{ActionCode, in_this_scope};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use worlds::{
@@ -158,7 +158,11 @@ pub(super) fn wishes(
             let rollout = Rollout::resume(world.clone(), &start.state, settings)?;
             held(rollout, (wish, frames), cancel)
         };
-        starts.par_iter().enumerate().map(of_start).collect()
+        starts
+            .par_iter()
+            .enumerate()
+            .map(in_this_scope(of_start))
+            .collect()
     };
     let mut surprise = Vec::new();
     let mut figures = BTreeMap::new();
@@ -266,7 +270,10 @@ impl Real {
             Ok((codes.collect(), motions.collect()))
         };
         let clips = sampler.fixed(REAL_CLIPS);
-        let seen = clips.par_iter().map(seen).collect::<Result<Vec<_>>>()?;
+        let seen = clips
+            .par_iter()
+            .map(in_this_scope(seen))
+            .collect::<Result<Vec<_>>>()?;
         let (codes, motions): (Vec<Vec<ActionCode>>, Vec<Vec<Motion>>) = seen.into_iter().unzip();
         Ok(Self {
             clips: codes,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dynamics::Strength;
 use media::{GifWriter, Picture, enlarge};
-use nn::ActionCode;
+use nn::{ActionCode, in_this_scope};
 use rayon::prelude::*;
 use tokenizer::Tokenizer;
 use worlds::{Frame, RandomPlayer, Rollout, RolloutSettings, Wish, World};
@@ -141,25 +141,26 @@ fn contact_sheet(
     let cells: Vec<(usize, usize)> = (0..codes)
         .flat_map(|code| (0..starts.len()).map(move |start| (code, start)))
         .collect();
+    let of_cell = |&(code, start): &(usize, usize)| {
+        let settings = RolloutSettings {
+            strength,
+            ..RolloutSettings::of(&world.manifest, start as u64)
+        };
+        let prompt = std::slice::from_ref(starts[start]);
+        let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
+        let wish: Wish = [ActionCode(code as u16)].into_iter().collect();
+        let mut shown = vec![starts[start].clone()];
+        for frame in 1..=held {
+            let step = rollout.step(&wish)?;
+            if scale.shown.contains(&frame) {
+                shown.push(step.frame);
+            }
+        }
+        strip(&shown, 1)
+    };
     let pictures = cells
         .par_iter()
-        .map(|&(code, start)| {
-            let settings = RolloutSettings {
-                strength,
-                ..RolloutSettings::of(&world.manifest, start as u64)
-            };
-            let prompt = std::slice::from_ref(starts[start]);
-            let mut rollout = Rollout::start(world.clone(), prompt, settings)?;
-            let wish: Wish = [ActionCode(code as u16)].into_iter().collect();
-            let mut shown = vec![starts[start].clone()];
-            for frame in 1..=held {
-                let step = rollout.step(&wish)?;
-                if scale.shown.contains(&frame) {
-                    shown.push(step.frame);
-                }
-            }
-            strip(&shown, 1)
-        })
+        .map(in_this_scope(of_cell))
         .collect::<Result<Vec<String>>>()?;
     let rows: Vec<(String, Vec<String>)> = pictures
         .chunks(starts.len().max(1))
