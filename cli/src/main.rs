@@ -21,6 +21,9 @@ use arguments::{Arguments, Command, Common, PlayArguments};
 use cancel::{interrupted, is_interruption};
 use output::{Output, complain};
 
+#[global_allocator]
+static ALLOCATOR: nn::BufferAllocator = nn::BufferAllocator::new();
+
 fn main() -> ExitCode {
     // SAFETY: nothing has started a thread yet.
     unsafe { nn::quiet_candle_threads() };

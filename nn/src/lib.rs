@@ -9,6 +9,7 @@
 //!   with a [`KvCache`];
 //! - [`quantizer`]: continuous latents to discrete tokens and back;
 //! - [`Parameters`] (named weights, seeded), [`Optimizer`] and [`ExponentialAverage`]: what training needs around a model;
+//! - [`BufferAllocator`], [`tune_allocator`] and [`on_a_worker`]: memory and threads that training is faster with;
 //! - [`quality`]: the figures that models are judged by;
 //! - [`ActionCode`] and [`Transitions`]: the one meaning of an action everywhere, *the change from frame i to frame i + 1*.
 //!
@@ -22,6 +23,7 @@ mod device;
 mod error;
 mod frame;
 pub mod kernels;
+mod memory;
 pub mod ops;
 mod optimizer;
 mod parameters;
@@ -45,6 +47,7 @@ pub use frame::{
     FrameSize, centred_patches_of, centred_patches_of_picture, patches_of, picture_of_patches,
     pictures_of,
 };
+pub use memory::BufferAllocator;
 pub use optimizer::{
     AdamWConfig, Gradients, MuonConfig, Optimizer, OptimizerState, StepReport, gradients,
 };

@@ -16,7 +16,8 @@ pub fn tune_allocator() {
             }
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
-            libc::mallopt(libc::M_ARENA_MAX, 2);
+            // Others would not have the large pages.
+            libc::mallopt(libc::M_ARENA_MAX, 1);
             if keeps_large {
                 ask_for_large_pages();
             }
