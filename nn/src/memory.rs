@@ -110,6 +110,10 @@ impl State {
         let first = &mut self.kept[class.number];
         let block = *first;
         if block.is_null() {
+            // Sizes change from one stage of training to the next: what has been kept for the last one goes.
+            if self.used_bytes + self.kept_bytes > MOST_HELD * self.most_used_bytes {
+                self.release();
+            }
             return None;
         }
         // SAFETY: a kept block begins with the address of the next.
@@ -125,10 +129,6 @@ impl State {
     unsafe fn keep(&mut self, class: Class, block: *mut u8) {
         let size = class.layout.size();
         self.used_bytes -= size;
-        // Sizes change from one stage of training to the next: what has been kept for the last one goes.
-        if self.used_bytes + self.kept_bytes + size > MOST_HELD * self.most_used_bytes {
-            self.release();
-        }
         let first = &mut self.kept[class.number];
         // SAFETY: the block is nobody's, large enough for an address and aligned for it.
         unsafe { block.cast::<*mut u8>().write(*first) };
