@@ -1,7 +1,7 @@
 //! The allocator of programs that train: buffers begin on a cache line, and those that are freed are kept for the next step.
 //!
 //! A training step allocates and frees the same large buffers again and again. Most systems' allocators map each of them anew, and the kernel zeroes it page by page: under Wine,
-//! half of the time of a step (docs/performance.md). What glibc does with large blocks can be told to it ([`crate::tune_allocator`]); elsewhere they are kept here. Loops over
+//! that took up to 45% of a step's time (docs/performance.md). What glibc does with large blocks can be told to it ([`crate::tune_allocator`]); elsewhere they are kept here. Loops over
 //! whole registers of 64 bytes are slower where each of them lies in two cache lines.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -94,7 +94,7 @@ impl BufferAllocator {
     }
 }
 
-/// A block's layout with what is made of its alignment.
+/// The layout that a block has which is not kept: buffers are aligned.
 fn aligned(layout: Layout) -> Layout {
     match layout.size() >= ALIGNED {
         true => layout.align_to(LINE).unwrap_or(layout),
@@ -219,12 +219,13 @@ mod tests {
         assert_eq!(Class::of(page), None);
     }
 
-    /// Blocks, filled with a number, and their layouts.
-    struct Blocks<'a>(&'a BufferAllocator, Vec<(*mut u8, Layout, u8)>);
+    /// Blocks, their layouts and the number that each is filled with; how many there have been.
+    struct Blocks<'a>(&'a BufferAllocator, Vec<(*mut u8, Layout, u8)>, u8);
 
     impl Blocks<'_> {
         fn add(&mut self, size: usize) -> *mut u8 {
-            let (layout, number) = (layout(size), self.1.len() as u8);
+            let (layout, number) = (layout(size), self.2);
+            self.2 += 1;
             // SAFETY: the size is not zero, and the block has room for so many bytes.
             let block = unsafe {
                 let block = self.0.alloc(layout);
@@ -254,7 +255,7 @@ mod tests {
             keeps: bool, turns in proptest::collection::vec((1usize..20, 0usize..9000, 0usize..40), 1..60),
         ) {
             let allocator = BufferAllocator::that_keeps(keeps);
-            let mut blocks = Blocks(&allocator, Vec::new());
+            let mut blocks = Blocks(&allocator, Vec::new(), 0);
             for (pages, more, free) in turns {
                 blocks.add(pages * pages * 1024 + more);
                 if free < blocks.1.len() {
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn a_freed_block_is_the_next_one_of_about_its_size_until_too_much_is_kept() {
         let allocator = BufferAllocator::that_keeps(true);
-        let mut blocks = Blocks(&allocator, Vec::new());
+        let mut blocks = Blocks(&allocator, Vec::new(), 0);
         let first = blocks.add(1_000_000);
         blocks.free(0);
         assert_eq!(blocks.add(990_000), first);
