@@ -42,12 +42,9 @@ struct State {
 // SAFETY: kept blocks belong to nobody else, so whichever thread holds the state may use them.
 unsafe impl Send for State {}
 
-/// A size that large blocks have.
+/// A size that large blocks have, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Class {
-    number: usize,
-    layout: Layout,
-}
+struct Class(usize);
 
 impl Class {
     /// The smallest that has room for `layout`; none for blocks that are small, very large, or must lie on more than a cache line's start.
@@ -60,8 +57,18 @@ impl Class {
         let bits = size.ilog2() as usize;
         // The leading bits of the size: a one and the step.
         let number = (bits - LARGE_BITS) * STEPS + (size >> (bits - STEP_BITS)) - STEPS;
-        let layout = Layout::from_size_align(size, LINE).ok()?;
-        (number < CLASSES).then_some(Self { number, layout })
+        let valid = Layout::from_size_align(size, LINE).is_ok();
+        (valid && number < CLASSES).then_some(Self(number))
+    }
+
+    fn size(self) -> usize {
+        let bits = LARGE_BITS + self.0 / STEPS;
+        (STEPS + self.0 % STEPS) << (bits - STEP_BITS)
+    }
+
+    fn layout(self) -> Layout {
+        // SAFETY: blocks have only classes that `of` has found valid.
+        unsafe { Layout::from_size_align_unchecked(self.size(), LINE) }
     }
 }
 
@@ -105,9 +112,9 @@ fn aligned(layout: Layout) -> Layout {
 impl State {
     /// A kept block, if there is one; either way, one more is in use.
     fn take(&mut self, class: Class) -> Option<*mut u8> {
-        self.used_bytes += class.layout.size();
+        self.used_bytes += class.size();
         self.most_used_bytes = self.most_used_bytes.max(self.used_bytes);
-        let first = &mut self.kept[class.number];
+        let first = &mut self.kept[class.0];
         let block = *first;
         if block.is_null() {
             // Sizes change from one stage of training to the next: what has been kept for the last one goes.
@@ -118,7 +125,7 @@ impl State {
         }
         // SAFETY: a kept block begins with the address of the next.
         *first = unsafe { block.cast::<*mut u8>().read() };
-        self.kept_bytes -= class.layout.size();
+        self.kept_bytes -= class.size();
         Some(block)
     }
 
@@ -127,26 +134,23 @@ impl State {
     /// # Safety
     /// The block is of this class, and nobody uses it any more.
     unsafe fn keep(&mut self, class: Class, block: *mut u8) {
-        let size = class.layout.size();
-        self.used_bytes -= size;
-        let first = &mut self.kept[class.number];
+        self.used_bytes -= class.size();
+        let first = &mut self.kept[class.0];
         // SAFETY: the block is nobody's, large enough for an address and aligned for it.
         unsafe { block.cast::<*mut u8>().write(*first) };
         *first = block;
-        self.kept_bytes += size;
+        self.kept_bytes += class.size();
     }
 
     /// Gives all kept blocks back to the system.
     fn release(&mut self) {
         for (number, first) in self.kept.iter_mut().enumerate() {
-            let bits = LARGE_BITS + number / STEPS;
-            let size = (STEPS + number % STEPS) << (bits - STEP_BITS);
             while !first.is_null() {
                 let block = *first;
-                // SAFETY: a kept block begins with the address of the next, and was allocated with its class's layout, which is valid.
+                // SAFETY: a kept block begins with the address of the next, and was allocated with its class's layout.
                 unsafe {
                     *first = block.cast::<*mut u8>().read();
-                    System.dealloc(block, Layout::from_size_align_unchecked(size, LINE));
+                    System.dealloc(block, Class(number).layout());
                 }
             }
         }
@@ -166,15 +170,15 @@ unsafe impl GlobalAlloc for BufferAllocator {
             return block;
         }
         // SAFETY: no class's size is zero.
-        let block = unsafe { System.alloc(class.layout) };
+        let block = unsafe { System.alloc(class.layout()) };
         if !block.is_null() {
             return block;
         }
         self.state().release();
         // SAFETY: as above.
-        let block = unsafe { System.alloc(class.layout) };
+        let block = unsafe { System.alloc(class.layout()) };
         if block.is_null() {
-            self.state().used_bytes -= class.layout.size();
+            self.state().used_bytes -= class.size();
         }
         block
     }
@@ -202,18 +206,18 @@ mod tests {
         #[test]
         fn a_class_has_room_for_its_blocks_and_little_more(size in LARGE..1usize << 31) {
             let class = Class::of(layout(size)).unwrap();
-            let room = class.layout.size();
+            let room = class.size();
             prop_assert!(room >= size && (room - size) * STEPS < size);
             prop_assert_eq!(Class::of(layout(room)), Some(class));
             let larger = Class::of(layout(room + 1)).unwrap();
-            prop_assert_eq!(larger.number, class.number + 1);
+            prop_assert_eq!(larger, Class(class.0 + 1));
         }
     }
 
     #[test]
     fn what_is_small_or_lies_otherwise_has_no_class() {
         assert_eq!(Class::of(layout(LARGE - 1)), None);
-        assert_eq!(Class::of(layout(LARGE)).unwrap().number, 0);
+        assert_eq!(Class::of(layout(LARGE)), Some(Class(0)));
         assert_eq!(Class::of(layout(1 << 40)), None);
         let page = Layout::from_size_align(LARGE, 4096).unwrap();
         assert_eq!(Class::of(page), None);

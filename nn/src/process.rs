@@ -3,7 +3,8 @@
 /// Asks the C library's allocator to keep freed memory instead of handing each large buffer back to the kernel.
 ///
 /// A training step frees and allocates the same large buffers again and again; with the defaults each of them is mapped and
-/// zeroed anew, page by page. Call it once, first thing in `main`. Does nothing where the C library is not glibc.
+/// zeroed anew, page by page. Call it once, first thing in `main`. Does nothing where the C library is not glibc: there
+/// [`BufferAllocator`](crate::BufferAllocator) keeps it.
 pub fn tune_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -16,7 +17,7 @@ pub fn tune_allocator() {
             }
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
-            // Others would not have the large pages.
+            // What lies in another arena would not be in large pages.
             libc::mallopt(libc::M_ARENA_MAX, 1);
             if keeps_large {
                 ask_for_large_pages();

@@ -141,10 +141,7 @@ impl Reference {
                     .map(|pair| features_of(&pair[0], &pair[1], size))
                     .collect::<Vec<_>>())
             };
-            let features = clips
-                .par_iter()
-                .map(in_this_scope(of_clip))
-                .collect::<Result<Vec<_>>>()?;
+            let features = clips.par_iter().map(of_clip).collect::<Result<Vec<_>>>()?;
             Ok(features.concat())
         };
         let all = features(&sampler.fixed(REFERENCE_STRETCHES))?;
