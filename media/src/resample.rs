@@ -9,6 +9,9 @@ const TOLERANCE: f64 = 0.2;
 /// Longest pause, in seconds, that is filled with repetitions of the picture before it. A longer one is a break.
 const LONGEST_HOLD: f64 = 10.0;
 
+/// Seconds that times may run back by. Where they run back further, another recording begins.
+const LONGEST_STEP_BACK: f64 = 1.0;
+
 /// Picks, for every output picture, the source picture that is on screen at that moment.
 ///
 /// Show it the source's times in order; it answers how often to put out the picture *before* the one just announced.
@@ -28,7 +31,7 @@ pub struct Resampler {
 pub struct Repeats {
     /// How often the picture before the announced one is to be put out.
     pub previous: u64,
-    /// The source paused for so long that what follows is no continuation.
+    /// The source paused for so long, or its clock began anew, that what follows is no continuation.
     pub pause: bool,
 }
 
@@ -55,7 +58,7 @@ impl Resampler {
         })
     }
 
-    /// Announces the next source picture, shown from `seconds` on. Times that run backwards count as standing still.
+    /// Announces the next source picture, shown from `seconds` on. Times that run back a little count as standing still.
     pub fn announce(&mut self, seconds: f64) -> Repeats {
         let Some(origin) = self.origin else {
             self.origin = Some(if seconds.is_finite() { seconds } else { 0.0 });
@@ -65,7 +68,8 @@ impl Resampler {
             };
         };
         let now = seconds - origin;
-        if now.is_finite() && now - self.latest > LONGEST_HOLD {
+        let passed = now - self.latest;
+        if now.is_finite() && !(-LONGEST_STEP_BACK..=LONGEST_HOLD).contains(&passed) {
             let previous = self.restart();
             self.origin = Some(seconds);
             return Repeats {
@@ -223,6 +227,20 @@ mod tests {
             }
         );
         assert_eq!(resampler.finish(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_begins_anew_is_a_break_and_loses_nothing() {
+        let mut resampler = Resampler::new(10.0).unwrap();
+        let times = [0.0, 0.1, 0.2, 5.0, 4.5, 5.1, 0.0, 0.1, 0.2];
+        let repeats = times.map(|time| resampler.announce(time));
+        let pauses = repeats.map(|repeats| repeats.pause);
+        assert_eq!(
+            pauses,
+            [false, false, false, false, false, false, true, false, false]
+        );
+        let after: u64 = repeats[7..].iter().map(|repeats| repeats.previous).sum();
+        assert_eq!(after + resampler.finish(), 3);
     }
 
     #[test]

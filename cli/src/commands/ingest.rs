@@ -127,6 +127,7 @@ fn summary(report: &IngestReport, arguments: &IngestArguments) -> serde_json::Va
         "validation_frames": report.validation_frames,
         "episodes": report.episodes,
         "scene_cuts": report.scene_cuts,
+        "action_cuts": report.action_cuts,
         "action_names": report.action_names,
         "skipped": report.skipped.iter().map(|skipped| json!({
             "path": skipped.path, "codec": skipped.codec, "message": skipped.message, "help": skipped.help,

@@ -119,16 +119,16 @@ impl TrueActions {
     }
 
     /// Whether picture `picture` is the last of its episode: a jump in time says so, and a lone null between actions; a run of
-    /// nulls only that nothing is known there.
+    /// nulls only that nothing is known there, as do pictures that the file leaves out.
     pub(super) fn ends_episode(&self, picture: usize) -> bool {
         if u32::try_from(picture).is_ok_and(|picture| self.jumps.contains(&picture)) {
             return true;
         }
         let known =
             |picture: Option<usize>| picture.is_some_and(|picture| self.name(picture).is_some());
+        let is_null = |picture| self.by_picture.get(&picture) == Some(&None);
         self.nulls_end_episodes
-            && (picture as u64) < self.len()
-            && self.name(picture).is_none()
+            && u32::try_from(picture).is_ok_and(is_null)
             && known(picture.checked_sub(1))
             && known(picture.checked_add(1))
     }
@@ -340,6 +340,13 @@ mod tests {
             .filter(|&picture| actions.ends_episode(picture))
             .collect();
         assert_eq!(ends, [1]);
+        // As of keys that were looked at every other picture.
+        let lines: String = (0..10)
+            .step_by(2)
+            .map(|frame| format!("{{\"frame\": {frame}, \"action\": 1}}\n"))
+            .collect();
+        let actions = sidecar_of(&lines).unwrap();
+        assert!((0..10).all(|picture| !actions.ends_episode(picture)));
     }
 
     #[test]

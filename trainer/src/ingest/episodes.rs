@@ -18,6 +18,7 @@ const PROGRESS_EVERY: u64 = 16;
 pub(super) enum SourceOutcome {
     Read {
         scene_cuts: usize,
+        action_cuts: usize,
         damaged: Option<DamagedSource>,
         warnings: Vec<String>,
     },
@@ -71,10 +72,11 @@ pub(super) fn read_source(
         actions: actions.as_ref(),
         cuts: options.scene_cut.map(SceneCuts::new),
         scene_cuts: 0,
+        action_cuts: 0,
         break_due: false,
     };
     let mut read = assembly.read(&mut *reader, resampler, tell, cancel)?;
-    let scene_cuts = assembly.scene_cuts;
+    let (scene_cuts, action_cuts) = (assembly.scene_cuts, assembly.action_cuts);
     writer.end_episode();
     if cancel.load(Ordering::Relaxed) {
         // Ctrl-C also ends the ffmpeg that this program started, which is no fault of the source.
@@ -105,6 +107,7 @@ pub(super) fn read_source(
     }
     Ok(SourceOutcome::Read {
         scene_cuts,
+        action_cuts,
         damaged,
         warnings,
     })
@@ -161,6 +164,7 @@ struct Assembly<'a> {
     actions: Option<&'a TrueActions>,
     cuts: Option<SceneCuts>,
     scene_cuts: usize,
+    action_cuts: usize,
     /// The next frame begins an episode.
     break_due: bool,
 }
@@ -212,9 +216,13 @@ impl Assembly<'_> {
                     so_far.damaged(error);
                     return Ok(so_far);
                 }
-                self.break_due |= self
+                if self
                     .actions
-                    .is_some_and(|actions| actions.ends_episode(previous.number));
+                    .is_some_and(|actions| actions.ends_episode(previous.number))
+                {
+                    self.break_due = true;
+                    self.action_cuts += 1;
+                }
             }
             self.break_due |= pause;
             pending = Some(Pending {

@@ -21,7 +21,14 @@ const VIDEO_ENDINGS: [&str; 25] = [
 const DEEPEST_FOLDER: usize = 32;
 
 /// Folders with these files are this program's own work, whose pictures are no gameplay.
-const OWN_MANIFESTS: [(&str, &str); 2] = [("world.ron", "a world"), ("dataset.ron", "a dataset")];
+const OWN_MANIFESTS: [(&str, &str); 3] = [
+    ("world.ron", "a world"),
+    ("dataset.ron", "a dataset"),
+    (crate::metrics::METRICS_FILE, "a training run"),
+];
+
+/// Folder names that say "held back".
+const VALIDATION_FOLDERS: [&str; 4] = ["validation", "valid", "val", "test"];
 
 /// What a source is, beyond its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +46,32 @@ pub(super) enum Kind {
 pub(super) struct Source {
     pub path: PathBuf,
     pub kind: Kind,
+    /// Whether a folder that it lies in has a name that says so: one that was given, or one within that.
+    pub held_back: bool,
 }
 
 impl Source {
+    /// A source that was found in `root`, a folder that was given or that of a file that was.
+    pub(super) fn new(path: PathBuf, kind: Kind, root: &Path) -> Self {
+        let folder = match kind {
+            Kind::Images => Some(path.as_path()),
+            // A session's own folder has the name that its player gave it.
+            Kind::Video | Kind::Session => path.parent(),
+        };
+        // What the root lies in says where someone keeps things, not what they are for.
+        let outside = root.parent().unwrap_or(root);
+        let within = folder.and_then(|folder| folder.strip_prefix(outside).ok());
+        let held_back = within.into_iter().flat_map(Path::components).any(|part| {
+            let part = part.as_os_str().to_string_lossy().to_ascii_lowercase();
+            VALIDATION_FOLDERS.contains(&part.as_str())
+        });
+        Self {
+            path,
+            kind,
+            held_back,
+        }
+    }
+
     /// Where its pictures are.
     pub(super) fn pictures(&self) -> PathBuf {
         match self.kind {
@@ -79,20 +109,29 @@ impl Source {
     }
 }
 
-/// The sources behind `inputs`, in order, each once; what is not there goes to `skipped`.
+/// The sources behind `inputs`, each once, in order but those first that are to be held back; what is not there goes to `skipped`.
 pub(super) fn find(inputs: &[PathBuf], skipped: &mut Vec<SkippedSource>) -> Vec<Source> {
     let mut search = Search {
         sources: Vec::new(),
         seen: BTreeSet::new(),
         skipped,
+        root: PathBuf::new(),
     };
     for input in inputs {
         match fs::metadata(input) {
             Err(error) => search.skip(input, error),
-            Ok(metadata) if metadata.is_dir() => search.input_folder(input),
-            Ok(_) => search.add(input.clone(), Kind::Video),
+            Ok(metadata) if metadata.is_dir() => {
+                search.root.clone_from(input);
+                search.input_folder(input);
+            }
+            Ok(_) => {
+                search.root = input.parent().unwrap_or(input).to_owned();
+                search.add(input.clone(), Kind::Video);
+            }
         }
     }
+    // Of two copies the first is used, and nobody wants to train on what was put aside.
+    search.sources.sort_by_key(|source| !source.held_back);
     search.sources
 }
 
@@ -102,6 +141,8 @@ struct Search<'a> {
     /// Real paths of all files and folders looked at: whatever links lead to them, they are looked at once.
     seen: BTreeSet<PathBuf>,
     skipped: &'a mut Vec<SkippedSource>,
+    /// The folder that was given, or that of the file that was.
+    root: PathBuf,
 }
 
 impl Search<'_> {
@@ -117,7 +158,7 @@ impl Search<'_> {
 
     fn add(&mut self, path: PathBuf, kind: Kind) {
         if self.is_new(&path) {
-            self.sources.push(Source { path, kind });
+            self.sources.push(Source::new(path, kind, &self.root));
         }
     }
 
@@ -167,10 +208,8 @@ impl Search<'_> {
             .collect();
         // Numbered images beside videos are thumbnails or screenshots.
         if images.len() >= 2 && videos.is_empty() {
-            self.sources.push(Source {
-                path: folder.to_owned(),
-                kind: Kind::Images,
-            });
+            let images = Source::new(folder.to_owned(), Kind::Images, &self.root);
+            self.sources.push(images);
         }
         for path in videos {
             self.add(path, Kind::Video);

@@ -169,10 +169,12 @@ pub fn ingest(
         match episodes::read_source(source, &hash, options, &mut writer, &mut tell, cancel)? {
             SourceOutcome::Read {
                 scene_cuts,
+                action_cuts,
                 damaged,
                 warnings,
             } => {
                 report.scene_cuts += scene_cuts;
+                report.action_cuts += action_cuts;
                 report.damaged.extend(damaged);
                 report.warnings.extend(warnings);
                 used.push(source);
@@ -196,6 +198,12 @@ pub fn ingest(
 
     let (episodes, note) = split::decide(&used, writer.episodes(), options);
     report.notes.push(note);
+    if report.action_cuts > 0 {
+        report.notes.push(format!(
+            "{} episodes end where their actions say so: at a lone null between two of them, or where a player went back",
+            report.action_cuts
+        ));
+    }
     let manifest = writer.finish(episodes)?;
     report.count(&manifest);
     Ok(report)

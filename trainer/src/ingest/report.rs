@@ -206,6 +206,8 @@ pub struct IngestReport {
     pub episodes: usize,
     /// Episodes that ended because the scene changed.
     pub scene_cuts: usize,
+    /// Episodes that ended because their actions said so: a lone null between two of a sidecar, or a player who went back.
+    pub action_cuts: usize,
     /// Names of the true actions; empty when none are known.
     pub action_names: Vec<String>,
     /// Sources that could not be read. Not empty: something was asked for and is missing.

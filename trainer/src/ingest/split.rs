@@ -1,16 +1,12 @@
 //! Decides what is trained on and what is held back: whole sources, or the end of one, never neighbouring frames.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::IngestOptions;
-use super::inputs::{Kind, Source};
+use super::inputs::Source;
 use crate::dataset::{EpisodeRecord, Split};
-
-/// Folder names that say "held back".
-const VALIDATION_FOLDERS: [&str; 4] = ["validation", "valid", "val", "test"];
 
 /// Seconds left out between the two halves where they come from one video.
 const GAP_SECONDS: f64 = 1.0;
@@ -39,7 +35,7 @@ pub(super) fn decide(
     let named: BTreeSet<usize> = frames
         .keys()
         .copied()
-        .filter(|&source| used.get(source).is_some_and(|source| is_named(source)))
+        .filter(|&source| used.get(source).is_some_and(|source| source.held_back))
         .collect();
     if !named.is_empty() && named.len() < frames.len() {
         hold_back(&mut episodes, &named);
@@ -110,18 +106,6 @@ fn hold_back(episodes: &mut [EpisodeRecord], sources: &BTreeSet<usize>) {
             episode.split = Split::Validation;
         }
     }
-}
-
-fn is_named(source: &Source) -> bool {
-    let folder = match source.kind {
-        Kind::Images => Some(source.path.as_path()),
-        // A session's own folder has the name that its player gave it.
-        Kind::Video | Kind::Session => source.path.parent(),
-    };
-    folder.into_iter().flat_map(Path::components).any(|part| {
-        let part = part.as_os_str().to_string_lossy().to_ascii_lowercase();
-        VALIDATION_FOLDERS.contains(&part.as_str())
-    })
 }
 
 fn name_of(used: &[&Source], source: usize) -> String {
@@ -213,7 +197,9 @@ fn hold_back_end(
 
 #[cfg(test)]
 mod tests {
+    use super::super::inputs::Kind;
     use super::*;
+    use std::path::Path;
 
     fn episode(source: usize, start: usize, length: usize) -> EpisodeRecord {
         EpisodeRecord {
@@ -235,10 +221,10 @@ mod tests {
         episodes: &[EpisodeRecord],
         fraction: f64,
     ) -> Vec<EpisodeRecord> {
-        let sources = paths.iter().map(|path| Source {
-            path: path.into(),
-            kind,
-        });
+        let root = Path::new("");
+        let sources = paths
+            .iter()
+            .map(|path| Source::new(path.into(), kind, root));
         let sources: Vec<Source> = sources.collect();
         let used: Vec<&Source> = sources.iter().collect();
         let options = IngestOptions {

@@ -249,6 +249,7 @@ fn a_null_action_in_the_middle_ends_an_episode() {
         .map(|episode| episode.length)
         .collect();
     assert_eq!(lengths, [12, 18]);
+    assert_eq!(report.action_cuts, 1);
     assert!(report.warnings.is_empty());
     for episode in dataset.episodes(Split::Train) {
         assert!(
@@ -586,6 +587,34 @@ fn what_comes_twice_is_used_once() {
 }
 
 #[test]
+fn only_folders_within_what_is_given_hold_back_and_win_over_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    // Where someone keeps videos says nothing.
+    let input = folder.path().join("test/videos");
+    for (number, name) in ["a.mp4", "train/b.mp4", "train/c.mp4"].iter().enumerate() {
+        write_video(&input.join(name), 15.0, pan(number as u32, 40));
+    }
+    fs::create_dir_all(input.join("validation")).unwrap();
+    fs::copy(input.join("a.mp4"), input.join("validation/copy.mp4")).unwrap();
+    let (report, dataset) = run(&[input], &folder.path().join("out"), &options()).unwrap();
+    let held: Vec<&str> = dataset
+        .episodes(Split::Validation)
+        .iter()
+        .map(|episode| dataset.manifest().sources[episode.source].path.as_str())
+        .collect();
+    assert!(
+        matches!(held[..], [path] if path.ends_with("copy.mp4")),
+        "{held:?}"
+    );
+    assert_eq!(report.sources, 3);
+    assert!(
+        report.warnings[0].contains("a.mp4: the same as"),
+        "{:?}",
+        report.warnings
+    );
+}
+
+#[test]
 fn worlds_and_datasets_are_no_gameplay() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("in");
@@ -594,6 +623,9 @@ fn worlds_and_datasets_are_no_gameplay() {
         write_video(&input.join(name).join("play.mp4"), 15.0, pan(1, 20));
         fs::write(input.join(name).join(manifest), "()").unwrap();
     }
+    // What a run leaves there is generated.
+    write_video(&input.join("w.run/play.mp4"), 15.0, pan(1, 20));
+    fs::write(input.join("w.run/metrics.jsonl"), "").unwrap();
     let inputs = [input.clone(), input.join("w")];
     let (report, _) = run(&inputs, &folder.path().join("out"), &options()).unwrap();
     assert_eq!(report.sources, 1);
