@@ -68,6 +68,16 @@ pub enum Error {
     /// Something is in the way of a new run.
     #[error("{} is there already: continue that run with --resume, or choose another --out, or remove it", .0.display())]
     AlreadyThere(PathBuf),
+    /// A run is to go on that is not there, in the place of a world that it would write over.
+    #[error(
+        "there is no run in {} that made {}: to train that world on, give it as --from and another --out", .run.display(), .world.display()
+    )]
+    RunMissing {
+        /// The world.
+        world: PathBuf,
+        /// Where its run would be.
+        run: PathBuf,
+    },
     /// Another process trains there.
     #[error("{} is in use: another training writes to it, wait until it has ended or stop it", .0.display())]
     InUse(PathBuf),

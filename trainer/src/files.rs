@@ -57,6 +57,12 @@ pub(crate) fn hold_folder(folder: &Path) -> Result<Option<File>> {
         Err(TryLockError::WouldBlock) => return Err(Error::InUse(folder.to_owned())),
         Err(TryLockError::Error(_)) => return Ok(None),
     }
+    remove_unfinished(folder)?;
+    Ok(Some(file))
+}
+
+/// Removes what an attempt left that was ended while it wrote a file. Only who holds the folder may: others may be writing.
+pub(crate) fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))?.flatten() {
         let name = entry.file_name();
         let process = name
@@ -67,7 +73,7 @@ pub(crate) fn hold_folder(folder: &Path) -> Result<Option<File>> {
             fs::remove_file(&path).map_err(Error::io(&path))?;
         }
     }
-    Ok(Some(file))
+    Ok(())
 }
 
 /// Bytes in hexadecimal.

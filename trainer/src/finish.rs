@@ -61,11 +61,18 @@ impl<'a> Milestone<'a> {
         })
     }
 
-    /// Saves the world that these weights make, and measures how well it follows inferred codes and random ones.
+    /// Saves the world that these weights make, and measures how well it follows inferred codes and random ones. Where it cannot be saved, as when someone is
+    /// changing its manifest at that moment, it is measured all the same: training that has taken hours goes on.
     pub fn play_test(&self, dynamics: &Parameters) -> Result<Played> {
         let mut contents = self.blueprint.with_dynamics(dynamics.tensors());
         let mut own = contents.manifest.clone();
-        let world = edits::save(&mut contents, &mut own, (&self.out, &self.run))?;
+        let (world, warnings) = match edits::save(&mut contents, &mut own, (&self.out, &self.run)) {
+            Ok(world) => (world, Vec::new()),
+            Err(error) => {
+                let warning = format!("the world could not be saved as it is now: {error}");
+                (contents.world(edits::FORMAT)?, vec![warning])
+            }
+        };
         let world = Arc::new(world);
         let at = |continuation, frame: usize| -> Result<f64> {
             let followed = follow(&world, self.dataset, &self.clips, PROMPT, continuation, 0)?;
@@ -89,6 +96,7 @@ impl<'a> Milestone<'a> {
         Ok(Played {
             figures: figures.map(|(name, value)| (name.to_owned(), value)).into(),
             text,
+            warnings,
             pictures: of_world(&world, self.dataset, BRIEF)?,
         })
     }

@@ -5,7 +5,8 @@
 //! (u8 `[F, H, W, 3]`: entry i is the guess of frame i+1, made from frame i *as decoded from its tokens*, some of which were
 //! replaced at random, and code i), `latents` (f32 `[F, N, L]`, the tokenizer's latents of that guess) and `episode_start`
 //! (i64 `[E]`). What would follow an episode's last frame is left zero and never read. Shards are written one at a time and
-//! renamed when complete, so an interrupted preparation goes on where it stopped; `preparation.json` keeps the time that it has taken.
+//! renamed when complete, so a preparation that was interrupted, or whose time was over and which has more now, goes on where it stopped;
+//! `preparation.json` keeps the time that it has taken.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ pub(crate) struct Record {
     identity: String,
     /// Seconds spent, in all attempts.
     pub seconds: f64,
-    /// Whether there is nothing more to do.
+    /// Whether every frame is prepared.
     pub complete: bool,
 }
 
@@ -95,6 +96,7 @@ impl Preparation<'_> {
     pub fn run(&self, observer: &mut dyn TrainObserver) -> Result<Option<f64>> {
         let start = Instant::now();
         files::make_folder(&self.folder)?;
+        files::remove_unfinished(&self.folder)?;
         let before = Record::read(&self.folder, &self.identity).seconds;
         let spent = || before + start.elapsed().as_secs_f64();
         let keep = |complete: bool| -> Result<f64> {
@@ -113,6 +115,8 @@ impl Preparation<'_> {
             .flatten()
             .map(|episode| episode.length)
             .sum();
+        // Later figures are to be compared with earlier ones, so what is held out stays as it was once there is something to train on.
+        let measured = self.is_prepared(Split::Train, 0);
         let mut done = 0;
         for (split, episodes) in [(Split::Validation, validation), (Split::Train, train)] {
             for (number, shard) in shards_of(&episodes).into_iter().enumerate() {
@@ -122,16 +126,16 @@ impl Preparation<'_> {
                 };
                 let path = shard_path(&self.folder, split, number);
                 // What an earlier attempt has made counts, however late it is.
-                let current = PreparedSet::is_current(&path, &self.identity);
+                let current = self.is_prepared(split, number);
                 let over = number > 0 && !current && spent() > share * self.budget_seconds;
-                if split == Split::Validation && over {
+                if split == Split::Validation && (over || measured && !current) {
                     break;
                 }
                 if over {
                     observer.observe(&TrainEvent::Note(format!(
                         "prepared {done} of {total} frames in the time that was planned for it; the dynamics trains on these"
                     )));
-                    return keep(true).map(Some);
+                    return keep(false).map(Some);
                 }
                 let frames: usize = shard.iter().map(|episode| episode.length).sum();
                 if !current {
@@ -159,6 +163,10 @@ impl Preparation<'_> {
             }
         }
         keep(true).map(Some)
+    }
+
+    fn is_prepared(&self, split: Split, number: usize) -> bool {
+        PreparedSet::is_current(&shard_path(&self.folder, split, number), &self.identity)
     }
 
     /// Episodes, the long ones in pieces, in an order of no meaning, up to so many frames.

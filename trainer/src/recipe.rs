@@ -10,9 +10,10 @@ use crate::{Error, Result, Stage, TrainConfig};
 /// Values by dotted name; those of the configuration have the names that they have in `train.ron`.
 pub(crate) type Recipe = BTreeMap<String, String>;
 
-/// Says nothing about a dynamics: frames that are prepared are named by what they were prepared from. Checkpoints from when it was thought to
-/// decide still have it in their recipes.
-pub(crate) const PREPARATION_BUDGET: &str = "preparation.budget_minutes";
+/// Decides how many frames are prepared, and more of them may be when a run goes on.
+const PREPARATION_BUDGET: &str = "preparation.budget_minutes";
+/// What does not decide, though checkpoints from when it was thought to still have it in their recipes.
+pub(crate) const UNDECIDING: [&str; 2] = [PREPARATION_BUDGET, "prepared frames"];
 
 /// Differences that a message spells out.
 const MOST_TOLD: usize = 6;

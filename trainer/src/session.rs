@@ -19,8 +19,12 @@ use crate::{Budget, Error, OptimizerConfig, Result, beginning, report, resume, s
 const RECENT: usize = 100;
 /// Fewer than this say nothing yet.
 const FEWEST_RECENT: usize = 20;
-/// A loss this many times the running median has exploded.
+/// A loss this many times the running median has exploded,
 const EXPLOSION: f64 = 10.0;
+/// if it is also this many times what all but one in so many of the recent losses stayed below: of video that mostly stands still, whatever moves is far
+/// above the median.
+const OUTLIER: f64 = 2.0;
+const OUTLIERS: usize = 50;
 /// Returns to a checkpoint before a stage gives up.
 const MOST_ROLLBACKS: u32 = 3;
 /// What a return to a checkpoint leaves of the learning rate.
@@ -351,7 +355,10 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let median = median(&self.position.recent_losses);
         let known = self.position.recent_losses.len() >= FEWEST_RECENT;
-        if !loss.is_finite() || known && loss > EXPLOSION * median {
+        let few = self.position.recent_losses.len() / OUTLIERS;
+        let high = highest_but(few, &self.position.recent_losses);
+        let limit = (EXPLOSION * median).max(OUTLIER * high);
+        if !loss.is_finite() || known && loss > limit {
             return Ok(Some(Event::Exploded(format!(
                 "the loss exploded at step {step} ({loss:.4}, usually {median:.4})"
             ))));
@@ -667,6 +674,13 @@ fn stage_seed(seed: u64, stage: crate::Stage, attempt: u32, rollbacks: u32) -> u
         let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^ (mixed >> 27)
     })
+}
+
+/// The highest of some values, `few` of which are left out.
+fn highest_but(few: usize, values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.iter().rev().nth(few).copied().unwrap_or(0.0)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -16,8 +16,8 @@ use crate::bundle::Blueprint;
 use crate::checkpoint::{Position, Tensors};
 use crate::clips::ClipSampler;
 use crate::dataset::{Dataset, Split};
-use crate::evaluate::SAME_RATE;
 use crate::evaluate::rollouts::check_size;
+use crate::evaluate::{EvaluateOptions, SAME_RATE};
 use crate::finish::{self, Finished, Milestone, as_played};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::prepare::{Preparation, Record, SHARD_FRAMES};
@@ -144,6 +144,11 @@ pub fn train(
     stages.retain(|&stage| !kept || stage != Stage::LatentActions);
     let learns_on = dynamics_learns_on(&config, &positions, (options.stage, kept), &folder);
     let done = done_with(&stages, &positions, learns_on);
+    if dataset.episodes(Split::Validation).is_empty() {
+        observer.observe(&TrainEvent::Warning(
+            "nothing of this dataset is held out, so what training calls held out is video that it trains on, and figures flatter".to_owned(),
+        ));
+    }
     if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
         let path = folder.display();
         observer.observe(&TrainEvent::Note(format!(
@@ -280,7 +285,7 @@ fn dynamics_budget(config: &TrainConfig, only: Option<Stage>, before: &Before) -
 }
 
 /// There must be a name to call the run folder by, and nothing that is there already may be lost: what is no world never, a world or a run only
-/// with `--resume`.
+/// with `--resume`, and a world only to the run that made it.
 fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     let out = &options.out;
     if out.file_name().is_none() {
@@ -289,14 +294,21 @@ fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     if out.exists() && !may_hold_world(out) {
         return Err(Error::NoWorld(out.clone()));
     }
+    let manifest = out.join(worlds::MANIFEST_FILE);
     if options.resume {
-        return Ok(());
+        let is_foreign = manifest.exists() && !folder.join(resume::CONFIG_FILE).exists();
+        return match is_foreign {
+            true => Err(Error::RunMissing {
+                world: out.clone(),
+                run: folder.to_owned(),
+            }),
+            false => Ok(()),
+        };
     }
     let checkpoints = options
         .stages()
         .into_iter()
         .map(|stage| checkpoint_path(folder, stage));
-    let manifest = out.join(worlds::MANIFEST_FILE);
     let in_the_way = checkpoints.chain([manifest]).find(|path| path.exists());
     match in_the_way {
         Some(path) => Err(Error::AlreadyThere(path)),
@@ -483,10 +495,8 @@ impl Run<'_> {
             preparation,
         };
         let mut settings = self.settings(Stage::Dynamics, 1.0)?;
-        settings.recipe.extend([
-            ("prepared frames".to_owned(), prepared.frames().to_string()),
-            (PREPARED_FROM.to_owned(), identity.clone()),
-        ]);
+        let from = (PREPARED_FROM.to_owned(), identity.clone());
+        settings.recipe.extend([from]);
         settings.budget = dynamics_budget(&self.config, self.only, &before);
         let blueprint = Blueprint::new(
             (&self.config, self.base.as_ref()),
@@ -513,8 +523,12 @@ impl Run<'_> {
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
         let contents = blueprint.with_dynamics(dynamics_weights);
         let whole = self.config.budget_minutes;
-        let budget = Duration::from_secs_f64(whole * 60.0);
-        let options = self.config.evaluation.clone().within(budget);
+        let options = self.config.evaluation.clone();
+        // What someone asks for is measured, however long it takes.
+        let options = match options == EvaluateOptions::default() {
+            true => options.within(Duration::from_secs_f64(whole * 60.0)),
+            false => options,
+        };
         let finished = as_played(|| {
             finish::finish(
                 contents,

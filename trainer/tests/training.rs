@@ -734,6 +734,52 @@ fn what_no_world_can_be_written_or_measured_with_is_refused_before_anything_is_t
 }
 
 #[test]
+fn a_world_that_is_being_edited_does_not_end_its_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let mut options = options(folder.path(), "world");
+    settings(&mut options).dynamics.evaluations = 2;
+    let manifest = options.out.join("world.ron");
+    let mut whole = None;
+    let mut observer = |event: &TrainEvent| match event {
+        // Someone saves it half.
+        TrainEvent::Evaluated {
+            stage: Stage::Dynamics,
+            ..
+        } if whole.is_none() => {
+            let text = fs::read_to_string(&manifest).unwrap();
+            fs::write(&manifest, &text[..text.len() / 2]).unwrap();
+            whole = Some(text);
+        }
+        TrainEvent::Warning(text) if text.contains("could not be saved") => {
+            assert!(text.contains("world.ron"), "{text}");
+            fs::write(&manifest, whole.as_ref().unwrap()).unwrap();
+        }
+        _ => {}
+    };
+    let outcome = train(&dataset, &options, &mut observer, &false.into()).unwrap();
+    assert!(matches!(outcome, TrainOutcome::World { .. }));
+    worlds::World::load(&options.out).unwrap();
+}
+
+#[test]
+fn a_world_is_not_written_over_by_a_run_that_did_not_make_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = landscape(folder.path(), 4, 30);
+    let options = TrainOptions {
+        resume: true,
+        ..options(folder.path(), "world")
+    };
+    // Nothing is there yet, so nothing can be lost.
+    run(&dataset, &options, &mut Vec::new()).unwrap();
+    let before = weights(&options.out);
+    fs::remove_dir_all(run_folder(&options.out)).unwrap();
+    let error = run(&dataset, &options, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("give it as --from"), "{error}");
+    assert!(weights(&options.out) == before);
+}
+
+#[test]
 fn a_place_without_a_name_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = landscape(folder.path(), 4, 30);

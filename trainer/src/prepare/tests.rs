@@ -263,6 +263,29 @@ fn without_time_there_is_one_shard_of_each_split() {
 }
 
 #[test]
+fn more_time_prepares_more_to_train_on_and_leaves_what_is_held_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = dataset_of(folder.path(), 40 * EPISODE);
+    let frames = |seconds| {
+        let tokenizer = tokenizer(None);
+        let (prepared, done, _) =
+            prepare_within(seconds, &dataset, &tokenizer, 0.08, &false.into());
+        assert!(done);
+        let complete = Record::read(&prepared, "me").complete;
+        let frames = [Split::Train, Split::Validation].map(|split| {
+            let set = PreparedSet::open(&prepared, split, "me", sizes());
+            set.unwrap().frames()
+        });
+        (complete, frames)
+    };
+    let (complete, [train, held_out]) = frames(0.0);
+    assert!(!complete && held_out < dataset.frame_count(Split::Validation));
+    assert_eq!(frames(0.0), (false, [train, held_out]));
+    let all = dataset.frame_count(Split::Train);
+    assert_eq!(frames(1e6), (true, [all, held_out]));
+}
+
+#[test]
 fn an_interrupted_preparation_goes_on_and_a_foreign_one_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = dataset(folder.path());

@@ -21,6 +21,8 @@ enum Trouble {
     NotANumberOnce(u64),
     /// The loss is a hundred times too large at the step with this number, the first time.
     ExplosionOnce(u64),
+    /// Of every ten losses one is a hundred times the others, as of video in which little moves.
+    Spikes,
     /// The gradient, but not the loss, is not a number at the step with this number, the first time.
     GradientOnce(u64),
     /// Every loss after this many is infinite.
@@ -78,6 +80,7 @@ impl Task for Toy {
         let factor = match self.trouble {
             Trouble::NotANumberOnce(step) if once(step) => f64::NAN,
             Trouble::ExplosionOnce(step) if once(step) => 100.0,
+            Trouble::Spikes if *taken % 10 == 9 => 100.0,
             Trouble::Always(step) if *taken >= step => f64::INFINITY,
             _ => 1.0,
         };
@@ -247,6 +250,13 @@ fn a_loss_that_is_no_number_or_explodes_goes_back_to_the_checkpoint_with_a_lower
     let told = train(Trouble::NotANumberOnce(30), 1e6);
     let expected: Vec<u64> = (1..=30).chain(1..=60).collect();
     assert_eq!(told.steps, expected);
+}
+
+#[test]
+fn losses_that_are_now_and_then_high_are_no_explosion() {
+    let told = train(Trouble::Spikes, 1e6);
+    assert_eq!(told.steps, (1..=60).collect::<Vec<u64>>());
+    assert!(told.warnings.is_empty(), "{:?}", told.warnings);
 }
 
 #[test]

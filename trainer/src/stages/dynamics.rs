@@ -23,6 +23,8 @@ pub(crate) struct Played {
     pub figures: Figures,
     /// The figures in one line of text.
     pub text: String,
+    /// What looks wrong, in plain words.
+    pub warnings: Vec<String>,
     /// Pictures for the report, as HTML.
     pub pictures: String,
 }
@@ -223,6 +225,7 @@ impl Task for DynamicsTask<'_> {
         let Played {
             mut figures,
             text: played,
+            warnings,
             pictures,
         } = (self.play_test)(parameters)?;
         figures.insert("cross_entropy".to_owned(), tokens);
@@ -233,7 +236,7 @@ impl Task for DynamicsTask<'_> {
             text: format!(
                 "held-out cross-entropy {tokens:.3} of tokens, {prior:.3} of the next action (its frequencies alone {entropy:.3}); {played}"
             ),
-            warnings: Vec::new(),
+            warnings,
             pictures: Some(pictures),
         })
     }
