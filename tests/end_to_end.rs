@@ -695,6 +695,56 @@ fn a_session_of_a_world_in_a_folder_replays_from_any_folder() {
 }
 
 #[test]
+fn without_a_window_wishes_are_played_to_their_end() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let wishes = folder.path().join("wishes.txt");
+    std::fs::write(&wishes, "0\n\n1\n0\n1\n").unwrap();
+    let frames = |asked: &[&str]| {
+        let mut play = djinn();
+        play.arg("play")
+            .arg(&tiny.world)
+            .args(["--headless", "--json", "--actions"]);
+        let said = succeed(play.arg(&wishes).args(asked));
+        let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        value["frames"].as_u64().unwrap()
+    };
+    assert_eq!((frames(&[]), frames(&["--frames", "7"])), (5, 7));
+}
+
+#[test]
+#[cfg(unix)]
+fn whoever_is_not_to_be_hung_up_on_goes_on() {
+    use std::os::unix::process::CommandExt;
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    let mut play = djinn();
+    play.arg("play").arg(&tiny.world);
+    play.args(["--headless", "--frames", "1000000", "--record"]);
+    play.arg(&session)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // As `nohup` does it.
+    // SAFETY: between fork and exec only a signal is set.
+    unsafe {
+        play.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        })
+    };
+    let mut child = play.spawn().unwrap();
+    let actions = session.join("actions.jsonl");
+    wait_until("play", || lines(&actions) > 2);
+    // SAFETY: the child has not been waited for, so the number is still its own.
+    unsafe { libc::kill(child.id() as i32, libc::SIGHUP) };
+    let before = lines(&actions);
+    wait_until("more of it", || lines(&actions) > before + 50);
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn where_this_folder_cannot_be_written_to_the_session_goes_elsewhere() {
     let tiny = tiny();
     let data = tempfile::tempdir().unwrap();

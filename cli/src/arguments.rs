@@ -83,9 +83,9 @@ pub struct PlayArguments {
     /// Play without a window, as fast as the machine goes, under random keys unless --actions or --autoplay is given
     #[arg(long)]
     pub headless: bool,
-    /// Frames to play without a window
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_FRAMES)]
-    pub frames: usize,
+    /// Frames to play without a window [default: as many as --actions has, or 300]
+    #[arg(long, value_name = "N")]
+    pub frames: Option<usize>,
     /// Wishes for the frames, one a line (a code's number or name, several joined by `+`, empty for none), or a session's
     /// actions.jsonl, whose codes are played again
     #[arg(long, value_name = "FILE", conflicts_with = "autoplay")]
@@ -108,19 +108,6 @@ pub struct PlayArguments {
     /// Precision of matrix products
     #[arg(long, value_enum, default_value_t = PrecisionArgument::Bf16)]
     pub precision: PrecisionArgument,
-}
-
-/// Frames that are played without a window unless told otherwise.
-const DEFAULT_FRAMES: usize = 300;
-
-impl PlayArguments {
-    /// What plain `djinn` means.
-    pub fn by_default() -> Self {
-        Self {
-            frames: DEFAULT_FRAMES,
-            ..Self::default()
-        }
-    }
 }
 
 /// How pictures of another shape are made to fit.

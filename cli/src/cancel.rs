@@ -27,19 +27,19 @@ pub fn is_interruption(error: &anyhow::Error) -> bool {
         )
 }
 
-/// A flag that becomes true at the first Ctrl-C (or SIGTERM).
+/// A flag that becomes true at the first Ctrl-C (or SIGTERM, or SIGHUP where nobody asked for that to be ignored).
 ///
 /// # Errors
 /// When the handler cannot be installed.
 pub fn on_interrupt() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let shared = Arc::clone(&flag);
-    ctrlc::set_handler(move || {
+    let stop = move || {
         if shared.swap(true, Ordering::SeqCst) {
             std::process::exit(INTERRUPTED.into());
         }
         complain("stopping (again to stop at once)");
-    })
-    .context("cannot listen to Ctrl-C")?;
+    };
+    nn::keeping_ignored_signals(|| ctrlc::set_handler(stop)).context("cannot listen to Ctrl-C")?;
     Ok(flag)
 }

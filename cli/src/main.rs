@@ -58,7 +58,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     nn::choose_device(arguments.common.device.into())?;
     let output = Output::new(&arguments.common);
     match arguments.command {
-        None => commands::play::run(PlayArguments::by_default(), output),
+        None => commands::play::run(PlayArguments::default(), output),
         Some(Command::Play(play)) => commands::play::run(play, output),
         Some(Command::Ingest(ingest)) => commands::ingest::run(ingest, output),
         Some(Command::Train(train)) => commands::train::run(train, output),

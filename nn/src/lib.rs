@@ -53,9 +53,9 @@ pub use optimizer::{
 };
 pub use parameters::{Parameters, linear_weight};
 pub use precision::{Precision, precision, with_precision};
-pub use process::{quiet_candle_threads, tune_allocator};
+pub use process::{keeping_ignored_signals, quiet_candle_threads, tune_allocator};
 pub use random::{generator, normal};
 pub use transformer::{
-    CacheContents, KvCache, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed,
+    CacheContents, KvCache, LARGEST_PAST, SpaceTimeConfig, SpaceTimeTransformer, numbers, packed,
 };
 pub use workers::{in_this_scope, on_a_worker};

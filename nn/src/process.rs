@@ -50,6 +50,31 @@ unsafe fn ask_for_large_pages() {
     }
 }
 
+/// Runs what installs handlers of signals, and has those signals ignored afterwards that were before: `nohup`, and shells that begin work in the background, tell a
+/// program so that it is to go on.
+pub fn keeping_ignored_signals<R>(install: impl FnOnce() -> R) -> R {
+    #[cfg(unix)]
+    {
+        let ignored = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM].map(|signal| {
+            // SAFETY: a record of zeros is a valid one, and the call only writes to it.
+            let is = unsafe {
+                let mut now: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0
+                    && now.sa_sigaction == libc::SIG_IGN
+            };
+            is.then_some(signal)
+        });
+        let result = install();
+        for signal in ignored.into_iter().flatten() {
+            // SAFETY: it only says what becomes of a signal.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        result
+    }
+    #[cfg(not(unix))]
+    install()
+}
+
 /// Keeps candle from starting its own pool of spinning threads, which would fight with the kernels' threads over the same cores:
 /// what candle still computes beside the fused operations is too small to share out. A choice made in the environment is left alone.
 ///
@@ -59,5 +84,22 @@ pub unsafe fn quiet_candle_threads() {
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         // SAFETY: no other thread reads or writes the environment, by this function's contract.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_that_were_ignored_stay_so_and_others_are_handled() {
+        extern "C" fn handler(_: libc::c_int) {}
+        let handler = handler as *const () as libc::sighandler_t;
+        // SAFETY: the handler does nothing, and no other test cares about these two signals.
+        let set = |signal, to| unsafe { libc::signal(signal, to) };
+        let before = set(libc::SIGHUP, libc::SIG_IGN);
+        keeping_ignored_signals(|| [libc::SIGHUP, libc::SIGINT].map(|signal| set(signal, handler)));
+        assert_eq!(set(libc::SIGHUP, before), libc::SIG_IGN);
+        assert_eq!(set(libc::SIGINT, libc::SIG_DFL), handler);
     }
 }

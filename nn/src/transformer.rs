@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// What numbers per head must be a multiple of.
 const HEAD_WIDTH_STEP: usize = 16;
 /// Most bytes that the keys and values of past frames may take.
-const LARGEST_PAST: usize = 1 << 30;
+pub const LARGEST_PAST: usize = 1 << 30;
 
 /// Sizes of a [`SpaceTimeTransformer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use crate::screenshot::save_screenshot;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::sound::{SoundOutput, Volume};
+use crate::terminal::keys::key_of;
 use crate::world_thread::WorldThread;
 use nn::ActionCode;
 use std::path::{Path, PathBuf};
@@ -142,6 +143,22 @@ impl Desk {
     /// The name by which the world is found again.
     pub(crate) fn world_name(&self) -> &str {
         &self.world_name
+    }
+
+    /// What a key means here, by name: itself; or, where the key of that place means nothing, the command of the character on it. Whoever plays presses places, but commands
+    /// are known by what is printed on keys, which on keyboards of other languages are elsewhere.
+    pub(crate) fn meaning(&self, key: &str, character: Option<char>) -> String {
+        let by_character = || {
+            let name = key_of(character?)?;
+            let means_something = self.input.with_state(|state| {
+                let is_known = |input| {
+                    state.controls().of_input(input).is_some() || state.bindings().knows(input)
+                };
+                state.is_capturing() || Input::named(key).is_some_and(is_known)
+            });
+            (!means_something && self.control_of(&name).is_some()).then_some(name)
+        };
+        by_character().unwrap_or_else(|| key.to_owned())
     }
 
     /// A key went down, by its physical name.

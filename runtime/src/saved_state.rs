@@ -24,7 +24,8 @@ use worlds::{Frame, Rollout, RolloutSettings, Snapshot, World};
 
 /// The version of the format that this program writes, and the only one it reads.
 const VERSION: &str = "1";
-const LARGEST_FILE: u64 = 256 << 20;
+/// The longest past that a world may have, and what little comes with it.
+pub(crate) const LARGEST_FILE: u64 = nn::LARGEST_PAST as u64 + (64 << 20);
 /// Slots that a player has, counted from 0.
 pub const SLOTS: u8 = 10;
 

@@ -236,15 +236,47 @@ impl Settings {
         write_bytes(path, text.as_bytes())
     }
 
-    /// Writes the file, if it still says what `before` does: a file that is broken, or that was changed meanwhile, stays as it is.
+    /// Writes those settings to the file that are others than in `before`; what was changed there meanwhile stays, and so does a file that is broken.
     ///
     /// # Errors
     /// When it cannot be read or written.
     pub fn replace(&self, path: &Path, before: &Self) -> Result<()> {
-        match Self::read(path)? == *before {
-            true => self.write(path),
-            false => Ok(()),
+        fn keep<T: Clone + PartialEq>(now: &mut T, own: &T, before: &T) {
+            if own != before {
+                now.clone_from(own);
+            }
         }
+        let mut now = Self::read(path)?;
+        keep(&mut now.strength, &self.strength, &before.strength);
+        keep(&mut now.temperature, &self.temperature, &before.temperature);
+        keep(&mut now.steps, &self.steps, &before.steps);
+        keep(
+            &mut now.adaptive_steps,
+            &self.adaptive_steps,
+            &before.adaptive_steps,
+        );
+        keep(
+            &mut now.attract_seconds,
+            &self.attract_seconds,
+            &before.attract_seconds,
+        );
+        keep(
+            &mut now.rewind_memory_mb,
+            &self.rewind_memory_mb,
+            &before.rewind_memory_mb,
+        );
+        keep(&mut now.speed, &self.speed, &before.speed);
+        keep(&mut now.volume, &self.volume, &before.volume);
+        keep(&mut now.mute, &self.mute, &before.mute);
+        keep(&mut now.filter, &self.filter, &before.filter);
+        keep(&mut now.fullscreen, &self.fullscreen, &before.fullscreen);
+        keep(
+            &mut now.recording_folder,
+            &self.recording_folder,
+            &before.recording_folder,
+        );
+        keep(&mut now.commands, &self.commands, &before.commands);
+        now.write(path)
     }
 
     /// What of it says how a world is played.
@@ -325,6 +357,31 @@ mod tests {
         };
         assert_eq!(settings, expected);
         assert_eq!(Settings::parse("()"), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn what_two_windows_change_is_kept_of_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.ron");
+        let before = Settings::read(&path).unwrap();
+        let louder = Settings {
+            volume: 1.0,
+            ..before.clone()
+        };
+        let sharper = Settings {
+            filter: Filter::Sharp,
+            ..before.clone()
+        };
+        louder.replace(&path, &before).unwrap();
+        sharper.replace(&path, &before).unwrap();
+        let both = Settings {
+            filter: Filter::Sharp,
+            ..louder
+        };
+        assert_eq!(Settings::read(&path).unwrap(), both);
+        fs::write(&path, "(oops").unwrap();
+        assert!(sharper.replace(&path, &before).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "(oops");
     }
 
     #[test]

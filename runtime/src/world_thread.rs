@@ -83,7 +83,12 @@ impl WorldThread {
 
     /// Has the world do something before the next frame.
     pub fn command(&self, command: Command) {
-        lock(&self.shared.orders).commands.push_back(command);
+        let commands = &mut lock(&self.shared.orders).commands;
+        match (commands.back_mut(), &command) {
+            // Whoever drags through a recording wants to be where the hand is now, and not at all places on the way.
+            (Some(last @ Command::Seek(_)), Command::Seek(_)) => *last = command,
+            _ => commands.push_back(command),
+        }
         self.shared.changed.notify_all();
     }
 
@@ -290,6 +295,39 @@ mod tests {
             number = view.number;
         }
         assert!(thread.finish().unwrap().interrupted);
+    }
+
+    #[test]
+    fn of_seeks_that_wait_the_last_one_counts() {
+        let frames = frames(Player::Source(ActionSource::Autoplay));
+        let shared = Arc::new(Shared {
+            orders: Mutex::default(),
+            changed: Condvar::new(),
+            newest: Mutex::new(Newest {
+                view: Arc::new(frames.view()),
+                taken: false,
+            }),
+            ended: AtomicBool::new(false),
+        });
+        // Nobody carries them out.
+        let thread = std::thread::spawn(move || Ok(frames.finish(true)));
+        let thread = WorldThread { shared, thread };
+        for place in [5, 7] {
+            thread.command(Command::Seek(place));
+        }
+        thread.command(Command::Pause(true));
+        for place in [9, 11, 13] {
+            thread.command(Command::Seek(place));
+        }
+        let commands = &lock(&thread.shared.orders).commands;
+        assert!(
+            matches!(
+                Vec::from_iter(commands)[..],
+                [Command::Seek(7), Command::Pause(true), Command::Seek(13)]
+            ),
+            "{} commands",
+            commands.len()
+        );
     }
 
     #[test]

@@ -79,6 +79,23 @@ fn the_hash_is_of_what_decides_the_frames() {
 }
 
 #[test]
+fn codes_mean_the_same_as_long_as_the_latent_actions_stay() {
+    let meaning = |change: &dyn Fn(&mut BundleContents)| {
+        let mut contents = tiny_contents(1).unwrap();
+        change(&mut contents);
+        contents.world(WeightFormat::F16).unwrap().codes_hash
+    };
+    let other = tiny_contents(2).unwrap();
+    let plain = meaning(&|_| ());
+    assert_eq!(plain, meaning(&|c| c.dynamics = other.dynamics.clone()));
+    assert_eq!(plain, meaning(&|c| c.manifest.idle = None));
+    assert_ne!(
+        plain,
+        meaning(&|c| c.latent_actions = other.latent_actions.clone())
+    );
+}
+
+#[test]
 fn the_same_latent_actions_are_known_again() {
     let (_folder, path) = saved();
     let source = FolderSource::new(&path).unwrap();

@@ -54,6 +54,8 @@ pub struct World {
     /// The same without the idle code, to which saved states and what players set are indifferent. Where a world has no idle code, the two
     /// are equal. Sessions recorded before the idle code decided anything name their world by it.
     pub hash_without_idle: String,
+    /// SHA-256 of what gives action codes their meaning: the latent action model and how many codes there are. A dynamics that has learned on leaves it.
+    pub codes_hash: String,
     /// Where the models live.
     pub device: Device,
     /// How exactly rollouts compute; set it before the first one starts.
@@ -110,10 +112,15 @@ impl World {
         let soundscape = Arc::new(Soundscape::read(source, &manifest)?);
         let mut hasher = Sha256::new();
         hasher.update(essence(source, &manifest)?);
+        let mut of_codes = Sha256::new();
+        of_codes.update((manifest.codes() as u64).to_le_bytes());
         let mut load = |file: &'static str| -> Result<Part<'_>> {
             let (bytes, weights) = weights::read(source, file, device)?;
             hasher.update((bytes.len() as u64).to_le_bytes());
             hasher.update(&bytes);
+            if file == LATENT_ACTIONS_FILE {
+                of_codes.update(&bytes);
+            }
             Ok(Part {
                 source,
                 file,
@@ -138,6 +145,7 @@ impl World {
         Ok(Self {
             hash: hexadecimal(hasher),
             hash_without_idle: hexadecimal(without_idle),
+            codes_hash: hexadecimal(of_codes),
             manifest,
             tokenizer,
             latent_actions,

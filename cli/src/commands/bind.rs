@@ -50,7 +50,7 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
             .with_context(|| format!("--name {code}"))?;
     }
     if changes || arguments.reset {
-        own.write(&path)?;
+        own.keep(&world)?;
     }
     let cancel = on_interrupt()?;
     // Who only sets something need not wait for what is measured.
@@ -80,7 +80,7 @@ pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
         // Nobody can look at a flag while an answer is waited for, so the first Ctrl-C ends the program now.
         cancel.store(true, Ordering::Relaxed);
         // Whoever ends it half way keeps what was answered.
-        let keep = |own: &OwnWorld| Ok(own.write(&path)?);
+        let keep = |own: &OwnWorld| Ok(own.keep(&world)?);
         ask(
             &mut own,
             manifest,

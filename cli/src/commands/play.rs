@@ -16,9 +16,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{exit_code, find_world, own_world};
 use crate::arguments::PlayArguments;
-use crate::cancel::on_interrupt;
+use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::log::HeldLog;
 use crate::output::Output;
+
+/// Frames that are played without a window where nothing says how many.
+const DEFAULT_FRAMES: usize = 300;
 
 pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
     let found = find_world(arguments.world.as_deref())?;
@@ -66,7 +69,11 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         false => shown(&arguments, &game, &cancel, output)?,
     };
     report(&summary, seed, output)?;
-    Ok(exit_code(summary.recording_failure.is_none()))
+    // To leave a window or a terminal is no interruption; frames that were asked for and not made are one.
+    Ok(match summary.interrupted && arguments.headless {
+        true => ExitCode::from(INTERRUPTED),
+        false => exit_code(summary.recording_failure.is_none()),
+    })
 }
 
 /// The player's own settings; the defaults, and a word about it, where their file is broken.
@@ -114,6 +121,12 @@ impl Game {
             player: self.own.clone(),
             replay: None,
         })
+    }
+
+    /// Frames to make without a window.
+    fn frames(&self, arguments: &PlayArguments) -> usize {
+        let listed = || self.actions.as_ref().and_then(ActionSource::remaining);
+        arguments.frames.or_else(listed).unwrap_or(DEFAULT_FRAMES)
     }
 
     fn recording(&self, folder: PathBuf) -> Recording {
@@ -178,7 +191,7 @@ fn shown(
             other => return Ok(other?),
         }
     } else {
-        output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", arguments.frames));
+        output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", game.frames(arguments)));
     }
     let folder = match &arguments.record {
         Some(folder) => folder.clone(),
@@ -187,18 +200,19 @@ fn shown(
     headless(arguments, game, Some(folder), cancel, output)
 }
 
-/// A new folder for a session that nobody named: in this folder, else in the user's data folder, else among temporary files.
+/// A new folder for a session that nobody named: in the folder of the player's settings, which is this one where they name none, else in the user's data folder, else among temporary files.
 fn new_session_folder(game: &Game, output: Output) -> Result<PathBuf> {
     let user = directories::ProjectDirs::from("", "", "djinn");
     let data = user.map(|user| user.data_dir().join("sessions"));
     let mut refusal = None;
-    let places = [Some(PathBuf::new()), data, Some(std::env::temp_dir())];
+    let wanted = game.own.recording_folder.clone().unwrap_or_default();
+    let places = [Some(wanted), data, Some(std::env::temp_dir())];
     for place in places.into_iter().flatten() {
         match Recording::into_new_folder(&place, &game.name) {
             Ok(Recording { folder, .. }) => {
                 if let Some(refusal) = refusal {
                     output.tell(format!(
-                        "This folder cannot be written to ({refusal}), so the session goes to {}.",
+                        "The folder for sessions cannot be written to ({refusal}), so this one goes to {}.",
                         folder.display()
                     ));
                 }
@@ -210,7 +224,7 @@ fn new_session_folder(game: &Game, output: Output) -> Result<PathBuf> {
     let refusal = refusal
         .map(|error| format!(" ({error})"))
         .unwrap_or_default();
-    bail!("no session can be recorded in this folder{refusal}; name another one with --record DIR")
+    bail!("no session can be recorded{refusal}; name a folder for it with --record DIR")
 }
 
 fn headless(
@@ -227,7 +241,7 @@ fn headless(
         None => ActionSource::random(game.settings.seed, &game.world.manifest),
     };
     let options = HeadlessOptions {
-        frames: arguments.frames as u64,
+        frames: game.frames(arguments) as u64,
         prompt: game.prompt.clone(),
         settings: game.settings,
         actions,

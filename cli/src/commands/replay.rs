@@ -59,12 +59,16 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
         fields.insert("export".to_owned(), exported);
     }
     output.result(&value, text(&verification, &session))?;
-    // What was compared until then is told all the same.
+    Ok(code_of(&verification, &cancel))
+}
+
+/// What was compared until an interruption is told all the same.
+fn code_of(verification: &Verification, cancel: &AtomicBool) -> ExitCode {
     let stopped = cancel.load(Ordering::Relaxed) && verification.frames < verification.recorded;
-    Ok(match stopped && verification.difference.is_none() {
+    match stopped && verification.difference.is_none() {
         true => ExitCode::from(INTERRUPTED),
         false => exit_code(verification.is_whole()),
-    })
+    }
 }
 
 /// The world to make the session in again, and the name by which it is found.
@@ -240,7 +244,8 @@ fn describe(
     };
     let ways = format!("{watch}\nexport: djinn replay {folder} --export play.gif (or .mp4)");
     output.result(&value, format!("{description}\n{verdict}\n{ways}"))?;
-    Ok(exit_code(
-        verification.is_ok_and(|verification| verification.is_whole()),
-    ))
+    Ok(match verification {
+        Ok(verification) => code_of(&verification, cancel),
+        Err(_) => exit_code(false),
+    })
 }

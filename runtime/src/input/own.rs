@@ -50,9 +50,18 @@ impl OwnWorld {
         }
     }
 
-    /// Where that is kept for a world: in a file with its name and hash, since another training gives its codes another meaning; `None` where the
-    /// system names no configuration folder.
+    /// Where that is kept for a world: in a file with its name and the hash of what its codes mean, since another training gives them another meaning;
+    /// `None` where the system names no configuration folder.
     pub fn path(world: &World) -> Option<PathBuf> {
+        Self::file(world, &world.codes_hash)
+    }
+
+    /// Where it was kept when each training of a dynamics had a file of its own.
+    fn former_path(world: &World) -> Option<PathBuf> {
+        Self::file(world, &world.hash_without_idle)
+    }
+
+    fn file(world: &World, hash: &str) -> Option<PathBuf> {
         let user = directories::ProjectDirs::from("", "", "djinn")?;
         let plain = |c: char| {
             if c.is_ascii_alphanumeric() {
@@ -62,7 +71,7 @@ impl OwnWorld {
             }
         };
         let name: String = world.manifest.name.chars().take(40).map(plain).collect();
-        let hash: String = world.hash_without_idle.chars().take(12).collect();
+        let hash: String = hash.chars().take(12).collect();
         Some(
             user.config_dir()
                 .join("bindings")
@@ -75,7 +84,8 @@ impl OwnWorld {
     /// # Errors
     /// As [`Self::read`].
     pub fn of(world: &World) -> Result<Self> {
-        match Self::path(world) {
+        let paths = [Self::path(world), Self::former_path(world)];
+        match paths.into_iter().flatten().find(|path| path.exists()) {
             Some(path) => Self::read(&path, &world.manifest),
             None => Ok(Self::none(&world.manifest)),
         }
@@ -88,10 +98,23 @@ impl OwnWorld {
     pub fn change(world: &World, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<Self> {
         let mut own = Self::of(world)?;
         change(&mut own)?;
-        if let Some(path) = Self::path(world) {
-            own.write(&path)?;
-        }
+        own.keep(world)?;
         Ok(own)
+    }
+
+    /// Keeps it for a world, where the system names a configuration folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self, world: &World) -> Result<()> {
+        if let Some(path) = Self::path(world) {
+            self.write(&path)?;
+        }
+        // What is given up is not to come back from there.
+        if let Some(former) = Self::former_path(world).filter(|path| path.exists()) {
+            fs::remove_file(&former).map_err(Error::io(former))?;
+        }
+        Ok(())
     }
 
     /// Reads a file; nothing of the player's own where there is none.

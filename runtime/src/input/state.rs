@@ -87,6 +87,11 @@ impl InputState {
         captured.map(|capture| capture.inputs)
     }
 
+    /// Whether inputs are to be bound rather than obeyed.
+    pub fn is_capturing(&self) -> bool {
+        self.capture.is_some()
+    }
+
     /// An input went down. One that gives a command reaches no world.
     pub fn press(&mut self, source: Source, input: Input) {
         if let Some(capture) = &mut self.capture {

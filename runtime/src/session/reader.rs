@@ -16,7 +16,6 @@ use worlds::{BundleSource, FolderSource, Frame, LONGEST_PROMPT, Rollout, Rollout
 const LARGEST_MANIFEST: u64 = 1 << 20;
 const LARGEST_FILE: u64 = 1 << 30;
 const LARGEST_PROMPT: u64 = 16 << 20;
-const LARGEST_STATE: u64 = 256 << 20;
 /// Longest text in the manifest; a world may be named by its path.
 const LONGEST_LINE: usize = 4096;
 /// Highest number of a frame: years of play.
@@ -198,7 +197,7 @@ impl Session {
     /// When it is missing or refused.
     pub fn read_state(&self, name: &str) -> Result<SavedState> {
         let files = self.files()?;
-        SavedState::from_bytes(files.read(name, LARGEST_STATE)?)
+        SavedState::from_bytes(files.read(name, crate::saved_state::LARGEST_FILE)?)
             .map_err(|error| files.refuse(name, "state", error))
     }
 

@@ -2,9 +2,14 @@
 
 use super::buffer::Buffer;
 use super::{Mixer, Moment};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
 use worlds::World;
+
+/// A device that takes no samples for so long is gone: unplugged, or its server has begun anew.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Something that plays samples, at its own clock, until it is dropped.
 pub trait Sink {
@@ -23,11 +28,16 @@ impl Sink for NullSink {
 
 /// What a [`Sink`] takes its samples from.
 #[derive(Clone, Default)]
-pub(super) struct Feed(Arc<Mutex<Buffer>>);
+pub(super) struct Feed {
+    buffer: Arc<Mutex<Buffer>>,
+    /// How often samples have been taken.
+    pulls: Arc<AtomicU64>,
+}
 
 impl Feed {
     /// Fills `samples`, left and right in turn, at [`super::MIX_RATE`].
     pub(super) fn pull(&self, samples: &mut [f32]) {
+        self.pulls.fetch_add(1, Ordering::Relaxed);
         self.buffer().pull(samples);
     }
 
@@ -38,7 +48,7 @@ impl Feed {
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,16 +87,16 @@ pub struct SoundOutput {
 }
 
 impl SoundOutput {
-    /// Plays on the system's own choice of device. It is opened on a thread, so that nobody waits for it; where there is none, there is silence, and
-    /// the log says why, once in a process.
+    /// Plays on the system's own choice of device. It is opened on a thread, so that nobody waits for it; where there is none, there is silence until there is
+    /// one, and the log says why, once in a process.
     pub fn open() -> Self {
-        Self::on(open_device)
+        Self::on(open_device, PATIENCE)
     }
 
-    /// Plays on what `open` opens.
-    pub(super) fn on<F>(open: F) -> Self
+    /// Plays on what `open` opens, which it is asked to do again when no samples have been taken for as long as `patience`.
+    pub(super) fn on<F>(open: F, patience: Duration) -> Self
     where
-        F: FnOnce(Feed) -> Result<Box<dyn Sink>, String> + Send + 'static,
+        F: Fn(Feed) -> Result<Box<dyn Sink>, String> + Send + 'static,
     {
         let feed = Feed::default();
         let (sender, receiver) = channel::<()>();
@@ -94,14 +104,26 @@ impl SoundOutput {
         let spawned = std::thread::Builder::new()
             .name("sound".into())
             .spawn(move || {
-                let sink = open(theirs).unwrap_or_else(|reason| {
-                    static SAID: Once = Once::new();
-                    SAID.call_once(|| tracing::warn!("playing without sound: {reason}"));
-                    Box::new(NullSink)
-                });
-                tracing::debug!("sound plays on {}", sink.name());
-                // An error here is what is waited for: the other end is gone.
-                let _ = receiver.recv();
+                let open = || {
+                    let sink = open(theirs.clone()).unwrap_or_else(|reason| {
+                        static SAID: Once = Once::new();
+                        SAID.call_once(|| tracing::warn!("playing without sound: {reason}"));
+                        Box::new(NullSink)
+                    });
+                    tracing::debug!("sound plays on {}", sink.name());
+                    sink
+                };
+                let pulls = || theirs.pulls.load(Ordering::Relaxed);
+                let (mut sink, mut before) = (open(), pulls());
+                // Any other error is that the other end is gone, which ends the sound.
+                while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(patience) {
+                    if pulls() == before {
+                        // The old one first: some devices play for one only.
+                        drop(sink);
+                        sink = open();
+                    }
+                    before = pulls();
+                }
             });
         if let Err(error) = spawned {
             tracing::warn!("playing without sound: {error}");
@@ -183,4 +205,48 @@ impl LiveSound {
 /// The mixer of a world.
 pub(crate) fn mixer_of(world: &World) -> Mixer {
     Mixer::new(world.soundscape.clone(), world.manifest.frames_per_second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// Takes samples until it breaks.
+    struct Breaking(Arc<AtomicUsize>);
+
+    impl Sink for Breaking {
+        fn name(&self) -> String {
+            "what breaks".to_owned()
+        }
+    }
+
+    impl Drop for Breaking {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_opened_again_once_the_old_one_is_closed() {
+        let (opened, was_opened) = channel();
+        let open_now = Arc::new(AtomicUsize::new(0));
+        let theirs = open_now.clone();
+        let open = move |feed: Feed| -> Result<Box<dyn Sink>, String> {
+            assert_eq!(theirs.fetch_add(1, Ordering::SeqCst), 0);
+            feed.pull(&mut [0.0; 8]);
+            opened.send(()).map_err(|error| error.to_string())?;
+            Ok(Box::new(Breaking(theirs.clone())))
+        };
+        let output = SoundOutput::on(open, Duration::from_millis(20));
+        for _ in 0..3 {
+            was_opened.recv_timeout(Duration::from_secs(60)).unwrap();
+            output.push(&[0.5; 64]);
+        }
+        drop(output);
+        // The thread ends, and with it what it holds.
+        while open_now.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+    }
 }

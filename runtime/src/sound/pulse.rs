@@ -211,13 +211,14 @@ mod tests {
         };
         let (opened, was_opened) = channel();
         let socket = server.socket.clone();
-        let output = SoundOutput::on(move |feed| {
+        let open = move |feed| {
             let sink = open_at(&socket, feed);
             opened
                 .send(sink.as_ref().map(|sink| sink.name()).map_err(Clone::clone))
-                .unwrap();
+                .unwrap_or_default();
             sink
-        });
+        };
+        let output = SoundOutput::on(open, Duration::from_secs(60));
         let name = was_opened.recv().unwrap().unwrap();
         assert!(name.contains("native"), "{name}");
 

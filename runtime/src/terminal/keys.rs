@@ -138,20 +138,7 @@ fn name(code: KeyCode) -> Option<String> {
         KeyCode::Right => "ArrowRight",
         KeyCode::Up => "ArrowUp",
         KeyCode::Down => "ArrowDown",
-        KeyCode::Char(' ') => "Space",
-        KeyCode::Char('.' | '>') => "Period",
-        KeyCode::Char(',' | '<') => "Comma",
-        KeyCode::Char('-' | '_') => "Minus",
-        KeyCode::Char('=' | '+') => "Equal",
-        KeyCode::Char('/' | '?') => "Slash",
-        KeyCode::Char(letter) if letter.is_ascii_alphabetic() => {
-            return Some(format!("Key{}", letter.to_ascii_uppercase()));
-        }
-        KeyCode::Char(digit) if digit.is_ascii_digit() => return Some(format!("Digit{digit}")),
-        KeyCode::Char(sign) => {
-            let digit = SHIFTED_DIGITS.find(sign);
-            return digit.map(|digit| format!("Digit{digit}"));
-        }
+        KeyCode::Char(character) => return key_of(character),
         KeyCode::Modifier(ModifierKeyCode::LeftShift | ModifierKeyCode::RightShift) => SHIFT,
         KeyCode::F(number) => return Some(format!("F{number}")),
         KeyCode::Enter => "Enter",
@@ -165,6 +152,27 @@ fn name(code: KeyCode) -> Option<String> {
         KeyCode::PageUp => "PageUp",
         KeyCode::PageDown => "PageDown",
         _ => return None,
+    };
+    Some(name.to_owned())
+}
+
+/// The key that a character is on, on a keyboard in English.
+pub fn key_of(character: char) -> Option<String> {
+    let name = match character {
+        ' ' => "Space",
+        '.' | '>' => "Period",
+        ',' | '<' => "Comma",
+        '-' | '_' => "Minus",
+        '=' | '+' => "Equal",
+        '/' | '?' => "Slash",
+        letter if letter.is_ascii_alphabetic() => {
+            return Some(format!("Key{}", letter.to_ascii_uppercase()));
+        }
+        digit if digit.is_ascii_digit() => return Some(format!("Digit{digit}")),
+        sign => {
+            let digit = SHIFTED_DIGITS.find(sign);
+            return digit.map(|digit| format!("Digit{digit}"));
+        }
     };
     Some(name.to_owned())
 }

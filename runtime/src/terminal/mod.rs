@@ -5,7 +5,7 @@
 //! ```
 
 mod canvas;
-mod keys;
+pub(crate) mod keys;
 mod screen;
 
 use crate::desk::{Desk, PlayOptions};

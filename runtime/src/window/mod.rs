@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::input::Control;
 use crate::play::PlaySummary;
 use scene::Scene;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ use winit::application::ApplicationHandler;
 use winit::dpi::LogicalSize;
 use winit::event::{ElementState, KeyEvent, WindowEvent};
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
-use winit::keyboard::{KeyCode, PhysicalKey};
+use winit::keyboard::{Key, KeyCode, PhysicalKey};
 use winit::window::{Window, WindowId};
 use worlds::World;
 
@@ -57,21 +58,17 @@ pub fn play_in_window(
         proxy: event_loop.create_proxy(),
         world,
         waiting: Some(options),
+        pressed: HashMap::new(),
         open: None,
         loading: None,
         before: Vec::new(),
+        finished: None,
         failure: None,
         cancel,
     };
     let ran = event_loop.run_app(&mut application);
-    let Application {
-        open,
-        before,
-        failure,
-        ..
-    } = application;
-    let finished = open.map(|open| Ok(switch::joined(before, open.finish()?)));
-    match (failure, finished) {
+    application.finish();
+    match (application.failure, application.finished) {
         (Some(error), _) => Err(error),
         (None, Some(finished)) => finished,
         (None, None) => Err(Error::NoDisplay(match ran {
@@ -118,11 +115,15 @@ struct Application<'a> {
     world: Arc<World>,
     /// What to play as soon as there is a window.
     waiting: Option<PlayOptions>,
+    /// What the keys that are held meant when they were pressed.
+    pressed: HashMap<KeyCode, String>,
     open: Option<Open>,
     /// A world that was chosen and is being loaded.
     loading: Option<Loading>,
     /// What the worlds came to that were played before this one.
     before: Vec<PlaySummary>,
+    /// What all of play came to, once it has ended.
+    finished: Option<Result<PlaySummary>>,
     failure: Option<Error>,
     cancel: &'a AtomicBool,
 }
@@ -167,6 +168,15 @@ impl Application<'_> {
         Ok(Open { scene, desk })
     }
 
+    /// Ends play, if there is any.
+    fn finish(&mut self) {
+        if let Some(open) = self.open.take() {
+            let before = std::mem::take(&mut self.before);
+            let summary = open.finish();
+            self.finished = Some(summary.map(|summary| switch::joined(before, summary)));
+        }
+    }
+
     /// Wakes the window's thread.
     fn notify(&self) -> impl Fn() + Clone + Send + 'static {
         let proxy = self.proxy.clone();
@@ -183,7 +193,7 @@ impl Application<'_> {
     fn key(
         &mut self,
         event_loop: &ActiveEventLoop,
-        key: KeyCode,
+        (key, character): (KeyCode, Option<char>),
         state: ElementState,
         already: bool,
     ) {
@@ -191,7 +201,17 @@ impl Application<'_> {
             return;
         };
         // winit's names of keys are those that inputs have.
-        let name = format!("{key:?}");
+        let name = match state {
+            ElementState::Pressed => open.desk.meaning(&format!("{key:?}"), character),
+            // With other keys held, its character is another one now.
+            ElementState::Released => self
+                .pressed
+                .remove(&key)
+                .unwrap_or_else(|| format!("{key:?}")),
+        };
+        if state == ElementState::Pressed {
+            self.pressed.insert(key, name.clone());
+        }
         match state {
             // A command was meant for the other window; what is held in play goes on here.
             ElementState::Pressed if already && open.desk.control_of(&name).is_some() => {}
@@ -254,6 +274,11 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
         }
     }
 
+    /// macOS ends the process after this where the player leaves by its menu: `run_app` does not return then.
+    fn exiting(&mut self, _: &ActiveEventLoop) {
+        self.finish();
+    }
+
     fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
         // A world that stands still sends no events, but can be interrupted.
         if self.cancel.load(Ordering::Relaxed) {
@@ -293,13 +318,20 @@ impl ApplicationHandler<WorldMoved> for Application<'_> {
                 event:
                     KeyEvent {
                         physical_key: PhysicalKey::Code(key),
+                        logical_key,
                         state,
                         repeat: false,
                         ..
                     },
                 is_synthetic,
                 ..
-            } => self.key(event_loop, key, state, is_synthetic),
+            } => {
+                let character = match &logical_key {
+                    Key::Character(text) => text.chars().next(),
+                    _ => None,
+                };
+                self.key(event_loop, (key, character), state, is_synthetic);
+            }
             WindowEvent::DroppedFile(path) => {
                 if let Some(open) = &self.open {
                     open.desk.start_from_file(&path);
