@@ -6,7 +6,7 @@ use crate::frame_loop::{Command, FrameLoop, LoopOptions, View};
 use crate::input::{
     Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnWorld, SharedInput,
 };
-use crate::play::{NextSeed, Play, PlaySummary, Recording};
+use crate::play::{NextSeed, Play, PlaySummary, Recording, keep_somewhere};
 use crate::playback::Playback;
 use crate::player::Player;
 use crate::prompt::{Prompt, read_prompt};
@@ -264,10 +264,12 @@ impl Desk {
                 self.start_from_prompt((self.prompt + 1) % prompts);
                 return None;
             }
-            Control::Screenshot => match save_screenshot(&view.frame, &self.folder) {
-                Ok(path) => Command::Say(format!("saved {}", path.display())),
-                Err(error) => Command::Warn(format!("no screenshot: {error}")),
-            },
+            Control::Screenshot => {
+                match keep_somewhere(&self.folder, |folder| save_screenshot(&view.frame, folder)) {
+                    Ok((path, _)) => Command::Say(format!("saved {}", path.display())),
+                    Err(error) => Command::Warn(format!("no screenshot: {error}")),
+                }
+            }
             Control::Mute => self.set_muted(!self.is_muted()),
             Control::Louder => self.set_volume(self.volume() + VOLUME_STEP),
             Control::Quieter => self.set_volume(self.volume() - VOLUME_STEP),
@@ -298,8 +300,9 @@ impl Desk {
         if view.recording.is_some() || view.replay.is_some() {
             return Command::Record(None);
         }
-        match Recording::into_new_folder(&self.folder, &self.world_name) {
-            Ok(recording) => Command::Record(Some(recording)),
+        let new_folder = |folder: &Path| Recording::into_new_folder(folder, &self.world_name);
+        match keep_somewhere(&self.folder, new_folder) {
+            Ok((recording, _)) => Command::Record(Some(recording)),
             Err(error) => Command::Warn(format!("no recording: {error}")),
         }
     }
@@ -400,14 +403,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_world_without_sound_leaves_the_players_volume_and_mute_as_they_are() {
+    fn a_key_that_means_nothing_at_its_place_is_the_command_that_is_printed_on_it() {
         let world = Arc::new(worlds::tiny_world(1).unwrap());
-        let player = Settings {
-            volume: 0.25,
-            mute: true,
-            ..Settings::default()
-        };
-        let options = PlayOptions {
+        let options = options(&world, Settings::default());
+        let desk = Desk::start(world, options, || ()).unwrap();
+        // Of keyboards in German, French and English.
+        for (key, character, meaning) in [
+            ("BracketRight", '+', "Equal"),
+            ("Slash", '-', "Minus"),
+            ("Semicolon", 'm', "KeyM"),
+            ("Equal", '+', "Equal"),
+            // Whoever plays presses places.
+            ("ArrowLeft", 'm', "ArrowLeft"),
+            ("KeyR", 'p', "KeyR"),
+            ("BracketRight", 'z', "BracketRight"),
+        ] {
+            assert_eq!(desk.meaning(key, Some(character)), meaning);
+            assert_eq!(desk.meaning(key, None), key);
+        }
+        desk.begin_capture();
+        assert_eq!(desk.meaning("Semicolon", Some('m')), "Semicolon");
+        desk.finish().unwrap();
+    }
+
+    fn options(world: &World, player: Settings) -> PlayOptions {
+        PlayOptions {
             prompt: world.prompts[..1].to_vec(),
             settings: RolloutSettings::of(&world.manifest, 1),
             speed: 1.0,
@@ -415,9 +435,20 @@ mod tests {
             actions: Some(ActionSource::Autoplay),
             recording: None,
             world_name: "tiny".into(),
-            player: player.clone(),
+            player,
             replay: None,
+        }
+    }
+
+    #[test]
+    fn a_world_without_sound_leaves_the_players_volume_and_mute_as_they_are() {
+        let world = Arc::new(worlds::tiny_world(1).unwrap());
+        let player = Settings {
+            volume: 0.25,
+            mute: true,
+            ..Settings::default()
         };
+        let options = options(&world, player.clone());
         let desk = Desk::start(world, options, || ()).unwrap();
         let mut kept = player.clone();
         desk.keep_sound(&mut kept);

@@ -66,7 +66,7 @@ pub use input::{
     OwnWorld, PadEvent, SharedInput, Source, Stick, StickAxis,
 };
 pub use pace::{AdaptiveSteps, Rate};
-pub use play::{NextSeed, Play, PlaySummary, Recording, USUAL_REWIND_MEMORY};
+pub use play::{NextSeed, Play, PlaySummary, Recording, USUAL_REWIND_MEMORY, keep_somewhere};
 pub use playback::Playback;
 pub use player::{Player, WishReader};
 pub use preferences::Preferences;

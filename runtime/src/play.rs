@@ -52,6 +52,28 @@ impl Recording {
     }
 }
 
+/// Keeps something in the folder that is wanted for it, or where that cannot be written to in the user's data folder, or else among temporary files. Says why it is
+/// not where it was wanted.
+///
+/// # Errors
+/// What was wrong with the folder that was wanted, when it can be kept nowhere.
+pub fn keep_somewhere<T>(
+    wanted: &Path,
+    keep: impl Fn(&Path) -> Result<T>,
+) -> Result<(T, Option<Error>)> {
+    let refusal = match keep(wanted) {
+        Ok(kept) => return Ok((kept, None)),
+        Err(error) => error,
+    };
+    let user = directories::ProjectDirs::from("", "", "djinn");
+    let data = user.map(|user| user.data_dir().join("sessions"));
+    let others = data.into_iter().chain([std::env::temp_dir()]);
+    match others.map(|place| keep(&place)).find_map(Result::ok) {
+        Some(kept) => Ok((kept, Some(refusal))),
+        None => Err(refusal),
+    }
+}
+
 /// What a play came to.
 #[derive(Clone, Debug, Default)]
 pub struct PlaySummary {

@@ -4,11 +4,11 @@ use ::worlds::{Frame, World};
 use anyhow::{Context, Result, bail};
 use runtime::{
     ActionSource, Bindings, HeadlessOptions, OwnWorld, PlayOptions, PlaySummary, Preferences,
-    Recording, Settings, has_terminal, play_headless, play_in_terminal, play_in_window,
-    read_prompt,
+    Recording, Settings, has_terminal, keep_somewhere, play_headless, play_in_terminal,
+    play_in_window, read_prompt,
 };
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -200,31 +200,19 @@ fn shown(
     headless(arguments, game, Some(folder), cancel, output)
 }
 
-/// A new folder for a session that nobody named: in the folder of the player's settings, which is this one where they name none, else in the user's data folder, else among temporary files.
+/// A new folder for a session that nobody named: in the folder of the player's settings, which is this one where they name none, else where one can be made.
 fn new_session_folder(game: &Game, output: Output) -> Result<PathBuf> {
-    let user = directories::ProjectDirs::from("", "", "djinn");
-    let data = user.map(|user| user.data_dir().join("sessions"));
-    let mut refusal = None;
     let wanted = game.own.recording_folder.clone().unwrap_or_default();
-    let places = [Some(wanted), data, Some(std::env::temp_dir())];
-    for place in places.into_iter().flatten() {
-        match Recording::into_new_folder(&place, &game.name) {
-            Ok(Recording { folder, .. }) => {
-                if let Some(refusal) = refusal {
-                    output.tell(format!(
-                        "The folder for sessions cannot be written to ({refusal}), so this one goes to {}.",
-                        folder.display()
-                    ));
-                }
-                return Ok(folder);
-            }
-            Err(error) => refusal = refusal.or(Some(error)),
-        }
+    let new_folder = |place: &Path| Recording::into_new_folder(place, &game.name);
+    let (Recording { folder, .. }, refusal) = keep_somewhere(&wanted, new_folder)
+        .context("no session can be recorded; name a folder for it with --record DIR")?;
+    if let Some(refusal) = refusal {
+        output.tell(format!(
+            "The folder for sessions cannot be written to ({refusal}), so this one goes to {}.",
+            folder.display()
+        ));
     }
-    let refusal = refusal
-        .map(|error| format!(" ({error})"))
-        .unwrap_or_default();
-    bail!("no session can be recorded{refusal}; name a folder for it with --record DIR")
+    Ok(folder)
 }
 
 fn headless(
