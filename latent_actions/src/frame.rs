@@ -154,6 +154,7 @@ impl Forecaster {
             channels: 3,
             grid_height: grid.height,
             grid_width: grid.width,
+            patch: config.patch,
         };
         guess.resize(picture.len(), 0.0);
         warp::forward_picture(team, guess, picture, &buffers.flow, sizes);

@@ -375,23 +375,10 @@ impl Predictor {
         patches: &Tensor,
         actions: &Tensor,
     ) -> Result<Tensor> {
-        let (batch, count, height, width, colours) = frames.dims5()?;
         let hidden = self.hidden(patches, actions)?;
-        let grid = config.flow_grid();
-        let flow =
-            self.flow(config, &hidden)?
-                .reshape((batch * count, grid.height, grid.width, 2))?;
-        let moved = ops::warp(
-            &frames.reshape((batch * count, height, width, colours))?,
-            &flow,
-        )?;
-        let residual = pictures_of(
-            &ops::linear(&hidden, &self.residual)?,
-            config.frame,
-            config.patch,
-        )?;
-        let moved = moved.reshape((batch, count, height, width, colours))?;
-        Ok(ops::add(&moved, &residual)?)
+        let flow = self.flow(config, &hidden)?;
+        let residual = ops::linear(&hidden, &self.residual)?;
+        Ok(ops::warp(frames, &flow, &residual, config.patch)?)
     }
 }
 

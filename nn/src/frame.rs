@@ -93,7 +93,12 @@ pub fn pictures_of(patches: &Tensor, size: FrameSize, patch: usize) -> Result<Te
 }
 
 /// Calls `each(start in the picture, start in the patches)` for each run of `patch * channels` numbers that lie together in both.
-fn runs(size: FrameSize, patch: usize, channels: usize, mut each: impl FnMut(usize, usize)) {
+pub(crate) fn runs(
+    size: FrameSize,
+    patch: usize,
+    channels: usize,
+    mut each: impl FnMut(usize, usize),
+) {
     let run = patch * channels;
     for y in 0..size.height {
         for column in 0..size.width / patch {

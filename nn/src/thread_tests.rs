@@ -77,8 +77,8 @@ fn operations() {
     operation(&[&x, &scale], |t| ops::add_rows(&t[0], &t[1]));
     operation(&[&x, &[61, 67]], |t| ops::add_rows(&t[0], &t[1]));
     operation(&[&x, &x], |t| ops::picture_error(&t[0], &t[1], 0.1));
-    operation(&[&[7, 41, 43, 3], &[7, 5, 6, 2]], |t| {
-        ops::warp(&t[0], &t[1])
+    operation(&[&[7, 42, 44, 3], &[7, 5, 6, 2], &[7, 462, 12]], |t| {
+        ops::warp(&t[0], &t[1], &t[2], 2)
     });
     let targets = Tensor::arange(0u32, 549, &Device::Cpu).unwrap();
     let targets = (targets.to_dtype(candle_core::DType::F32).unwrap() / 9.0)

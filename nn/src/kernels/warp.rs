@@ -1,10 +1,13 @@
-//! Moving the pixels of a picture along a coarse flow field, forward and backward.
+//! Moving the pixels of a picture along a coarse flow field and adding what flow cannot explain, forward and backward.
 
 use super::inference::Team;
 use super::parallel::SharedMut;
+use crate::FrameSize;
+use crate::frame::runs;
 use rayon::prelude::*;
 
-/// Sizes of a warp: pictures of `height` x `width` with `channels` numbers a pixel, flow of `grid_height` x `grid_width` cells.
+/// Sizes of a warp: pictures of `height` x `width` with `channels` numbers a pixel, flow of `grid_height` x `grid_width` cells, residuals in patches of `patch` x
+/// `patch` pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Picture height in pixels.
@@ -17,6 +20,8 @@ pub struct Sizes {
     pub grid_height: usize,
     /// Columns of the flow grid.
     pub grid_width: usize,
+    /// Side of a patch of residuals, which divides height and width.
+    pub patch: usize,
 }
 
 impl Sizes {
@@ -26,6 +31,18 @@ impl Sizes {
 
     fn grid(&self) -> usize {
         self.grid_height * self.grid_width * 2
+    }
+
+    /// Calls `each` with a picture's place and a place in its patches for each run of numbers that lie together in both, and the run's length.
+    fn runs(&self, mut each: impl FnMut(usize, usize, usize)) {
+        let size = FrameSize {
+            height: self.height,
+            width: self.width,
+        };
+        let length = self.patch * self.channels;
+        runs(size, self.patch, self.channels, |picture, patches| {
+            each(picture, patches, length)
+        });
     }
 }
 
@@ -90,11 +107,11 @@ fn flow_at(flow: &[f32], cells: &[(usize, f32); 4]) -> (f32, f32) {
     })
 }
 
-/// `out[y, x] = picture[y + flow_y, x + flow_x]`, bilinear in both the picture and the flow grid; positions beyond the edge take the
+/// `out[y, x] = picture[y + flow_y, x + flow_x] + residual[y, x]`, bilinear in both the picture and the flow grid; positions beyond the edge take the
 /// edge's colour.
 ///
-/// `pictures` is `[R, H, W, C]`, `flow` is `[R, grid_height, grid_width, 2]` as (x, y) in pixels. Returns `[R, H, W, C]`.
-pub fn forward(pictures: &[f32], flow: &[f32], sizes: Sizes) -> Vec<f32> {
+/// `pictures` is `[R, H, W, C]`, `flow` is `[R, grid_height, grid_width, 2]` as (x, y) in pixels, `residual` is `[R, N, P * P * C]`. Returns `[R, H, W, C]`.
+pub fn forward(pictures: &[f32], flow: &[f32], residual: &[f32], sizes: Sizes) -> Vec<f32> {
     crate::profile::operation("warp", || {
         let mut out = vec![0.0; pictures.len()];
         let axes = Axes::new(sizes);
@@ -104,12 +121,18 @@ pub fn forward(pictures: &[f32], flow: &[f32], sizes: Sizes) -> Vec<f32> {
                 let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
                 let flow = &flow[index * sizes.grid()..][..sizes.grid()];
                 forward_rows(out, picture, flow, sizes, &axes, 0);
+                let residual = &residual[index * sizes.picture()..][..sizes.picture()];
+                sizes.runs(|picture, patches, length| {
+                    let out = &mut out[picture..][..length];
+                    let terms = out.iter_mut().zip(&residual[patches..][..length]);
+                    terms.for_each(|(out, residual)| *out += residual);
+                });
             });
         out
     })
 }
 
-/// [`forward`] of one picture, its rows shared out among a team.
+/// [`forward`] of one picture without a residual, its rows shared out among a team.
 pub fn forward_picture(team: &Team, out: &mut [f32], picture: &[f32], flow: &[f32], sizes: Sizes) {
     assert_eq!(
         [out.len(), picture.len(), flow.len()],
@@ -149,7 +172,23 @@ fn forward_rows(
     axes: &Axes,
     first: usize,
 ) {
-    let channels = sizes.channels;
+    match sizes.channels {
+        3 => forward_rows_of::<3>(out, picture, flow, sizes, axes, first),
+        _ => forward_rows_of::<0>(out, picture, flow, sizes, axes, first),
+    }
+}
+
+/// [`forward_rows`] of pixels of `C` numbers; 0 stands for a number that is known at run time only.
+#[inline(always)]
+fn forward_rows_of<const C: usize>(
+    out: &mut [f32],
+    picture: &[f32],
+    flow: &[f32],
+    sizes: Sizes,
+    axes: &Axes,
+    first: usize,
+) {
+    let channels = if C > 0 { C } else { sizes.channels };
     for (row, out) in out.chunks_exact_mut(sizes.width * channels).enumerate() {
         let y = first + row;
         for (x, out) in out.chunks_exact_mut(channels).enumerate() {
@@ -172,61 +211,101 @@ fn forward_rows(
     }
 }
 
-/// Gradients of [`forward`] with respect to the pictures and the flow.
+/// Gradients of [`forward`] with respect to the pictures, where they are wanted, and to the flow.
 pub fn backward(
     gradient: &[f32],
     pictures: &[f32],
     flow: &[f32],
     sizes: Sizes,
-) -> (Vec<f32>, Vec<f32>) {
+    of_pictures: bool,
+) -> (Option<Vec<f32>>, Vec<f32>) {
     crate::profile::operation("warp", || {
-        let (rows, columns) = (
-            grid_axis(sizes.height, sizes.grid_height),
-            grid_axis(sizes.width, sizes.grid_width),
-        );
-        let mut dpictures = vec![0.0; pictures.len()];
+        let axes = Axes::new(sizes);
         let mut dflow = vec![0.0; flow.len()];
-        let channels = sizes.channels;
-        let pairs = dpictures
-            .par_chunks_mut(sizes.picture())
-            .zip(dflow.par_chunks_mut(sizes.grid()));
-        pairs.enumerate().for_each(|(index, (dpicture, dflow))| {
-            let offset = index * sizes.picture();
-            let picture = &pictures[offset..][..sizes.picture()];
+        let one = |index: usize, dflow: &mut [f32], dpicture: Option<&mut [f32]>| {
+            let picture = &pictures[index * sizes.picture()..][..sizes.picture()];
+            let gradient = &gradient[index * sizes.picture()..][..sizes.picture()];
             let flow = &flow[index * sizes.grid()..][..sizes.grid()];
-            for (pixel, gradient) in gradient[offset..][..sizes.picture()]
-                .chunks_exact(channels)
+            match sizes.channels {
+                3 => backward_of_one::<3>(dflow, dpicture, gradient, picture, flow, sizes, &axes),
+                _ => backward_of_one::<0>(dflow, dpicture, gradient, picture, flow, sizes, &axes),
+            }
+        };
+        let grids = dflow.par_chunks_mut(sizes.grid());
+        let dpictures = of_pictures.then(|| vec![0.0; pictures.len()]);
+        let Some(mut dpictures) = dpictures else {
+            grids
                 .enumerate()
-            {
-                let (y, x) = (pixel / sizes.width, pixel % sizes.width);
-                let cells = corners(rows[y], columns[x], sizes.grid_width);
-                let (fx, fy) = flow_at(flow, &cells);
-                let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
-                let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
-                let sources = corners(source_y, source_x, sizes.width);
-                // The gradient's product with each of the four colours around the source position.
-                let mut along = [0f32; 4];
-                for (product, (source, weight)) in along.iter_mut().zip(sources) {
-                    let start = source * channels;
-                    for (channel, g) in gradient.iter().enumerate() {
-                        *product += g * picture[start + channel];
-                        dpicture[start + channel] += g * weight;
-                    }
-                }
-                let [top_left, top_right, bottom_left, bottom_right] = along;
-                let mut dx = (top_right - top_left) * (1.0 - source_y.share)
-                    + (bottom_right - bottom_left) * source_y.share;
-                let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
-                    + (bottom_right - top_right) * source_x.share;
-                // Beyond the edge the colour no longer changes with the flow.
-                dx *= f32::from(u8::from(inside_x));
-                dy *= f32::from(u8::from(inside_y));
-                for (cell, weight) in cells {
-                    dflow[2 * cell] += weight * dx;
-                    dflow[2 * cell + 1] += weight * dy;
+                .for_each(|(index, dflow)| one(index, dflow, None));
+            return (None, dflow);
+        };
+        let pairs = grids.zip(dpictures.par_chunks_mut(sizes.picture()));
+        pairs
+            .enumerate()
+            .for_each(|(index, (dflow, dpicture))| one(index, dflow, Some(dpicture)));
+        (Some(dpictures), dflow)
+    })
+}
+
+/// Adds to the gradients of one picture of pixels of `C` numbers; 0 stands for a number that is known at run time only.
+#[inline(always)]
+fn backward_of_one<const C: usize>(
+    dflow: &mut [f32],
+    mut dpicture: Option<&mut [f32]>,
+    gradient: &[f32],
+    picture: &[f32],
+    flow: &[f32],
+    sizes: Sizes,
+    axes: &Axes,
+) {
+    let channels = if C > 0 { C } else { sizes.channels };
+    for (pixel, gradient) in gradient.chunks_exact(channels).enumerate() {
+        let (y, x) = (pixel / sizes.width, pixel % sizes.width);
+        let cells = corners(axes.rows[y], axes.columns[x], sizes.grid_width);
+        let (fx, fy) = flow_at(flow, &cells);
+        let (source_y, inside_y) = Between::new(y as f32 + fy, sizes.height);
+        let (source_x, inside_x) = Between::new(x as f32 + fx, sizes.width);
+        // The gradient's product with each of the four colours around the source position.
+        let mut along = [0f32; 4];
+        let sources = corners(source_y, source_x, sizes.width);
+        for (product, (source, weight)) in along.iter_mut().zip(sources) {
+            let colours = source * channels..(source + 1) * channels;
+            for (g, colour) in gradient.iter().zip(&picture[colours.clone()]) {
+                *product += g * colour;
+            }
+            if let Some(dpicture) = &mut dpicture {
+                for (to, g) in dpicture[colours].iter_mut().zip(gradient) {
+                    *to += g * weight;
                 }
             }
-        });
-        (dpictures, dflow)
+        }
+        let [top_left, top_right, bottom_left, bottom_right] = along;
+        let mut dx = (top_right - top_left) * (1.0 - source_y.share)
+            + (bottom_right - bottom_left) * source_y.share;
+        let mut dy = (bottom_left - top_left) * (1.0 - source_x.share)
+            + (bottom_right - top_right) * source_x.share;
+        // Beyond the edge the colour no longer changes with the flow.
+        dx *= f32::from(u8::from(inside_x));
+        dy *= f32::from(u8::from(inside_y));
+        for (cell, weight) in cells {
+            dflow[2 * cell] += weight * dx;
+            dflow[2 * cell + 1] += weight * dy;
+        }
+    }
+}
+
+/// Gradient of [`forward`] with respect to the residual: the result's in patches.
+pub fn residual_gradient(gradient: &[f32], sizes: Sizes) -> Vec<f32> {
+    crate::profile::operation("warp", || {
+        let mut residual = vec![0.0; gradient.len()];
+        let pictures = residual.par_chunks_mut(sizes.picture());
+        pictures
+            .zip(gradient.par_chunks(sizes.picture()))
+            .for_each(|(residual, gradient)| {
+                sizes.runs(|picture, patches, length| {
+                    residual[patches..][..length].copy_from_slice(&gradient[picture..][..length]);
+                });
+            });
+        residual
     })
 }

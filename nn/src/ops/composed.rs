@@ -3,6 +3,7 @@
 use super::{AttentionArguments, FeedForwardArguments, NormArguments};
 use crate::kernels::attention::Pattern;
 use crate::kernels::norm::EPSILON;
+use crate::kernels::warp::Sizes;
 use candle_core::{D, DType, Result, Tensor};
 
 /// See [`super::linear()`].
@@ -207,7 +208,26 @@ fn upsampling(outputs: usize, cells: usize, like: &Tensor) -> Result<Tensor> {
 }
 
 /// See [`super::warp()`].
-pub fn warp(pictures: &Tensor, flow: &Tensor) -> Result<Tensor> {
+pub fn warp(pictures: &Tensor, flow: &Tensor, residual: &Tensor, sizes: Sizes) -> Result<Tensor> {
+    let Sizes {
+        height,
+        width,
+        channels,
+        grid_height,
+        grid_width,
+        patch,
+    } = sizes;
+    let moved = moved(
+        &pictures.reshape(((), height, width, channels))?,
+        &flow.reshape(((), grid_height, grid_width, 2))?,
+    )?;
+    let patches = residual.reshape(((), width / patch, patch, patch * channels))?;
+    let residual = patches.transpose(1, 2)?.contiguous()?;
+    moved.reshape(pictures.dims())? + residual.reshape(pictures.dims())?
+}
+
+/// Pictures `[R, H, W, C]` moved by `[R, GH, GW, 2]`.
+fn moved(pictures: &Tensor, flow: &Tensor) -> Result<Tensor> {
     let (count, height, width, channels) = pictures.dims4()?;
     let (_, grid_height, grid_width, _) = flow.dims4()?;
     let (rows, columns) = (

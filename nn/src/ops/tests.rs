@@ -181,11 +181,13 @@ proptest! {
     }
 
     #[test]
-    fn warps(count in 1usize..3, height in 2usize..12, width in 2usize..12, rows in 1usize..4, columns in 1usize..4) {
+    fn warps(count in 1usize..3, down in 2usize..5, across in 2usize..5, patch in 1usize..4, rows in 1usize..4, columns in 1usize..4) {
         // Offsets away from whole pixels, where the bilinear slope jumps.
         let flow = noise(&[count, rows, columns, 2], 5);
-        let vars = [noise(&[count, height, width, 3], 1), flow];
-        same(&vars, |t| warp(&t[0], &t[1]), |t| composed::warp(&t[0], &t[1]));
+        let residual = noise(&[count, down * across, patch * patch * 3], 7);
+        let vars = [noise(&[count, down * patch, across * patch, 3], 1), flow, residual];
+        let composition = |t: &[Tensor]| with_compositions(|| warp(&t[0], &t[1], &t[2], patch));
+        same(&vars, |t| warp(&t[0], &t[1], &t[2], patch), composition);
     }
 
     #[test]
@@ -276,7 +278,23 @@ fn misfits_are_errors() {
     assert!(feed_forward(3, 5).is_ok());
     assert!(feed_forward(2, 5).is_err());
     assert!(feed_forward(3, 4).is_err());
-    assert!(warp(&t(&[1, 4, 4, 3]), &t(&[2, 2, 2, 2])).is_err());
+    let warped = |flow: [usize; 4], residual: [usize; 3], patch| {
+        let dims: [&[usize]; 3] = [&[1, 4, 6, 3], &flow, &residual];
+        let [pictures, flow, residual] = dims.map(t);
+        warp(&pictures, &flow, &residual, patch)
+    };
+    assert!(warped([1, 2, 2, 2], [1, 6, 12], 2).is_ok());
+    for (flow, residual, patch) in [
+        ([2, 2, 2, 2], [1, 6, 12], 2),
+        ([1, 2, 2, 3], [1, 6, 12], 2),
+        ([1, 0, 2, 2], [1, 6, 12], 2),
+        ([1, 2, 2, 2], [1, 5, 12], 2),
+        ([1, 2, 2, 2], [1, 6, 13], 2),
+        ([1, 2, 2, 2], [1, 2, 27], 3),
+        ([1, 2, 2, 2], [1, 6, 12], 0),
+    ] {
+        assert!(warped(flow, residual, patch).is_err());
+    }
     let one = Tensor::new(&[7u32], &Device::Cpu).unwrap();
     assert!(
         cross_entropy(
