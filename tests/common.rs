@@ -43,6 +43,18 @@ pub fn djinn() -> Command {
         command.env_remove(variable);
     }
     command.env("HOME", env!("CARGO_TARGET_TMPDIR"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        // Whoever began the tests in the background may have had it ignored, and the program would go by that.
+        // SAFETY: between fork and exec only a signal is set.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            })
+        };
+    }
     command
 }
 

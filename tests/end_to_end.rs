@@ -721,7 +721,8 @@ fn whoever_is_not_to_be_hung_up_on_goes_on() {
     let session = folder.path().join("s");
     let mut play = djinn();
     play.arg("play").arg(&tiny.world);
-    play.args(["--headless", "--frames", "1000000", "--record"]);
+    // Long enough, and over some day should a test fail.
+    play.args(["--headless", "--frames", "50000", "--record"]);
     play.arg(&session)
         .stdout(Stdio::null())
         .stderr(Stdio::null());

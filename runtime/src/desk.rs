@@ -149,10 +149,14 @@ impl Desk {
     /// are known by what is printed on keys, which on keyboards of other languages are elsewhere.
     pub(crate) fn meaning(&self, key: &str, character: Option<char>) -> String {
         let by_character = || {
-            let name = key_of(character?)?;
+            let character = character?;
+            let name = key_of(character)?;
             let means_something = self.input.with_state(|state| {
+                // A letter's place may command something else; a sign's is that of another sign, as of + where - is.
                 let is_known = |input| {
-                    state.controls().of_input(input).is_some() || state.bindings().knows(input)
+                    state.bindings().knows(input)
+                        || state.controls().knows_own(input)
+                        || character.is_alphabetic() && state.controls().of_input(input).is_some()
                 };
                 state.is_capturing() || Input::named(key).is_some_and(is_known)
             });
@@ -413,6 +417,9 @@ mod tests {
             ("Slash", '-', "Minus"),
             ("Semicolon", 'm', "KeyM"),
             ("Equal", '+', "Equal"),
+            // In Swedish and in Turkish.
+            ("Minus", '+', "Equal"),
+            ("Equal", '-', "Minus"),
             // Whoever plays presses places.
             ("ArrowLeft", 'm', "ArrowLeft"),
             ("KeyR", 'p', "KeyR"),
@@ -421,6 +428,15 @@ mod tests {
             assert_eq!(desk.meaning(key, Some(character)), meaning);
             assert_eq!(desk.meaning(key, None), key);
         }
+        let own = Settings {
+            commands: [(Control::Pause, vec!["ShiftLeft+Slash".to_owned()])].into(),
+            ..Settings::default()
+        };
+        desk.finish().unwrap();
+        let world = Arc::new(worlds::tiny_world(1).unwrap());
+        let options = self::options(&world, own);
+        let desk = Desk::start(world, options, || ()).unwrap();
+        assert_eq!(desk.meaning("Slash", Some('-')), "Slash");
         desk.begin_capture();
         assert_eq!(desk.meaning("Semicolon", Some('m')), "Semicolon");
         desk.finish().unwrap();

@@ -79,7 +79,7 @@ pub use session::{
     SessionManifest, enlargement, parse_session_lines,
 };
 pub use settings::{Filter, Settings, SettingsFlaw};
-pub use sound::{LiveSound, MIX_RATE, Mixer, Moment, NullSink, Sink, SoundOutput, Volume};
+pub use sound::{LiveSound, MIX_RATE, Mixer, Moment, Sink, SoundOutput, Volume};
 pub use statistics::{FrameTimeSummary, FrameTimes};
 pub use terminal::{has_terminal, play_in_terminal};
 pub use timeline::Timeline;

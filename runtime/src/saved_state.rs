@@ -1,6 +1,6 @@
 //! Saved states: one file with all that play goes on from, and slots for them.
 //!
-//! A state is a safetensors file of at most 256 MB: the tensors of [`worlds::Snapshot::to_bytes`], the newest frame among them as the picture
+//! A state is a safetensors file: the tensors of [`worlds::Snapshot::to_bytes`], the newest frame among them as the picture
 //! for a chooser, and as metadata
 //!
 //! | key | value |
@@ -25,7 +25,7 @@ use worlds::{Frame, Rollout, RolloutSettings, Snapshot, World};
 /// The version of the format that this program writes, and the only one it reads.
 const VERSION: &str = "1";
 /// The longest past that a world may have, and what little comes with it.
-pub(crate) const LARGEST_FILE: u64 = nn::LARGEST_PAST as u64 + (64 << 20);
+pub(crate) const LARGEST_STATE: u64 = nn::LARGEST_PAST as u64 + (64 << 20);
 /// Slots that a player has, counted from 0.
 pub const SLOTS: u8 = 10;
 
@@ -135,10 +135,10 @@ impl SavedState {
     pub fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path))?;
         let mut bytes = Vec::new();
-        let mut limited = file.take(LARGEST_FILE + 1);
+        let mut limited = file.take(LARGEST_STATE + 1);
         limited.read_to_end(&mut bytes).map_err(Error::io(path))?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(refuse("file", format!("more than {LARGEST_FILE} bytes")));
+        if bytes.len() as u64 > LARGEST_STATE {
+            return Err(refuse("file", format!("more than {LARGEST_STATE} bytes")));
         }
         Self::from_bytes(bytes)
     }

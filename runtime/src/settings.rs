@@ -247,35 +247,51 @@ impl Settings {
             }
         }
         let mut now = Self::read(path)?;
-        keep(&mut now.strength, &self.strength, &before.strength);
-        keep(&mut now.temperature, &self.temperature, &before.temperature);
-        keep(&mut now.steps, &self.steps, &before.steps);
+        // All of them by name, so that none is forgotten.
+        let Self {
+            strength,
+            temperature,
+            steps,
+            adaptive_steps,
+            attract_seconds,
+            rewind_memory_mb,
+            speed,
+            volume,
+            mute,
+            filter,
+            fullscreen,
+            recording_folder,
+            commands,
+        } = self;
+        keep(&mut now.strength, strength, &before.strength);
+        keep(&mut now.temperature, temperature, &before.temperature);
+        keep(&mut now.steps, steps, &before.steps);
         keep(
             &mut now.adaptive_steps,
-            &self.adaptive_steps,
+            adaptive_steps,
             &before.adaptive_steps,
         );
         keep(
             &mut now.attract_seconds,
-            &self.attract_seconds,
+            attract_seconds,
             &before.attract_seconds,
         );
         keep(
             &mut now.rewind_memory_mb,
-            &self.rewind_memory_mb,
+            rewind_memory_mb,
             &before.rewind_memory_mb,
         );
-        keep(&mut now.speed, &self.speed, &before.speed);
-        keep(&mut now.volume, &self.volume, &before.volume);
-        keep(&mut now.mute, &self.mute, &before.mute);
-        keep(&mut now.filter, &self.filter, &before.filter);
-        keep(&mut now.fullscreen, &self.fullscreen, &before.fullscreen);
+        keep(&mut now.speed, speed, &before.speed);
+        keep(&mut now.volume, volume, &before.volume);
+        keep(&mut now.mute, mute, &before.mute);
+        keep(&mut now.filter, filter, &before.filter);
+        keep(&mut now.fullscreen, fullscreen, &before.fullscreen);
         keep(
             &mut now.recording_folder,
-            &self.recording_folder,
+            recording_folder,
             &before.recording_folder,
         );
-        keep(&mut now.commands, &self.commands, &before.commands);
+        keep(&mut now.commands, commands, &before.commands);
         now.write(path)
     }
 

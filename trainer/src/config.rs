@@ -48,7 +48,7 @@ pub struct TrainConfig {
     pub preparation: PreparationConfig,
     /// The dynamics' stage.
     pub dynamics: DynamicsStage,
-    /// How thoroughly the finished world is measured. Left as it is, a budget of less than an hour measures accordingly less.
+    /// How thoroughly the finished world is measured. Of what is left as it is, a budget of less than an hour measures accordingly less.
     pub evaluation: EvaluateOptions,
     /// What the finished bundle says about itself.
     pub world: WorldDetails,

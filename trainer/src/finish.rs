@@ -70,6 +70,8 @@ impl<'a> Milestone<'a> {
             Ok(world) => (world, Vec::new()),
             Err(error) => {
                 let warning = format!("the world could not be saved as it is now: {error}");
+                // Without what people have changed, which may be what was wrong.
+                let contents = self.blueprint.with_dynamics(dynamics.tensors());
                 (contents.world(edits::FORMAT)?, vec![warning])
             }
         };

@@ -8,6 +8,7 @@
 //! renamed when complete, so a preparation that was interrupted, or whose time was over and which has more now, goes on where it stopped;
 //! `preparation.json` keeps the time that it has taken.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,8 +62,9 @@ pub(crate) struct Record {
     identity: String,
     /// Seconds spent, in all attempts.
     pub seconds: f64,
-    /// Whether every frame is prepared.
-    pub complete: bool,
+    /// Shards that were made of what is held out and of what is trained on. Those that are lost are made again, whatever the time.
+    #[serde(default)]
+    shards: BTreeMap<Split, usize>,
 }
 
 impl Record {
@@ -79,8 +81,12 @@ impl Record {
             .unwrap_or_else(|| Self {
                 identity: identity.to_owned(),
                 seconds: 0.0,
-                complete: false,
+                shards: BTreeMap::new(),
             })
+    }
+
+    fn shards(&self, split: Split) -> usize {
+        self.shards.get(&split).copied().unwrap_or(0)
     }
 
     fn write(&self, folder: &Path) -> Result<()> {
@@ -96,18 +102,9 @@ impl Preparation<'_> {
     pub fn run(&self, observer: &mut dyn TrainObserver) -> Result<Option<f64>> {
         let start = Instant::now();
         files::make_folder(&self.folder)?;
-        files::remove_unfinished(&self.folder)?;
-        let before = Record::read(&self.folder, &self.identity).seconds;
+        let mut record = Record::read(&self.folder, &self.identity);
+        let before = record.seconds;
         let spent = || before + start.elapsed().as_secs_f64();
-        let keep = |complete: bool| -> Result<f64> {
-            let record = Record {
-                identity: self.identity.clone(),
-                seconds: spent(),
-                complete,
-            };
-            record.write(&self.folder)?;
-            Ok(record.seconds)
-        };
         let validation = self.episodes(Split::Validation, self.config.validation_frames);
         let train = self.episodes(Split::Train, usize::MAX);
         let total: usize = [&validation, &train]
@@ -116,26 +113,28 @@ impl Preparation<'_> {
             .map(|episode| episode.length)
             .sum();
         // Later figures are to be compared with earlier ones, so what is held out stays as it was once there is something to train on.
-        let measured = self.is_prepared(Split::Train, 0);
-        let mut done = 0;
+        let measured = self.is_prepared(Split::Train, 0) || record.shards(Split::Train) > 0;
+        let (mut done, mut worked) = (0, false);
         for (split, episodes) in [(Split::Validation, validation), (Split::Train, train)] {
             for (number, shard) in shards_of(&episodes).into_iter().enumerate() {
                 let share = match split {
                     Split::Train => 1.0,
                     Split::Validation => VALIDATION_SHARE,
                 };
-                let path = shard_path(&self.folder, split, number);
                 // What an earlier attempt has made counts, however late it is.
                 let current = self.is_prepared(split, number);
-                let over = number > 0 && !current && spent() > share * self.budget_seconds;
-                if split == Split::Validation && (over || measured && !current) {
+                let known = current || number < record.shards(split);
+                let over = number > 0 && !known && spent() > share * self.budget_seconds;
+                if split == Split::Validation && (over || measured && !known && number > 0) {
                     break;
                 }
                 if over {
-                    observer.observe(&TrainEvent::Note(format!(
-                        "prepared {done} of {total} frames in the time that was planned for it; the dynamics trains on these"
-                    )));
-                    return keep(false).map(Some);
+                    if worked {
+                        observer.observe(&TrainEvent::Note(format!(
+                            "prepared {done} of {total} frames in the time that was planned for it; the dynamics trains on these"
+                        )));
+                    }
+                    return Ok(Some(record.seconds));
                 }
                 let frames: usize = shard.iter().map(|episode| episode.length).sum();
                 if !current {
@@ -150,19 +149,23 @@ impl Preparation<'_> {
                             total: total as u64,
                         });
                     };
-                    match self.shard(shard, &mut random, &mut report)? {
-                        Some(shard) => shard.write(&path, &self.identity)?,
-                        None => {
-                            keep(false)?;
-                            return Ok(None);
-                        }
+                    let made = self.shard(shard, &mut random, &mut report)?;
+                    if let Some(made) = &made {
+                        made.write(&shard_path(&self.folder, split, number), &self.identity)?;
+                        let shards = record.shards(split).max(number + 1);
+                        record.shards.insert(split, shards);
+                        worked = true;
                     }
-                    keep(false)?;
+                    record.seconds = spent();
+                    record.write(&self.folder)?;
+                    if made.is_none() {
+                        return Ok(None);
+                    }
                 }
                 done += frames;
             }
         }
-        keep(true).map(Some)
+        Ok(Some(record.seconds))
     }
 
     fn is_prepared(&self, split: Split, number: usize) -> bool {

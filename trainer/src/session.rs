@@ -22,9 +22,10 @@ const FEWEST_RECENT: usize = 20;
 /// A loss this many times the running median has exploded,
 const EXPLOSION: f64 = 10.0;
 /// if it is also this many times what all but one in so many of the recent losses stayed below: of video that mostly stands still, whatever moves is far
-/// above the median.
+/// above the median. The newest do not count, or a loss that grows from step to step would raise its own limit.
 const OUTLIER: f64 = 2.0;
 const OUTLIERS: usize = 50;
+const NEWEST: usize = 10;
 /// Returns to a checkpoint before a stage gives up.
 const MOST_ROLLBACKS: u32 = 3;
 /// What a return to a checkpoint leaves of the learning rate.
@@ -355,8 +356,9 @@ impl<'a, T: Task> Session<'a, T> {
         }
         let median = median(&self.position.recent_losses);
         let known = self.position.recent_losses.len() >= FEWEST_RECENT;
-        let few = self.position.recent_losses.len() / OUTLIERS;
-        let high = highest_but(few, &self.position.recent_losses);
+        let recent = &self.position.recent_losses;
+        let older = &recent[..recent.len().saturating_sub(NEWEST)];
+        let high = highest_but(older.len() / OUTLIERS, older);
         let limit = (EXPLOSION * median).max(OUTLIER * high);
         if !loss.is_finite() || known && loss > limit {
             return Ok(Some(Event::Exploded(format!(

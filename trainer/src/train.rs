@@ -16,8 +16,8 @@ use crate::bundle::Blueprint;
 use crate::checkpoint::{Position, Tensors};
 use crate::clips::ClipSampler;
 use crate::dataset::{Dataset, Split};
+use crate::evaluate::SAME_RATE;
 use crate::evaluate::rollouts::check_size;
-use crate::evaluate::{EvaluateOptions, SAME_RATE};
 use crate::finish::{self, Finished, Milestone, as_played};
 use crate::observer::{TrainEvent, TrainObserver};
 use crate::prepare::{Preparation, Record, SHARD_FRAMES};
@@ -149,7 +149,7 @@ pub fn train(
             "nothing of this dataset is held out, so what training calls held out is video that it trains on, and figures flatter".to_owned(),
         ));
     }
-    if options.resume && !folder.join(resume::CONFIG_FILE).exists() {
+    if options.resume && !is_run(&folder) {
         let path = folder.display();
         observer.observe(&TrainEvent::Note(format!(
             "there is no run in {path} to go on with; beginning one"
@@ -164,7 +164,11 @@ pub fn train(
             "the dynamics, which had finished, goes on: its budget is larger now".to_owned(),
         ));
     }
-    let _held = files::hold_folder(&folder)?;
+    let held = files::hold_folder(&folder)?;
+    let prepared = folder.join(PREPARED_FOLDER);
+    if held.is_some() && prepared.exists() {
+        files::remove_unfinished(&prepared)?;
+    }
     resume::store(&config, &folder)?;
     // Of a run that is done stage by stage, the next stage goes on as the first one began.
     if options.from.is_some() || !resume::goes_on(options, &begun) {
@@ -296,7 +300,7 @@ fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
     }
     let manifest = out.join(worlds::MANIFEST_FILE);
     if options.resume {
-        let is_foreign = manifest.exists() && !folder.join(resume::CONFIG_FILE).exists();
+        let is_foreign = manifest.exists() && !is_run(folder);
         return match is_foreign {
             true => Err(Error::RunMissing {
                 world: out.clone(),
@@ -314,6 +318,11 @@ fn check_place(options: &TrainOptions, folder: &Path) -> Result<()> {
         Some(path) => Err(Error::AlreadyThere(path)),
         None => Ok(()),
     }
+}
+
+/// Whether there is anything to go on with.
+fn is_run(folder: &Path) -> bool {
+    folder.join(resume::CONFIG_FILE).exists() || !resume::begun(folder).is_empty()
 }
 
 /// Whether what is there is a world's folder or one with nothing in it; hidden is what an interrupted attempt to save a world left there.
@@ -523,12 +532,8 @@ impl Run<'_> {
         let (dynamics_weights, _) = self.finished(Stage::Dynamics)?;
         let contents = blueprint.with_dynamics(dynamics_weights);
         let whole = self.config.budget_minutes;
-        let options = self.config.evaluation.clone();
-        // What someone asks for is measured, however long it takes.
-        let options = match options == EvaluateOptions::default() {
-            true => options.within(Duration::from_secs_f64(whole * 60.0)),
-            false => options,
-        };
+        let budget = Duration::from_secs_f64(whole * 60.0);
+        let options = self.config.evaluation.clone().within(budget);
         let finished = as_played(|| {
             finish::finish(
                 contents,
@@ -557,10 +562,6 @@ impl Run<'_> {
         (identity, folder): (&str, &Path),
         observer: &mut dyn TrainObserver,
     ) -> Result<Option<f64>> {
-        let record = Record::read(folder, identity);
-        if record.complete {
-            return Ok(Some(record.seconds));
-        }
         // Frames are not overwritten for a dynamics that will refuse them.
         let now = Recipe::from([(PREPARED_FROM.to_owned(), identity.to_owned())]);
         resume::check_checkpoint(&self.folder, Stage::Dynamics, &now, |field| {

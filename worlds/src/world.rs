@@ -51,10 +51,10 @@ pub struct World {
     /// SHA-256, in hexadecimal, of all that decides which frames the world makes: weight files, frame size, model
     /// configurations, the weights of wishes, how long codes last, which are voluntary, and the idle code. Names, bindings, sounds and default settings may change without it.
     pub hash: String,
-    /// The same without the idle code, to which saved states and what players set are indifferent. Where a world has no idle code, the two
+    /// The same without the idle code, to which saved states are indifferent. Where a world has no idle code, the two
     /// are equal. Sessions recorded before the idle code decided anything name their world by it.
     pub hash_without_idle: String,
-    /// SHA-256 of what gives action codes their meaning: the latent action model and how many codes there are. A dynamics that has learned on leaves it.
+    /// SHA-256 of what gives action codes their meaning: the latent action model and how many codes there are. What players set goes by it, and stays when a dynamics learns on.
     pub codes_hash: String,
     /// Where the models live.
     pub device: Device,

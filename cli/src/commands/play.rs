@@ -64,13 +64,16 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         own,
     };
     let cancel = on_interrupt()?;
-    let summary = match arguments.headless {
-        true => headless(&arguments, &game, arguments.record.clone(), &cancel, output)?,
+    let (summary, is_shown) = match arguments.headless {
+        true => {
+            let folder = arguments.record.clone();
+            (headless(&arguments, &game, folder, &cancel, output)?, false)
+        }
         false => shown(&arguments, &game, &cancel, output)?,
     };
     report(&summary, seed, output)?;
     // To leave a window or a terminal is no interruption; frames that were asked for and not made are one.
-    Ok(match summary.interrupted && arguments.headless {
+    Ok(match summary.interrupted && !is_shown {
         true => ExitCode::from(INTERRUPTED),
         false => exit_code(summary.recording_failure.is_none()),
     })
@@ -164,21 +167,21 @@ fn prompt(arguments: &PlayArguments, world: &Arc<World>, output: Output) -> Resu
 }
 
 /// Plays in a window; where there is no display in the terminal; and where nobody sits at one the world plays itself. Each where it was asked for, or not
-/// at all.
+/// at all. Also says whether anybody could see it.
 fn shown(
     arguments: &PlayArguments,
     game: &Game,
     cancel: &AtomicBool,
     output: Output,
-) -> Result<PlaySummary> {
+) -> Result<(PlaySummary, bool)> {
     if arguments.terminal {
         let options = game.options(arguments)?;
         let _held = HeldLog::begin();
-        return Ok(play_in_terminal(game.world.clone(), options, cancel)?);
+        return Ok((play_in_terminal(game.world.clone(), options, cancel)?, true));
     }
     let reason = match play_in_window(game.world.clone(), game.options(arguments)?, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => reason,
-        other => return Ok(other?),
+        other => return Ok((other?, true)),
     };
     if has_terminal() {
         output.tell(format!("There is no display to open a window on ({reason}), so the world is played in this terminal."));
@@ -188,7 +191,7 @@ fn shown(
             Err(runtime::Error::NoTerminal(reason)) => {
                 output.tell(format!("There is no terminal to play in: {reason}."));
             }
-            other => return Ok(other?),
+            other => return Ok((other?, true)),
         }
     } else {
         output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", game.frames(arguments)));
@@ -197,7 +200,8 @@ fn shown(
         Some(folder) => folder.clone(),
         None => new_session_folder(game, output)?,
     };
-    headless(arguments, game, Some(folder), cancel, output)
+    let summary = headless(arguments, game, Some(folder), cancel, output)?;
+    Ok((summary, false))
 }
 
 /// A new folder for a session that nobody named: in the folder of the player's settings, which is this one where they name none, else where one can be made.

@@ -226,6 +226,19 @@ impl ControlTable {
             .map(|(control, _)| control)
     }
 
+    /// Whether an input commands something, alone or with others, that it would not usually.
+    pub fn knows_own(&self, input: Input) -> bool {
+        let usual = Self::of(&USUAL);
+        let uses = |table: &Self, control: Control, chord: &Chord| {
+            let mut entries = table.entries.iter();
+            entries.any(|(known, chords)| *known == control && chords.contains(chord))
+        };
+        self.entries.iter().any(|(control, chords)| {
+            let mut own = chords.iter().filter(|chord| !uses(&usual, *control, chord));
+            own.any(|chord| chord.inputs().contains(&input))
+        })
+    }
+
     /// The command that an input gives by itself; such an input never reaches the world.
     pub fn of_input(&self, input: Input) -> Option<Control> {
         self.control(input, &BTreeSet::new())

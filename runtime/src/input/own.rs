@@ -84,11 +84,22 @@ impl OwnWorld {
     /// # Errors
     /// As [`Self::read`].
     pub fn of(world: &World) -> Result<Self> {
-        let paths = [Self::path(world), Self::former_path(world)];
-        match paths.into_iter().flatten().find(|path| path.exists()) {
-            Some(path) => Self::read(&path, &world.manifest),
-            None => Ok(Self::none(&world.manifest)),
+        let is_there = |path: &PathBuf| path.exists();
+        if let Some(path) = Self::path(world).filter(is_there) {
+            return Self::read(&path, &world.manifest);
         }
+        let Some(former) = Self::former_path(world).filter(is_there) else {
+            return Ok(Self::none(&world.manifest));
+        };
+        let own = Self::read(&former, &world.manifest)?;
+        // The dynamics may have learned on by the next time, and then nothing leads there any more.
+        if let Err(error) = own.keep(world) {
+            tracing::warn!(
+                "your own keys and names stay in {}: {error}",
+                former.display()
+            );
+        }
+        Ok(own)
     }
 
     /// Changes what is kept for a world, and returns it.

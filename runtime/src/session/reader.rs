@@ -197,7 +197,7 @@ impl Session {
     /// When it is missing or refused.
     pub fn read_state(&self, name: &str) -> Result<SavedState> {
         let files = self.files()?;
-        SavedState::from_bytes(files.read(name, crate::saved_state::LARGEST_FILE)?)
+        SavedState::from_bytes(files.read(name, crate::saved_state::LARGEST_STATE)?)
             .map_err(|error| files.refuse(name, "state", error))
     }
 

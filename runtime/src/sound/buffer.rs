@@ -165,7 +165,6 @@ impl Buffer {
     }
 
     /// Sets how many samples of each channel the device plays in a second.
-    #[cfg(any(test, not(target_os = "linux"), feature = "alsa"))]
     pub(super) fn set_device_rate(&mut self, rate: u32) {
         self.ratio = f64::from(MIX_RATE) / f64::from(rate.clamp(8_000, 384_000));
     }

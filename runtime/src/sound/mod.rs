@@ -20,4 +20,4 @@ mod pulse;
 
 pub use mixer::{MIX_RATE, Mixer, Moment};
 pub(crate) use output::mixer_of;
-pub use output::{LiveSound, NullSink, Sink, SoundOutput, Volume};
+pub use output::{LiveSound, Sink, SoundOutput, Volume};

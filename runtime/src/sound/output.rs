@@ -10,20 +10,13 @@ use worlds::World;
 
 /// A device that takes no samples for so long is gone: unplugged, or its server has begun anew.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Where there is none at all, looking for one takes longer and longer, up to this many times as long.
+const MOST_PATIENCE: u32 = 20;
 
 /// Something that plays samples, at its own clock, until it is dropped.
 pub trait Sink {
     /// What messages call it.
     fn name(&self) -> String;
-}
-
-/// Where there is nothing to play sound on.
-pub struct NullSink;
-
-impl Sink for NullSink {
-    fn name(&self) -> String {
-        "nothing".to_owned()
-    }
 }
 
 /// What a [`Sink`] takes its samples from.
@@ -41,8 +34,7 @@ impl Feed {
         self.buffer().pull(samples);
     }
 
-    /// Says how many samples of each channel the device plays in a second, where it is not [`super::MIX_RATE`].
-    #[cfg(any(not(target_os = "linux"), feature = "alsa"))]
+    /// Says how many samples of each channel the device plays in a second.
     pub(super) fn set_device_rate(&self, rate: u32) {
         self.buffer().set_device_rate(rate);
     }
@@ -104,23 +96,28 @@ impl SoundOutput {
         let spawned = std::thread::Builder::new()
             .name("sound".into())
             .spawn(move || {
-                let open = || {
-                    let sink = open(theirs.clone()).unwrap_or_else(|reason| {
+                let mut wait = patience;
+                let open = |wait: &mut Duration| match open(theirs.clone()) {
+                    Ok(sink) => {
+                        tracing::debug!("sound plays on {}", sink.name());
+                        *wait = patience;
+                        Some(sink)
+                    }
+                    Err(reason) => {
                         static SAID: Once = Once::new();
                         SAID.call_once(|| tracing::warn!("playing without sound: {reason}"));
-                        Box::new(NullSink)
-                    });
-                    tracing::debug!("sound plays on {}", sink.name());
-                    sink
+                        *wait = (2 * *wait).min(MOST_PATIENCE * patience);
+                        None
+                    }
                 };
                 let pulls = || theirs.pulls.load(Ordering::Relaxed);
-                let (mut sink, mut before) = (open(), pulls());
+                let (mut sink, mut before) = (open(&mut wait), pulls());
                 // Any other error is that the other end is gone, which ends the sound.
-                while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(patience) {
+                while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(wait) {
                     if pulls() == before {
                         // The old one first: some devices play for one only.
                         drop(sink);
-                        sink = open();
+                        sink = open(&mut wait);
                     }
                     before = pulls();
                 }

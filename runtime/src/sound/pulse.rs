@@ -60,6 +60,7 @@ pub(super) fn open_at(path: &Path, feed: Feed) -> Result<Box<dyn Sink>, String> 
     let cookie = cookie.filter(|cookie| cookie.len() == COOKIE);
     let cookie = Some(cookie.unwrap_or_else(|| vec![0; COOKIE]));
     let client = Client::new_unix(c"Djinn", socket, cookie).map_err(|error| failed(&error))?;
+    feed.set_device_rate(MIX_RATE);
     let buffer_attr = BufferAttr {
         target_length: LATENCY * PAIR as u32,
         minimum_request_length: LATENCY / 4 * PAIR as u32,

@@ -21,7 +21,7 @@ const LONGEST_MANIFEST: u64 = 128 << 20;
 pub(super) const LONGEST_SIDE: usize = 4096;
 
 /// What an episode is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Split {
     /// Trained on.
     Train,

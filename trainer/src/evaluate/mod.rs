@@ -101,18 +101,21 @@ impl EvaluateOptions {
     }
 
     /// As much of this as suits the end of a training run of that length: a run of minutes is not to be followed by an evaluation that
-    /// takes longer than it did.
+    /// takes longer than it did. What is not as by default was asked for, and is measured however long it takes.
     pub fn within(self, budget: Duration) -> Self {
         let share = (budget.as_secs_f64() / FULL_EVALUATION_BUDGET.as_secs_f64()).min(1.0);
-        let part =
-            |whole: usize, least: usize| ((whole as f64 * share) as usize).max(least).min(whole);
+        let usual = Self::default();
+        let part = |whole: usize, usual: usize, least: usize| match whole == usual {
+            true => ((whole as f64 * share) as usize).max(least).min(whole),
+            false => whole,
+        };
         Self {
-            frames: part(self.frames, 64),
-            changes: part(self.changes, 32),
-            clips: part(self.clips, 4),
-            wish_starts: part(self.wish_starts, 1),
-            drift_rollouts: part(self.drift_rollouts, 1),
-            drift_frames: part(self.drift_frames, 60),
+            frames: part(self.frames, usual.frames, 64),
+            changes: part(self.changes, usual.changes, 32),
+            clips: part(self.clips, usual.clips, 4),
+            wish_starts: part(self.wish_starts, usual.wish_starts, 1),
+            drift_rollouts: part(self.drift_rollouts, usual.drift_rollouts, 1),
+            drift_frames: part(self.drift_frames, usual.drift_frames, 60),
             ..self
         }
     }

@@ -219,8 +219,8 @@ impl Assembly<'_> {
                 if self
                     .actions
                     .is_some_and(|actions| actions.ends_episode(previous.number))
+                    && !std::mem::replace(&mut self.break_due, true)
                 {
-                    self.break_due = true;
                     self.action_cuts += 1;
                 }
             }

@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::SkippedSource;
 use crate::files;
+use crate::metrics::METRICS_FILE;
+use crate::resume::CONFIG_FILE;
 
 /// File name endings that are looked at in folders; a file that is named itself may have any.
 const VIDEO_ENDINGS: [&str; 25] = [
@@ -21,10 +23,10 @@ const VIDEO_ENDINGS: [&str; 25] = [
 const DEEPEST_FOLDER: usize = 32;
 
 /// Folders with these files are this program's own work, whose pictures are no gameplay.
-const OWN_MANIFESTS: [(&str, &str); 3] = [
-    ("world.ron", "a world"),
-    ("dataset.ron", "a dataset"),
-    (crate::metrics::METRICS_FILE, "a training run"),
+const OWN_FILES: [(&[&str], &str); 3] = [
+    (&["world.ron"], "a world"),
+    (&["dataset.ron"], "a dataset"),
+    (&[CONFIG_FILE, METRICS_FILE], "a training run"),
 ];
 
 /// Folder names that say "held back".
@@ -41,6 +43,54 @@ pub(super) enum Kind {
     Session,
 }
 
+/// A folder that was given, or that of a file that was.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Root {
+    given: PathBuf,
+    /// The same from the top of the file system.
+    real: PathBuf,
+    /// What all roots lie in. Its name and those above say where someone keeps things, not what they are for.
+    outside: PathBuf,
+}
+
+impl Root {
+    /// The roots of inputs, in their order.
+    pub(super) fn all(inputs: &[PathBuf]) -> Vec<Self> {
+        let mut roots: Vec<Self> = inputs
+            .iter()
+            .map(|input| {
+                let given = match input.is_dir() {
+                    true => input.as_path(),
+                    false => input.parent().unwrap_or(input),
+                };
+                let whole = match given == Path::new("") {
+                    true => Path::new("."),
+                    false => given,
+                };
+                Self {
+                    real: whole.canonicalize().unwrap_or_else(|_| whole.to_owned()),
+                    given: given.to_owned(),
+                    outside: PathBuf::new(),
+                }
+            })
+            .collect();
+        let Some(first) = roots.first() else {
+            return roots;
+        };
+        let shared = |folder: &&Path| roots.iter().all(|root| root.real.starts_with(folder));
+        let common = first.real.ancestors().find(shared).unwrap_or(Path::new(""));
+        // The name of a folder that was given says something.
+        let outside = match roots.iter().any(|root| root.real == common) {
+            true => common.parent().unwrap_or(common).to_owned(),
+            false => common.to_owned(),
+        };
+        for root in &mut roots {
+            root.outside.clone_from(&outside);
+        }
+        roots
+    }
+}
+
 /// One thing that frames come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source {
@@ -51,16 +101,18 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// A source that was found in `root`, a folder that was given or that of a file that was.
-    pub(super) fn new(path: PathBuf, kind: Kind, root: &Path) -> Self {
-        let folder = match kind {
-            Kind::Images => Some(path.as_path()),
-            // A session's own folder has the name that its player gave it.
-            Kind::Video | Kind::Session => path.parent(),
+    /// A source that was found in `root`.
+    pub(super) fn new(path: PathBuf, kind: Kind, root: &Root) -> Self {
+        let place = match path.strip_prefix(&root.given) {
+            Ok(within) => root.real.join(within),
+            Err(_) => path.clone(),
         };
-        // What the root lies in says where someone keeps things, not what they are for.
-        let outside = root.parent().unwrap_or(root);
-        let within = folder.and_then(|folder| folder.strip_prefix(outside).ok());
+        let folder = match kind {
+            Kind::Images => Some(place.as_path()),
+            // A session's own folder has the name that its player gave it.
+            Kind::Video | Kind::Session => place.parent(),
+        };
+        let within = folder.and_then(|folder| folder.strip_prefix(&root.outside).ok());
         let held_back = within.into_iter().flat_map(Path::components).any(|part| {
             let part = part.as_os_str().to_string_lossy().to_ascii_lowercase();
             VALIDATION_FOLDERS.contains(&part.as_str())
@@ -109,29 +161,22 @@ impl Source {
     }
 }
 
-/// The sources behind `inputs`, each once, in order but those first that are to be held back; what is not there goes to `skipped`.
+/// The sources behind `inputs`, in order, each once; what is not there goes to `skipped`.
 pub(super) fn find(inputs: &[PathBuf], skipped: &mut Vec<SkippedSource>) -> Vec<Source> {
     let mut search = Search {
         sources: Vec::new(),
         seen: BTreeSet::new(),
         skipped,
-        root: PathBuf::new(),
+        root: Root::default(),
     };
-    for input in inputs {
+    for (input, root) in inputs.iter().zip(Root::all(inputs)) {
+        search.root = root;
         match fs::metadata(input) {
             Err(error) => search.skip(input, error),
-            Ok(metadata) if metadata.is_dir() => {
-                search.root.clone_from(input);
-                search.input_folder(input);
-            }
-            Ok(_) => {
-                search.root = input.parent().unwrap_or(input).to_owned();
-                search.add(input.clone(), Kind::Video);
-            }
+            Ok(metadata) if metadata.is_dir() => search.input_folder(input),
+            Ok(_) => search.add(input.clone(), Kind::Video),
         }
     }
-    // Of two copies the first is used, and nobody wants to train on what was put aside.
-    search.sources.sort_by_key(|source| !source.held_back);
     search.sources
 }
 
@@ -141,8 +186,8 @@ struct Search<'a> {
     /// Real paths of all files and folders looked at: whatever links lead to them, they are looked at once.
     seen: BTreeSet<PathBuf>,
     skipped: &'a mut Vec<SkippedSource>,
-    /// The folder that was given, or that of the file that was.
-    root: PathBuf,
+    /// Where what is being looked at was found.
+    root: Root,
 }
 
 impl Search<'_> {
@@ -222,9 +267,10 @@ impl Search<'_> {
 
 /// What a folder is, if this program made it as something other than gameplay.
 fn own_work(folder: &Path) -> Option<&'static str> {
-    let made = OWN_MANIFESTS
+    let is_there = |file: &&str| folder.join(file).is_file();
+    let made = OWN_FILES
         .iter()
-        .find(|(file, _)| folder.join(file).is_file());
+        .find(|(files, _)| files.iter().all(is_there));
     made.map(|(_, what)| *what)
 }
 
@@ -246,4 +292,50 @@ fn is_video(path: &Path) -> bool {
         .extension()
         .map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     ending.is_some_and(|ending| VIDEO_ENDINGS.contains(&ending.as_str())) && path.is_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of these files, given one by one or by their folders, are held back.
+    fn held_back(inputs: &[&str], files: &[&str]) -> Vec<bool> {
+        let folder = tempfile::tempdir().unwrap();
+        // Where someone keeps videos says nothing.
+        let top = folder.path().join("test");
+        for file in files {
+            let path = top.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        let inputs: Vec<PathBuf> = inputs.iter().map(|input| top.join(input)).collect();
+        let found = find(&inputs, &mut Vec::new());
+        let is_held = |file: &&str| {
+            let wanted = top.join(file).canonicalize().unwrap();
+            let is_wanted = |source: &&Source| source.path.canonicalize().unwrap() == wanted;
+            found.iter().find(is_wanted).unwrap().held_back
+        };
+        files.iter().map(is_held).collect()
+    }
+
+    #[test]
+    fn names_below_what_all_inputs_lie_in_hold_back() {
+        let files = ["v/train/1/a.mp4", "v/validation/1/b.mp4"];
+        for inputs in [
+            &["v"][..],
+            &["v/train", "v/validation"],
+            &["v/train/1", "v/validation/1"],
+            &["v/train/1/a.mp4", "v/validation/1/b.mp4"],
+            &["v/validation/../train", "v/train/../validation/1"],
+        ] {
+            assert_eq!(held_back(inputs, &files), [false, true], "{inputs:?}");
+        }
+        for input in ["", "v", "v/a.mp4"] {
+            assert_eq!(
+                held_back(&[input], &["v/a.mp4"]),
+                [input.is_empty()],
+                "{input:?}"
+            );
+        }
+    }
 }

@@ -136,6 +136,14 @@ pub fn ingest(
     let mut used = Vec::new();
     // Two copies of one video could end up on both sides of the split.
     let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
+    // Nobody wants to train on what was put aside, whichever copy comes first.
+    let mut put_aside: BTreeMap<String, &Path> = BTreeMap::new();
+    for source in sources.iter().filter(|source| source.held_back) {
+        // What cannot be read is told when its turn comes.
+        if let Ok(Some(hash)) = source.hash(cancel) {
+            put_aside.entry(hash).or_insert(&source.path);
+        }
+    }
     for (index, source) in sources.iter().enumerate() {
         if cancel.load(Ordering::Relaxed) {
             report.cancelled = true;
@@ -149,7 +157,8 @@ pub fn ingest(
                 continue;
             }
         };
-        if let Some(twin) = seen.get(&hash) {
+        let kept = put_aside.get(&hash).filter(|_| !source.held_back);
+        if let Some(twin) = seen.get(&hash).or(kept) {
             report.warnings.push(format!(
                 "{}: the same as {}; it is used once",
                 source.path.display(),
@@ -200,7 +209,7 @@ pub fn ingest(
     report.notes.push(note);
     if report.action_cuts > 0 {
         report.notes.push(format!(
-            "{} episodes end where their actions say so: at a lone null between two of them, or where a player went back",
+            "episodes that end where their actions say so, at a lone null between two of them or where a player went back: {}",
             report.action_cuts
         ));
     }

@@ -197,9 +197,8 @@ fn hold_back_end(
 
 #[cfg(test)]
 mod tests {
-    use super::super::inputs::Kind;
+    use super::super::inputs::{Kind, Root};
     use super::*;
-    use std::path::Path;
 
     fn episode(source: usize, start: usize, length: usize) -> EpisodeRecord {
         EpisodeRecord {
@@ -221,10 +220,10 @@ mod tests {
         episodes: &[EpisodeRecord],
         fraction: f64,
     ) -> Vec<EpisodeRecord> {
-        let root = Path::new("");
+        let root = Root::default();
         let sources = paths
             .iter()
-            .map(|path| Source::new(path.into(), kind, root));
+            .map(|path| Source::new(path.into(), kind, &root));
         let sources: Vec<Source> = sources.collect();
         let used: Vec<&Source> = sources.iter().collect();
         let options = IngestOptions {

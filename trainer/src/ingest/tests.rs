@@ -625,7 +625,9 @@ fn worlds_and_datasets_are_no_gameplay() {
     }
     // What a run leaves there is generated.
     write_video(&input.join("w.run/play.mp4"), 15.0, pan(1, 20));
-    fs::write(input.join("w.run/metrics.jsonl"), "").unwrap();
+    for file in ["train.ron", "metrics.jsonl"] {
+        fs::write(input.join("w.run").join(file), "").unwrap();
+    }
     let inputs = [input.clone(), input.join("w")];
     let (report, _) = run(&inputs, &folder.path().join("out"), &options()).unwrap();
     assert_eq!(report.sources, 1);

@@ -271,18 +271,25 @@ fn more_time_prepares_more_to_train_on_and_leaves_what_is_held_out() {
         let (prepared, done, _) =
             prepare_within(seconds, &dataset, &tokenizer, 0.08, &false.into());
         assert!(done);
-        let complete = Record::read(&prepared, "me").complete;
         let frames = [Split::Train, Split::Validation].map(|split| {
             let set = PreparedSet::open(&prepared, split, "me", sizes());
             set.unwrap().frames()
         });
-        (complete, frames)
+        (prepared, frames)
     };
-    let (complete, [train, held_out]) = frames(0.0);
-    assert!(!complete && held_out < dataset.frame_count(Split::Validation));
-    assert_eq!(frames(0.0), (false, [train, held_out]));
+    let (prepared, [train, held_out]) = frames(0.0);
+    assert!(held_out < dataset.frame_count(Split::Validation));
+    assert_eq!(frames(0.0).1, [train, held_out]);
     let all = dataset.frame_count(Split::Train);
-    assert_eq!(frames(1e6), (true, [all, held_out]));
+    assert_eq!(frames(1e6).1, [all, held_out]);
+    // What is lost is made again, in no time at all.
+    for (split, number) in [(Split::Train, 1), (Split::Validation, 0)] {
+        let path = crate::prepared::shard_path(&prepared, split, number);
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(frames(0.0).1, [all, held_out]);
+        assert!(fs::read(&path).unwrap() == bytes);
+    }
 }
 
 #[test]
@@ -313,13 +320,13 @@ fn the_time_of_an_interrupted_preparation_counts() {
     let tokenizer = tokenizer(None);
     let (prepared, done) = prepare(&dataset, &tokenizer, 0.08, &true.into());
     let mut record = Record::read(&prepared, "me");
-    assert!(!done && !record.complete && record.seconds > 0.0);
+    assert!(!done && record.seconds > 0.0);
     record.seconds = 1000.0;
     record.write(&prepared).unwrap();
     for finish in [false, true] {
         let (_, done) = prepare(&dataset, &tokenizer, 0.08, &(!finish).into());
         let before = std::mem::replace(&mut record, Record::read(&prepared, "me")).seconds;
-        assert_eq!((done, record.complete), (finish, finish));
+        assert_eq!(done, finish);
         assert!(record.seconds > before, "{} after {before}", record.seconds);
     }
     // That of other frames does not.

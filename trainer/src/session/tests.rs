@@ -21,6 +21,8 @@ enum Trouble {
     NotANumberOnce(u64),
     /// The loss is a hundred times too large at the step with this number, the first time.
     ExplosionOnce(u64),
+    /// From the step with this number on, each loss is a fifth larger than the one before.
+    Growth(u64),
     /// Of every ten losses one is a hundred times the others, as of video in which little moves.
     Spikes,
     /// The gradient, but not the loss, is not a number at the step with this number, the first time.
@@ -80,6 +82,7 @@ impl Task for Toy {
         let factor = match self.trouble {
             Trouble::NotANumberOnce(step) if once(step) => f64::NAN,
             Trouble::ExplosionOnce(step) if once(step) => 100.0,
+            Trouble::Growth(step) if *taken >= step => 1.2f64.powi((*taken - step) as i32),
             Trouble::Spikes if *taken % 10 == 9 => 100.0,
             Trouble::Always(step) if *taken >= step => f64::INFINITY,
             _ => 1.0,
@@ -250,6 +253,16 @@ fn a_loss_that_is_no_number_or_explodes_goes_back_to_the_checkpoint_with_a_lower
     let told = train(Trouble::NotANumberOnce(30), 1e6);
     let expected: Vec<u64> = (1..=30).chain(1..=60).collect();
     assert_eq!(told.steps, expected);
+}
+
+#[test]
+fn a_loss_that_grows_from_step_to_step_does_not_raise_its_own_limit() {
+    let told = train(Trouble::Growth(30), 1e6);
+    assert!(
+        told.warnings[0].contains("exploded at step"),
+        "{:?}",
+        told.warnings
+    );
 }
 
 #[test]
