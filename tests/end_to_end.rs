@@ -695,6 +695,40 @@ fn a_session_of_a_world_in_a_folder_replays_from_any_folder() {
 }
 
 #[test]
+fn what_is_there_already_is_written_over_only_by_force() {
+    let tiny = tiny();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "precious").unwrap();
+        path
+    };
+    let eval = || {
+        let mut eval = djinn();
+        eval.arg("eval").arg(&tiny.world).arg(&tiny.dataset);
+        eval.args(["--clips", "1", "--wish-starts", "0", "--drift-frames", "1"]);
+        eval.arg("--report");
+        eval
+    };
+    let bind = || {
+        let mut bind = djinn();
+        bind.arg("bind").arg(&tiny.world).arg("--pictures");
+        bind
+    };
+    let (page, pictures, video) = (file("r.html"), file("p.gif"), file("v.mp4"));
+    fail(eval().arg(&page), &["r.html", "--force"]);
+    fail(eval().arg(&video).arg("--force"), &["v.mp4", ".html"]);
+    fail(bind().arg(&pictures), &["p.gif", "--force"]);
+    for path in [&page, &pictures, &video] {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    }
+    succeed(eval().arg(&page).arg("--force"));
+    succeed(bind().arg(&pictures).arg("--force"));
+    assert!(std::fs::metadata(&page).unwrap().len() > 100);
+    assert!(std::fs::metadata(&pictures).unwrap().len() > 100);
+}
+
+#[test]
 fn without_a_window_wishes_are_played_to_their_end() {
     let tiny = tiny();
     let folder = tempfile::tempdir().unwrap();

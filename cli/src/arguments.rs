@@ -60,6 +60,7 @@ pub enum Command {
 /// Arguments of `djinn play`.
 #[derive(Args, Debug, Default)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  djinn play\n  djinn play coinrun --seed 7 --record my-session\n  djinn play coinrun --headless --frames 300 --actions wishes.txt --record my-session"
 )]
 pub struct PlayArguments {
@@ -124,6 +125,7 @@ pub enum FitArgument {
 /// Arguments of `djinn ingest`.
 #[derive(Args, Debug)]
 #[command(
+    allow_negative_numbers = true,
     after_help = "Examples:\n  djinn ingest videos/ --out my.dataset\n  djinn ingest a.mp4 b.webm --out my.dataset --size 64 --fps 15 --fit pad\n  djinn ingest my-session --out played.dataset"
 )]
 pub struct IngestArguments {
@@ -208,6 +210,9 @@ pub struct EvalArguments {
     /// Also write a report with pictures
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Write over a report that is there already
+    #[arg(long, requires = "report")]
+    pub force: bool,
     /// Clips to measure rollouts on [default: 64]
     #[arg(long, value_name = "N")]
     pub clips: Option<usize>,
@@ -279,6 +284,9 @@ pub struct BindArguments {
     /// Write pictures of what each action does, from several starting frames: .gif moves, .png shows where it leads
     #[arg(long, value_name = "FILE")]
     pub pictures: Option<PathBuf>,
+    /// Write over pictures that are there already
+    #[arg(long, requires = "pictures")]
+    pub force: bool,
 }
 
 /// What `djinn bench` can time by itself.

@@ -198,6 +198,18 @@ fn a_folder_with_something_in_it_is_not_recorded_over() {
 }
 
 #[test]
+fn a_session_that_cannot_begin_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = folder.path().join("s");
+    // No video has such a rate, which is found when the first files are there.
+    let mut world = worlds::tiny_world(1).unwrap();
+    world.manifest.frames_per_second = -1.0;
+    let options = options(3, random(), Some(&session));
+    assert!(play_headless(Arc::new(world), options, &mut |_| (), &GO_ON).is_err());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn cancelling_keeps_everything() {
     let folder = tempfile::tempdir().unwrap();
     let cancel = AtomicBool::new(false);

@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::find_world;
 use super::play::own_settings;
+use super::{check_free, find_world};
 use crate::arguments::BindArguments;
 use crate::cancel::{INTERRUPTED, interrupted, on_interrupt};
 use crate::output::Output;
@@ -23,6 +23,7 @@ use crate::output::Output;
 pub fn run(arguments: BindArguments, output: Output) -> Result<ExitCode> {
     if let Some(pictures) = &arguments.pictures {
         effect_file_is_gif(pictures)?;
+        check_free(pictures, arguments.force)?;
     }
     let world = Arc::new(find_world(Some(&arguments.world))?.load()?);
     let manifest = &world.manifest;

@@ -1,18 +1,22 @@
 //! `djinn eval`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use trainer::dataset::Dataset;
 use trainer::{EvaluateOptions, TrainEvent, evaluate, write_report};
 
-use super::find_world;
+use super::{check_free, find_world};
 use crate::arguments::EvalArguments;
 use crate::cancel::on_interrupt;
 use crate::output::Output;
 use crate::progress::Progress;
 
 pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
+    if let Some(path) = &arguments.report {
+        check_report(path, arguments.force)?;
+    }
     let dataset = Dataset::open(&arguments.dataset)?;
     let world = Arc::new(find_world(Some(&arguments.world))?.load()?);
     let usual = EvaluateOptions::default();
@@ -45,4 +49,16 @@ pub fn run(arguments: EvalArguments, output: Output) -> Result<ExitCode> {
         output.say(format!("report: {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Before hours are spent on it.
+fn check_report(path: &Path, force: bool) -> Result<()> {
+    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    if !ending.is_some_and(|ending| ending == "html" || ending == "htm") {
+        bail!(
+            "{}: a report is a web page, give it a name that ends in .html",
+            path.display()
+        );
+    }
+    check_free(path, force)
 }

@@ -2,9 +2,11 @@
 
 use anyhow::Result;
 use media::{CropRect, Fit};
+use nn::FrameSize;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Instant;
+use trainer::TrainConfig;
 use trainer::ingest::{IngestOptions, IngestProgress, IngestReport, USUAL_SCENE_CUT, ingest};
 
 use super::exit_code;
@@ -14,6 +16,16 @@ use crate::output::{Output, complain};
 
 pub fn run(arguments: IngestArguments, output: Output) -> Result<ExitCode> {
     let options = options(&arguments);
+    let frame = FrameSize {
+        height: options.height as usize,
+        width: options.width as usize,
+    };
+    // Now, and not when all of the video has been read.
+    if let Err(error) = TrainConfig::default().for_frames(frame) {
+        output.tell(format!(
+            "Only a --config of its own could train on frames of {frame} ({error}); multiples of 8 do without."
+        ));
+    }
     let cancel = on_interrupt()?;
     let bar = output.share_bar();
     let start = Instant::now();

@@ -9,8 +9,9 @@ pub mod replay;
 pub mod train;
 pub mod worlds;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use runtime::OwnWorld;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::output::Output;
@@ -34,6 +35,17 @@ pub fn own_world(world: &::worlds::World, output: Output) -> OwnWorld {
         ));
         OwnWorld::none(&world.manifest)
     })
+}
+
+/// Refuses to write over a file that is there already, unless that is wanted: it may be what nobody can make again.
+pub fn check_free(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force {
+        bail!(
+            "{} is there already; choose another name, or write over it with --force",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The exit code for work that may be incomplete.

@@ -249,7 +249,7 @@ fn headless(
 pub fn report(summary: &PlaySummary, seed: u64, output: Output) -> Result<()> {
     let session = summary.sessions.last();
     let mut text = format!(
-        "{} frames at {:.1} frames/s, seed {seed}",
+        "{} frames, made at {:.1} frames/s, seed {seed}",
         summary.frames,
         summary.times.frames_per_second()
     );

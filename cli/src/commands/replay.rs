@@ -1,7 +1,7 @@
 //! `djinn replay`.
 
 use ::worlds::World;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use runtime::{Error, PlayOptions, Session, Verification, export, play_in_window, verify};
 use serde_json::json;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::play::{own_settings, report};
-use super::{exit_code, find_world, own_world};
+use super::{check_free, exit_code, find_world, own_world};
 use crate::arguments::ReplayArguments;
 use crate::cancel::{INTERRUPTED, on_interrupt};
 use crate::output::Output;
@@ -28,12 +28,7 @@ pub fn run(arguments: ReplayArguments, output: Output) -> Result<ExitCode> {
     let (world, _) = world_of(&session, &arguments)?;
     let mut exported = None;
     if let Some(path) = &arguments.export {
-        if path.exists() && !arguments.force {
-            bail!(
-                "{} is there already; choose another name, or write over it with --force",
-                path.display()
-            );
-        }
+        check_free(path, arguments.force)?;
         let bar = output.bar(session.frames() as u64, "frames");
         let frames = export(
             &session,

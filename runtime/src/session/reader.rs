@@ -103,6 +103,9 @@ impl Session {
     /// # Errors
     /// When there is none, or what is there cannot be replayed; the message names file and field.
     pub fn open(folder: &Path) -> Result<Self> {
+        if folder.is_file() {
+            return Err(Error::NotASession(folder.to_owned()));
+        }
         let source = FolderSource::new(folder)?;
         let files = Files { folder, source };
         if files

@@ -69,6 +69,19 @@ impl Recorder {
         if entries.next().is_some() {
             return Err(Error::FolderNotEmpty(folder.to_owned()));
         }
+        // Nothing was there, so all that is there now is of a session that never began.
+        Self::begin(folder, world, world_name, opening, settings).inspect_err(|_| {
+            let _ = fs::remove_dir_all(folder);
+        })
+    }
+
+    fn begin(
+        folder: &Path,
+        world: &World,
+        world_name: &str,
+        opening: Opening<'_>,
+        settings: &RolloutSettings,
+    ) -> Result<Self> {
         let manifest = &world.manifest;
         let create = |name: &str| {
             let path = folder.join(name);

@@ -116,7 +116,13 @@ impl Application<'_> {
         open.scene.window().set_title(&title);
         open.scene.change_desk(&desk, content);
         let played = std::mem::replace(&mut open.desk, desk);
-        self.before.push(played.finish()?);
+        let was_recording = played.view().recording.is_some();
+        let summary = played.finish()?;
+        if let Some(folder) = summary.sessions.last().filter(|_| was_recording) {
+            open.scene
+                .say(format!("recording ended: {}", folder.display()));
+        }
+        self.before.push(summary);
         self.world = world;
         Ok(())
     }

@@ -13,7 +13,7 @@ pub enum DatasetError {
         source: std::io::Error,
     },
     /// The folder holds no dataset.
-    #[error("{}: not a dataset: there is no dataset.ron in it. Make one with: djinn ingest VIDEO... --out {}", path.display(), path.display())]
+    #[error("{}: not a dataset: there is no dataset.ron in it. Make one with: djinn ingest VIDEO... --out my.dataset", path.display())]
     NotADataset {
         /// The folder that was opened.
         path: PathBuf,

@@ -37,7 +37,7 @@ impl Dataset {
     /// Whatever is missing, damaged or contradictory, by file and field.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         let manifest_path = path.join(MANIFEST_FILE);
-        if path.is_dir() && !manifest_path.exists() {
+        if path.exists() && !manifest_path.exists() {
             return Err(DatasetError::NotADataset {
                 path: path.to_owned(),
             });
