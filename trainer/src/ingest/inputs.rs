@@ -47,9 +47,10 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Root {
     given: PathBuf,
-    /// The same from the top of the file system.
+    /// The same from the top of the file system; empty where the input is not there.
     real: PathBuf,
-    /// What all roots lie in. Its name and those above say where someone keeps things, not what they are for.
+    /// What all roots lie in, or what this one lies in where they have nothing to do with each other. Its name and those above say where someone keeps things, not
+    /// what they are for.
     outside: PathBuf,
 }
 
@@ -67,25 +68,37 @@ impl Root {
                     true => Path::new("."),
                     false => given,
                 };
+                let there = input.exists();
                 Self {
-                    real: whole.canonicalize().unwrap_or_else(|_| whole.to_owned()),
+                    real: whole
+                        .canonicalize()
+                        .ok()
+                        .filter(|_| there)
+                        .unwrap_or_default(),
                     given: given.to_owned(),
                     outside: PathBuf::new(),
                 }
             })
             .collect();
-        let Some(first) = roots.first() else {
-            return roots;
-        };
-        let shared = |folder: &&Path| roots.iter().all(|root| root.real.starts_with(folder));
-        let common = first.real.ancestors().find(shared).unwrap_or(Path::new(""));
-        // The name of a folder that was given says something.
-        let outside = match roots.iter().any(|root| root.real == common) {
-            true => common.parent().unwrap_or(common).to_owned(),
-            false => common.to_owned(),
-        };
+        let there = || roots.iter().filter(|root| root.real != Path::new(""));
+        let shared = |folder: &&Path| there().all(|root| root.real.starts_with(folder));
+        let mut above = there().take(1).flat_map(|root| root.real.ancestors());
+        let common = above
+            .find(shared)
+            .filter(|folder| folder.parent().is_some());
+        let common = common.map(|folder| {
+            // The name of a folder that was given says something.
+            let is_given = there().any(|root| root.real == folder);
+            let outside = if is_given {
+                folder.parent()
+            } else {
+                Some(folder)
+            };
+            outside.unwrap_or(folder).to_owned()
+        });
         for root in &mut roots {
-            root.outside.clone_from(&outside);
+            let own = || root.real.parent().unwrap_or(&root.real).to_owned();
+            root.outside = common.clone().unwrap_or_else(own);
         }
         roots
     }
@@ -329,6 +342,11 @@ mod tests {
             &["v/validation/../train", "v/train/../validation/1"],
         ] {
             assert_eq!(held_back(inputs, &files), [false, true], "{inputs:?}");
+        }
+        // What is not there, or elsewhere altogether, changes nothing.
+        for other in ["/dev/null", "nowhere", "nowhere/x.mp4"] {
+            assert_eq!(held_back(&["v", other], &files), [false, true], "{other:?}");
+            assert_eq!(held_back(&["v", other], &["v/a.mp4"]), [false], "{other:?}");
         }
         for input in ["", "v", "v/a.mp4"] {
             assert_eq!(
