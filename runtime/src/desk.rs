@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::frame_loop::{Command, FrameLoop, LoopOptions, View};
 use crate::input::{
     Bindings, Control, ControlEvent, ControlTable, Gamepads, InputState, OwnWorld, SharedInput,
+    key_of,
 };
 use crate::play::{NextSeed, Play, PlaySummary, Recording, keep_somewhere};
 use crate::playback::Playback;
@@ -15,7 +16,6 @@ use crate::screenshot::save_screenshot;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::sound::{SoundOutput, Volume};
-use crate::terminal::keys::key_of;
 use crate::world_thread::WorldThread;
 use nn::ActionCode;
 use std::path::{Path, PathBuf};

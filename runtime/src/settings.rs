@@ -241,14 +241,19 @@ impl Settings {
     /// # Errors
     /// When it cannot be read or written.
     pub fn replace(&self, path: &Path, before: &Self) -> Result<()> {
-        fn keep<T: Clone + PartialEq>(now: &mut T, own: &T, before: &T) {
-            if own != before {
-                now.clone_from(own);
-            }
-        }
         let mut now = Self::read(path)?;
-        // All of them by name, so that none is forgotten.
-        let Self {
+        macro_rules! keep {
+            ($($field:ident),*) => {
+                // All of them, or it does not compile.
+                let Self { $($field),* } = self;
+                $(
+                    if *$field != before.$field {
+                        now.$field.clone_from($field);
+                    }
+                )*
+            };
+        }
+        keep!(
             strength,
             temperature,
             steps,
@@ -261,37 +266,8 @@ impl Settings {
             filter,
             fullscreen,
             recording_folder,
-            commands,
-        } = self;
-        keep(&mut now.strength, strength, &before.strength);
-        keep(&mut now.temperature, temperature, &before.temperature);
-        keep(&mut now.steps, steps, &before.steps);
-        keep(
-            &mut now.adaptive_steps,
-            adaptive_steps,
-            &before.adaptive_steps,
+            commands
         );
-        keep(
-            &mut now.attract_seconds,
-            attract_seconds,
-            &before.attract_seconds,
-        );
-        keep(
-            &mut now.rewind_memory_mb,
-            rewind_memory_mb,
-            &before.rewind_memory_mb,
-        );
-        keep(&mut now.speed, speed, &before.speed);
-        keep(&mut now.volume, volume, &before.volume);
-        keep(&mut now.mute, mute, &before.mute);
-        keep(&mut now.filter, filter, &before.filter);
-        keep(&mut now.fullscreen, fullscreen, &before.fullscreen);
-        keep(
-            &mut now.recording_folder,
-            recording_folder,
-            &before.recording_folder,
-        );
-        keep(&mut now.commands, commands, &before.commands);
         now.write(path)
     }
 

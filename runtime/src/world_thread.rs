@@ -28,6 +28,16 @@ struct Orders {
     commands: VecDeque<Command>,
 }
 
+impl Orders {
+    fn add(&mut self, command: Command) {
+        match (self.commands.back_mut(), &command) {
+            // Whoever drags through a recording wants to be where the hand is now, and not at all places on the way.
+            (Some(last @ Command::Seek(_)), Command::Seek(_)) => *last = command,
+            _ => self.commands.push_back(command),
+        }
+    }
+}
+
 struct Newest {
     view: Arc<View>,
     taken: bool,
@@ -83,12 +93,7 @@ impl WorldThread {
 
     /// Has the world do something before the next frame.
     pub fn command(&self, command: Command) {
-        let commands = &mut lock(&self.shared.orders).commands;
-        match (commands.back_mut(), &command) {
-            // Whoever drags through a recording wants to be where the hand is now, and not at all places on the way.
-            (Some(last @ Command::Seek(_)), Command::Seek(_)) => *last = command,
-            _ => commands.push_back(command),
-        }
+        lock(&self.shared.orders).add(command);
         self.shared.changed.notify_all();
     }
 
@@ -299,27 +304,15 @@ mod tests {
 
     #[test]
     fn of_seeks_that_wait_the_last_one_counts() {
-        let frames = frames(Player::Source(ActionSource::Autoplay));
-        let shared = Arc::new(Shared {
-            orders: Mutex::default(),
-            changed: Condvar::new(),
-            newest: Mutex::new(Newest {
-                view: Arc::new(frames.view()),
-                taken: false,
-            }),
-            ended: AtomicBool::new(false),
-        });
-        // Nobody carries them out.
-        let thread = std::thread::spawn(move || Ok(frames.finish(true)));
-        let thread = WorldThread { shared, thread };
+        let mut orders = Orders::default();
         for place in [5, 7] {
-            thread.command(Command::Seek(place));
+            orders.add(Command::Seek(place));
         }
-        thread.command(Command::Pause(true));
+        orders.add(Command::Pause(true));
         for place in [9, 11, 13] {
-            thread.command(Command::Seek(place));
+            orders.add(Command::Seek(place));
         }
-        let commands = &lock(&thread.shared.orders).commands;
+        let commands = &orders.commands;
         assert!(
             matches!(
                 Vec::from_iter(commands)[..],

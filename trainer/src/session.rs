@@ -354,11 +354,11 @@ impl<'a, T: Task> Session<'a, T> {
         if pace.accumulate > 1 {
             sum.scale(share)?;
         }
-        let median = median(&self.position.recent_losses);
-        let known = self.position.recent_losses.len() >= FEWEST_RECENT;
         let recent = &self.position.recent_losses;
+        let median = below(recent.len().saturating_sub(1) / 2, recent);
+        let known = recent.len() >= FEWEST_RECENT;
         let older = &recent[..recent.len().saturating_sub(NEWEST)];
-        let high = highest_but(older.len() / OUTLIERS, older);
+        let high = below(older.len() / OUTLIERS, older);
         let limit = (EXPLOSION * median).max(OUTLIER * high);
         if !loss.is_finite() || known && loss > limit {
             return Ok(Some(Event::Exploded(format!(
@@ -678,17 +678,11 @@ fn stage_seed(seed: u64, stage: crate::Stage, attempt: u32, rollbacks: u32) -> u
     })
 }
 
-/// The highest of some values, `few` of which are left out.
-fn highest_but(few: usize, values: &[f64]) -> f64 {
+/// Of some values the one that so many others are above; zero where there are not as many.
+fn below(many: usize, values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.iter().rev().nth(few).copied().unwrap_or(0.0)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    sorted.iter().rev().nth(many).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]

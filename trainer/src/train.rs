@@ -504,8 +504,9 @@ impl Run<'_> {
             preparation,
         };
         let mut settings = self.settings(Stage::Dynamics, 1.0)?;
-        let from = (PREPARED_FROM.to_owned(), identity.clone());
-        settings.recipe.extend([from]);
+        settings
+            .recipe
+            .insert(PREPARED_FROM.to_owned(), identity.clone());
         settings.budget = dynamics_budget(&self.config, self.only, &before);
         let blueprint = Blueprint::new(
             (&self.config, self.base.as_ref()),

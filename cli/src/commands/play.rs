@@ -64,16 +64,18 @@ pub fn run(arguments: PlayArguments, output: Output) -> Result<ExitCode> {
         own,
     };
     let cancel = on_interrupt()?;
-    let (summary, is_shown) = match arguments.headless {
-        true => {
-            let folder = arguments.record.clone();
-            (headless(&arguments, &game, folder, &cancel, output)?, false)
-        }
+    let seen = match arguments.headless {
+        true => None,
         false => shown(&arguments, &game, &cancel, output)?,
+    };
+    let is_seen = seen.is_some();
+    let summary = match seen {
+        Some(summary) => summary,
+        None => headless(&arguments, &game, &cancel, output)?,
     };
     report(&summary, seed, output)?;
     // To leave a window or a terminal is no interruption; frames that were asked for and not made are one.
-    Ok(match summary.interrupted && !is_shown {
+    Ok(match summary.interrupted && !is_seen {
         true => ExitCode::from(INTERRUPTED),
         false => exit_code(summary.recording_failure.is_none()),
     })
@@ -166,22 +168,22 @@ fn prompt(arguments: &PlayArguments, world: &Arc<World>, output: Output) -> Resu
     }
 }
 
-/// Plays in a window; where there is no display in the terminal; and where nobody sits at one the world plays itself. Each where it was asked for, or not
-/// at all. Also says whether anybody could see it.
+/// Plays in a window, and where there is no display in the terminal, each where it was asked for or not at all; `None` where nobody sits at one, so that the world is to play
+/// itself.
 fn shown(
     arguments: &PlayArguments,
     game: &Game,
     cancel: &AtomicBool,
     output: Output,
-) -> Result<(PlaySummary, bool)> {
+) -> Result<Option<PlaySummary>> {
     if arguments.terminal {
         let options = game.options(arguments)?;
         let _held = HeldLog::begin();
-        return Ok((play_in_terminal(game.world.clone(), options, cancel)?, true));
+        return Ok(Some(play_in_terminal(game.world.clone(), options, cancel)?));
     }
     let reason = match play_in_window(game.world.clone(), game.options(arguments)?, cancel) {
         Err(runtime::Error::NoDisplay(reason)) if !arguments.window => reason,
-        other => return Ok((other?, true)),
+        other => return Ok(Some(other?)),
     };
     if has_terminal() {
         output.tell(format!("There is no display to open a window on ({reason}), so the world is played in this terminal."));
@@ -191,17 +193,12 @@ fn shown(
             Err(runtime::Error::NoTerminal(reason)) => {
                 output.tell(format!("There is no terminal to play in: {reason}."));
             }
-            other => return Ok((other?, true)),
+            other => return Ok(Some(other?)),
         }
     } else {
         output.tell(format!("There is no display to open a window on ({reason}), so the world plays {} frames by itself.", game.frames(arguments)));
     }
-    let folder = match &arguments.record {
-        Some(folder) => folder.clone(),
-        None => new_session_folder(game, output)?,
-    };
-    let summary = headless(arguments, game, Some(folder), cancel, output)?;
-    Ok((summary, false))
+    Ok(None)
 }
 
 /// A new folder for a session that nobody named: in the folder of the player's settings, which is this one where they name none, else where one can be made.
@@ -222,7 +219,6 @@ fn new_session_folder(game: &Game, output: Output) -> Result<PathBuf> {
 fn headless(
     arguments: &PlayArguments,
     game: &Game,
-    record: Option<PathBuf>,
     cancel: &AtomicBool,
     output: Output,
 ) -> Result<PlaySummary> {
@@ -231,6 +227,11 @@ fn headless(
         // A machine without a display has nobody at its keys either.
         None if !arguments.headless => ActionSource::Autoplay,
         None => ActionSource::random(game.settings.seed, &game.world.manifest),
+    };
+    let record = match &arguments.record {
+        // What nobody sees is to be looked at later.
+        None if !arguments.headless => Some(new_session_folder(game, output)?),
+        record => record.clone(),
     };
     let options = HeadlessOptions {
         frames: game.frames(arguments) as u64,

@@ -35,38 +35,27 @@ pub fn warp(pictures: &Tensor, flow: &Tensor, residual: &Tensor, patch: usize) -
 /// Sizes of arguments that fit.
 fn sizes(arguments: [&Tensor; 3], patch: usize) -> Result<Sizes> {
     let [pictures, flow, residual] = arguments.map(Tensor::dims);
-    let sizes = match (pictures, flow, residual) {
+    match (pictures, flow, residual) {
         (
             [groups @ .., height, width, channels],
             [of_flow @ .., grid_height, grid_width, 2],
             [of_residual @ .., patches, numbers],
         ) if [of_flow, of_residual] == [groups; 2]
+            && ![height, width, channels, grid_height, grid_width].contains(&&0)
             && patch > 0
             && [height % patch, width % patch] == [0; 2]
             && *numbers == patch * patch * channels
             && *patches == (height / patch) * (width / patch) =>
         {
-            Sizes {
+            Ok(Sizes {
                 height: *height,
                 width: *width,
                 channels: *channels,
                 grid_height: *grid_height,
                 grid_width: *grid_width,
                 patch,
-            }
+            })
         }
         _ => bail!("warp of {pictures:?} by {flow:?} with {residual:?}"),
-    };
-    match [
-        sizes.height,
-        sizes.width,
-        sizes.channels,
-        sizes.grid_height,
-        sizes.grid_width,
-    ]
-    .contains(&0)
-    {
-        true => bail!("warp of {pictures:?} by {flow:?}"),
-        false => Ok(sizes),
     }
 }

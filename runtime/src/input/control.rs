@@ -229,13 +229,14 @@ impl ControlTable {
     /// Whether an input commands something, alone or with others, that it would not usually.
     pub fn knows_own(&self, input: Input) -> bool {
         let usual = Self::of(&USUAL);
-        let uses = |table: &Self, control: Control, chord: &Chord| {
-            let mut entries = table.entries.iter();
-            entries.any(|(known, chords)| *known == control && chords.contains(chord))
+        let is_usual = |control: &Control, chord: &Chord| {
+            let mut entries = usual.entries.iter();
+            entries.any(|(known, chords)| known == control && chords.contains(chord))
         };
         self.entries.iter().any(|(control, chords)| {
-            let mut own = chords.iter().filter(|chord| !uses(&usual, *control, chord));
-            own.any(|chord| chord.inputs().contains(&input))
+            let is_own =
+                |chord: &Chord| chord.inputs().contains(&input) && !is_usual(control, chord);
+            chords.iter().any(is_own)
         })
     }
 

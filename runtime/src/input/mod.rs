@@ -9,6 +9,7 @@
 //! A device names its inputs as [`worlds::Input`] does; everything from there on is one code for all devices.
 
 mod bindings;
+mod characters;
 mod control;
 mod gamepads;
 mod own;
@@ -17,6 +18,7 @@ mod shared;
 mod state;
 
 pub use bindings::Bindings;
+pub(crate) use characters::{SHIFTED_DIGITS, key_of};
 pub use control::{Control, ControlEvent, ControlTable, OwnControls};
 pub use gamepads::Gamepads;
 pub use own::{OwnAction, OwnWorld};

@@ -1,5 +1,6 @@
 //! From a terminal's key events to keys that go down and up.
 
+use crate::input::{SHIFTED_DIGITS, key_of};
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, ModifierKeyCode};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,8 +14,6 @@ const REPEAT_HOLD: Duration = Duration::from_millis(150);
 const NEW_PRESS: Duration = Duration::from_millis(400);
 /// What either shift key is called: most terminals tell that one is held, and not which.
 const SHIFT: &str = "ShiftLeft";
-/// What the number keys from 0 to 9 give with a shift key, on a keyboard in English.
-const SHIFTED_DIGITS: &str = ")!@#$%^&*(";
 
 /// A key that went down or up, by its physical name, as in `ArrowLeft`, `KeyA`, `Digit1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,27 +151,6 @@ fn name(code: KeyCode) -> Option<String> {
         KeyCode::PageUp => "PageUp",
         KeyCode::PageDown => "PageDown",
         _ => return None,
-    };
-    Some(name.to_owned())
-}
-
-/// The key that a character is on, on a keyboard in English.
-pub fn key_of(character: char) -> Option<String> {
-    let name = match character {
-        ' ' => "Space",
-        '.' | '>' => "Period",
-        ',' | '<' => "Comma",
-        '-' | '_' => "Minus",
-        '=' | '+' => "Equal",
-        '/' | '?' => "Slash",
-        letter if letter.is_ascii_alphabetic() => {
-            return Some(format!("Key{}", letter.to_ascii_uppercase()));
-        }
-        digit if digit.is_ascii_digit() => return Some(format!("Digit{digit}")),
-        sign => {
-            let digit = SHIFTED_DIGITS.find(sign);
-            return digit.map(|digit| format!("Digit{digit}"));
-        }
     };
     Some(name.to_owned())
 }

@@ -5,7 +5,7 @@
 //! ```
 
 mod canvas;
-pub(crate) mod keys;
+mod keys;
 mod screen;
 
 use crate::desk::{Desk, PlayOptions};

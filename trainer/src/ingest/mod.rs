@@ -137,11 +137,11 @@ pub fn ingest(
     // Two copies of one video could end up on both sides of the split.
     let mut seen: BTreeMap<String, &Path> = BTreeMap::new();
     // Nobody wants to train on what was put aside, whichever copy comes first.
-    let mut put_aside: BTreeMap<String, &Path> = BTreeMap::new();
+    let mut put_aside: BTreeMap<&Path, String> = BTreeMap::new();
     for source in sources.iter().filter(|source| source.held_back) {
         // What cannot be read is told when its turn comes.
         if let Ok(Some(hash)) = source.hash(cancel) {
-            put_aside.entry(hash).or_insert(&source.path);
+            put_aside.insert(&source.path, hash);
         }
     }
     for (index, source) in sources.iter().enumerate() {
@@ -149,7 +149,8 @@ pub fn ingest(
             report.cancelled = true;
             break;
         }
-        let hash = match source.hash(cancel) {
+        let known = put_aside.get(source.path.as_path()).cloned();
+        let hash = match known.map_or_else(|| source.hash(cancel), |hash| Ok(Some(hash))) {
             Ok(Some(hash)) => hash,
             Ok(None) => break,
             Err(error) => {
@@ -157,8 +158,9 @@ pub fn ingest(
                 continue;
             }
         };
-        let kept = put_aside.get(&hash).filter(|_| !source.held_back);
-        if let Some(twin) = seen.get(&hash).or(kept) {
+        let mut kept = put_aside.iter().filter(|_| !source.held_back);
+        let kept = || kept.find(|(_, of)| **of == hash).map(|(path, _)| path);
+        if let Some(twin) = seen.get(&hash).or_else(kept) {
             report.warnings.push(format!(
                 "{}: the same as {}; it is used once",
                 source.path.display(),
