@@ -3,6 +3,7 @@
 //!
 //! The instructions have no stable intrinsics, so they are written in assembly. Linux lets a process use the unit only after it has asked.
 
+use crate::kernels::prefetch::prefetch_line_pair;
 use crate::kernels::transpose::pair;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -137,7 +138,7 @@ impl Registers {
         };
         if columns == COLUMNS && (rows == ROWS || rows == HALF) {
             for row in out.chunks_mut(stride).take(rows) {
-                fetch_line_pair(row);
+                prefetch_line_pair(row.as_mut_ptr());
             }
             return onto(out.as_mut_ptr(), stride);
         }
@@ -165,15 +166,6 @@ impl Drop for Registers {
 /// Where a tile is put together that is not whole.
 #[repr(C, align(64))]
 struct Sums([[f32; COLUMNS]; ROWS]);
-
-/// Asks for the 128 bytes that a row of results is written to. They come while the tile is computed; without that, each store of a tile waits for its line.
-#[inline(always)]
-fn fetch_line_pair(row: &mut [f32]) {
-    // SAFETY: a prefetch reads and writes nothing that a program can see, wherever it points.
-    unsafe {
-        asm!("prefetchw [{row}]", "prefetchw [{row} + 64]", row = in(reg) row.as_ptr(), options(nostack, readonly, preserves_flags));
-    }
-}
 
 /// 32 rows of 32 results, `stride` apart, from 32 lanes; only the upper half of both where there is no `lower`.
 ///

@@ -1,9 +1,10 @@
 //! Tiles of f32 with AVX-512: up to 14 rows by two registers of 16 columns, which leaves four of the 32 registers for the sides.
 
 use crate::kernels::dispatch::first_lanes;
+use crate::kernels::prefetch::prefetch_line_pair;
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 /// Most rows of a tile.
@@ -12,6 +13,9 @@ pub const ROWS: usize = 14;
 pub const COLUMNS: usize = 2 * LANES;
 /// Numbers in a register.
 pub const LANES: usize = 16;
+
+/// Lines of the right side that are asked for ahead of time: it fills half of the first cache level, and what others do on the same core decides whether it stays there.
+const LINES_AHEAD: usize = 16;
 
 /// Calls `$tile::<R>` for the number of rows at hand.
 macro_rules! with_rows {
@@ -71,19 +75,31 @@ unsafe fn tile_of<const R: usize>(
     accumulate: bool,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    for _ in 0..words {
-        // SAFETY: the panels hold `words` lines of `R` and of 32 numbers, by the contract of `tile`.
-        unsafe {
-            let line = [_mm512_load_ps(right), _mm512_load_ps(right.add(LANES))];
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let factor = _mm512_set1_ps(*left.add(row));
-                sum[0] = _mm512_fmadd_ps(factor, line[0], sum[0]);
-                sum[1] = _mm512_fmadd_ps(factor, line[1], sum[1]);
+    let mut sum_up = |words: usize| {
+        for _ in 0..words {
+            // SAFETY: the panels hold `words` lines of `R` and of 32 numbers in all, by the contract of `tile`; asking for what lies beyond does nothing.
+            unsafe {
+                let coming = right.wrapping_add(LINES_AHEAD * COLUMNS);
+                _mm_prefetch::<_MM_HINT_T0>(coming.cast());
+                _mm_prefetch::<_MM_HINT_T0>(coming.wrapping_add(LANES).cast());
+                let line = [_mm512_load_ps(right), _mm512_load_ps(right.add(LANES))];
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    let factor = _mm512_set1_ps(*left.add(row));
+                    sum[0] = _mm512_fmadd_ps(factor, line[0], sum[0]);
+                    sum[1] = _mm512_fmadd_ps(factor, line[1], sum[1]);
+                }
+                left = left.add(R);
+                right = right.add(COLUMNS);
             }
-            left = left.add(R);
-            right = right.add(COLUMNS);
         }
+    };
+    // Results are asked for row by row meanwhile: all at once they would take up what loads of the sides have to wait in.
+    let words_a_row = words / R;
+    for row in 0..R {
+        prefetch_line_pair(out.wrapping_add(row * stride));
+        sum_up(words_a_row);
     }
+    sum_up(words - words_a_row * R);
     // SAFETY: the tile lies in `out`, by the contract of `tile`.
     unsafe { store(out, stride, columns, &sums, accumulate) }
 }
