@@ -2,7 +2,6 @@
 
 use super::computed::computed;
 use super::{composed, fused, values, wanted};
-use crate::kernels::buffer::copied;
 use crate::kernels::elementwise;
 use candle_core::{Result, Tensor, bail};
 
@@ -19,9 +18,7 @@ pub fn add_rows(x: &Tensor, rows: &Tensor) -> Result<Tensor> {
     let out = elementwise::add_repeated(x_values, row_values);
     let (own_x, own_rows) = (x.clone(), rows.clone());
     computed(out, x.shape(), &[x, rows], move |gradient| {
-        Ok(vec![
-            wanted(&own_x, || copied(gradient)),
-            wanted(&own_rows, || elementwise::sum_repeated(gradient, period)),
-        ])
+        let drows = wanted(&own_rows, || elementwise::sum_repeated(&gradient, period));
+        Ok(vec![wanted(&own_x, || gradient.into_owned()), drows])
     })
 }

@@ -1,9 +1,15 @@
-//! Results of kernels with any number of arguments as candle tensors.
+//! Results of kernels with any number of arguments as candle tensors, whose gradients go past candle where they can.
 //!
-//! Candle's operations take three arguments at most, and its backward pass adds each gradient to zeros, on one core. So what belongs together is better
-//! one operation. Its arguments are taken, two at a time, by a chain of links: tensors of one number, each of which depends on two arguments and on the link
-//! before. The result depends on the last link. In the backward pass the result comes first, and leaves the gradients where the links pick them up; those of
-//! variables, which nothing comes before, [`backward`] takes at once.
+//! Candle's operations take three arguments at most, and its backward pass adds each gradient to zeros, on one core. So a result hangs on a *token*, a tensor of one number:
+//!
+//! ```text
+//! arguments, two at a time ──► link ──► link ──► token ──► result
+//! ```
+//!
+//! Each link depends on two arguments and on the link before, the token on the last link, and the result on the token. An argument that is itself such a result is
+//! represented by its token. In the backward pass, operations leave gradients with respect to a result with its token ([`Incoming`]); the result itself does that with what candle found. The
+//! token comes after all of these. It computes the gradients with respect to the arguments from their sum, and leaves them with the arguments' tokens, with [`backward`] if they are
+//! variables, and otherwise where the links pick them up for candle.
 
 use super::{tensor, values};
 use crate::kernels::elementwise::add_in_place;
@@ -11,16 +17,17 @@ use candle_core::backprop::GradStore;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, TensorId, bail,
 };
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 /// The gradient with respect to an argument; `None` where nothing depends on it.
 pub(super) type Gradient = Option<Vec<f32>>;
-/// Gradients in the order of the arguments, from the result's backward pass until the links have taken them.
+/// Gradients in the order of the arguments, from the token's backward pass until the links have taken them.
 type Waiting = Arc<Mutex<Vec<Option<Tensor>>>>;
 /// Gradients with respect to all arguments, in their order, from the result's.
-type Backward = Box<dyn Fn(&[f32]) -> Result<Vec<Gradient>> + Send + Sync>;
+type Backward = Box<dyn Fn(Cow<[f32]>) -> Result<Vec<Gradient>> + Send + Sync>;
 /// Gradients of variables, with their shapes.
 type OfVariables = HashMap<TensorId, (Shape, Vec<f32>)>;
 
@@ -28,6 +35,9 @@ thread_local! {
     /// What [`backward`] has found so far, while it runs on this thread.
     static OF_VARIABLES: RefCell<Option<OfVariables>> = const { RefCell::new(None) };
 }
+
+/// The tokens of all results that are still there.
+static TOKENS: LazyLock<Mutex<HashMap<TensorId, Token>>> = LazyLock::new(Mutex::default);
 
 /// As [`Tensor::backward`], and faster: where variables are arguments of an operation of this crate, candle does not add up their gradients.
 ///
@@ -61,29 +71,55 @@ pub(super) fn computed(
     values: Vec<f32>,
     shape: &Shape,
     arguments: &[&Tensor],
-    backward: impl Fn(&[f32]) -> Result<Vec<Gradient>> + Send + Sync + 'static,
+    backward: impl Fn(Cow<[f32]>) -> Result<Vec<Gradient>> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if !tracked(arguments) {
         return tensor(values, shape);
     }
     let nothing = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
     let waiting = Waiting::default();
-    let mut last = nothing.clone();
+    let (mut last, mut own_arguments) = (nothing.clone(), Vec::new());
     for (number, pair) in arguments.chunks(2).enumerate() {
         let link = Link {
             waiting: waiting.clone(),
             first: 2 * number,
         };
-        let [a, b] = [0, 1].map(|index| pair.get(index).copied().unwrap_or(&nothing));
+        let mut linked = [nothing.clone(), nothing.clone()];
+        for (linked, argument) in linked.iter_mut().zip(pair) {
+            let own_argument = Argument::new(argument)?;
+            *linked = match &own_argument.source {
+                Source::Result(token) => token.tensor.clone(),
+                _ => (*argument).clone(),
+            };
+            own_arguments.push(own_argument);
+        }
+        let [a, b] = &linked;
         last = last.apply_op3(a, b, link)?;
     }
-    last.apply_op1(Computed {
+    let incoming = Arc::new(Incoming::default());
+    let token = Token {
+        incoming: incoming.clone(),
+        tensor: last.apply_op1(Computation {
+            shape: shape.clone(),
+            arguments: own_arguments,
+            incoming: incoming.clone(),
+            waiting,
+            backward: Box::new(backward),
+        })?,
+    };
+    let id = Arc::new(OnceLock::new());
+    let result = token.tensor.apply_op1(Values {
         values: Mutex::new(values),
         shape: shape.clone(),
-        arguments: arguments.iter().copied().map(Argument::new).collect(),
-        waiting,
-        backward: Box::new(backward),
-    })
+        incoming,
+        id: id.clone(),
+    })?;
+    let _ = id.set(result.id());
+    match TOKENS.lock() {
+        Ok(mut tokens) => tokens.insert(result.id(), token),
+        Err(_) => bail!("the list of results was lost"),
+    };
+    Ok(result)
 }
 
 /// Whether anything wants the gradient with respect to any of these.
@@ -91,26 +127,92 @@ pub(super) fn tracked(arguments: &[&Tensor]) -> bool {
     arguments.iter().any(|argument| argument.track_op())
 }
 
+/// What the gradients with respect to a result are left with until its token's turn.
+#[derive(Default)]
+struct Incoming {
+    /// The sum of those from operations of this crate.
+    handed: Mutex<Option<Vec<f32>>>,
+    /// That from candle's.
+    found: Mutex<Option<Tensor>>,
+}
+
+impl Incoming {
+    /// Adds one more.
+    fn hand(&self, mut gradient: Vec<f32>) -> Result<()> {
+        // Taken out before it is added: while a sum is shared out, this thread may be given another backward pass.
+        let before = match self.handed.lock() {
+            Ok(mut handed) => handed.take(),
+            Err(_) => return interrupted(),
+        };
+        if let Some(before) = before {
+            add_in_place(&mut gradient, &before);
+        }
+        match self.handed.lock() {
+            Ok(mut handed) => *handed = Some(gradient),
+            Err(_) => return interrupted(),
+        }
+        Ok(())
+    }
+
+    /// Takes all.
+    fn take(&self) -> Result<(Option<Vec<f32>>, Option<Tensor>)> {
+        match (self.handed.lock(), self.found.lock()) {
+            (Ok(mut handed), Ok(mut found)) => Ok((handed.take(), found.take())),
+            _ => interrupted(),
+        }
+    }
+}
+
+fn interrupted<T>() -> Result<T> {
+    bail!("a backward pass was interrupted")
+}
+
+/// What represents a result in the graph of those that are computed from it.
+#[derive(Clone)]
+struct Token {
+    tensor: Tensor,
+    incoming: Arc<Incoming>,
+}
+
 struct Argument {
     shape: Shape,
-    variable: Option<TensorId>,
+    source: Source,
+}
+
+/// Where an argument is from.
+enum Source {
+    Result(Token),
+    Variable(TensorId),
+    Candle,
 }
 
 impl Argument {
-    fn new(tensor: &Tensor) -> Self {
-        Self {
-            shape: tensor.shape().clone(),
-            variable: tensor.is_variable().then(|| tensor.id()),
-        }
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let token = match TOKENS.lock() {
+            Ok(tokens) => tokens.get(&tensor.id()).cloned(),
+            Err(_) => bail!("the list of results was lost"),
+        };
+        let source = match token {
+            Some(token) => Source::Result(token),
+            None if tensor.is_variable() => Source::Variable(tensor.id()),
+            None => Source::Candle,
+        };
+        let shape = tensor.shape().clone();
+        Ok(Self { shape, source })
     }
 
-    /// Gives the gradient to [`backward`], or back where that is for candle to do.
+    /// Leaves the gradient where it belongs, and returns what is for candle to add up.
     fn hand_over(&self, mut gradient: Vec<f32>) -> Result<Option<Tensor>> {
-        let id = match self.variable {
-            Some(id) if OF_VARIABLES.with_borrow(Option::is_some) => id,
+        let id = match &self.source {
+            Source::Result(token) => {
+                token.incoming.hand(gradient)?;
+                // Only so that the token has its turn.
+                return Ok(Some(token.tensor.zeros_like()?));
+            }
+            Source::Variable(id) if OF_VARIABLES.with_borrow(Option::is_some) => *id,
             _ => return tensor(gradient, &self.shape).map(Some),
         };
-        // Taken out before it is added: while a sum is shared out, this thread may be given another backward pass.
+        // Taken out before it is added, as above.
         let before = OF_VARIABLES.with_borrow_mut(|found| found.as_mut()?.remove(&id));
         if let Some((_, before)) = before {
             add_in_place(&mut gradient, &before);
@@ -156,7 +258,7 @@ impl CustomOp3 for Link {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let Ok(mut waiting) = self.waiting.lock() else {
-            bail!("a backward pass was interrupted")
+            return interrupted();
         };
         let mut take = |number: usize| waiting.get_mut(number).and_then(Option::take);
         let (a, b) = (take(self.first), take(self.first + 1));
@@ -165,16 +267,64 @@ impl CustomOp3 for Link {
     }
 }
 
-struct Computed {
-    /// Until they are the tensor's.
-    values: Mutex<Vec<f32>>,
+/// The token of a result.
+struct Computation {
     shape: Shape,
     arguments: Vec<Argument>,
+    incoming: Arc<Incoming>,
     waiting: Waiting,
     backward: Backward,
 }
 
-impl CustomOp1 for Computed {
+impl CustomOp1 for Computation {
+    fn name(&self) -> &'static str {
+        "computation"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+    }
+
+    fn bwd(&self, link: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        let gradients = match self.incoming.take()? {
+            (Some(handed), None) => (self.backward)(Cow::Owned(handed))?,
+            (handed, Some(found)) => {
+                values!(found = found);
+                (self.backward)(match handed {
+                    Some(mut handed) => {
+                        add_in_place(&mut handed, found);
+                        Cow::Owned(handed)
+                    }
+                    None => Cow::Borrowed(found),
+                })?
+            }
+            (None, None) => bail!("nothing depends on a result of {:?}", self.shape),
+        };
+        let arguments = self.arguments.iter().zip(gradients);
+        let left = arguments.map(|(argument, gradient)| match gradient {
+            Some(gradient) => argument.hand_over(gradient),
+            None => Ok(None),
+        });
+        let left = left.collect::<Result<_>>()?;
+        match self.waiting.lock() {
+            Ok(mut waiting) => *waiting = left,
+            Err(_) => return interrupted(),
+        }
+        Ok(Some(link.zeros_like()?))
+    }
+}
+
+/// A result, to candle's operations.
+struct Values {
+    /// Until they are the tensor's.
+    values: Mutex<Vec<f32>>,
+    shape: Shape,
+    incoming: Arc<Incoming>,
+    /// The tensor.
+    id: Arc<OnceLock<TensorId>>,
+}
+
+impl CustomOp1 for Values {
     fn name(&self) -> &'static str {
         "computed"
     }
@@ -187,19 +337,82 @@ impl CustomOp1 for Computed {
         Ok((CpuStorage::F32(values), self.shape.clone()))
     }
 
-    fn bwd(&self, link: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        values!(gradient = gradient);
-        let gradients = (self.backward)(gradient)?;
-        let arguments = self.arguments.iter().zip(gradients);
-        let left = arguments.map(|(argument, gradient)| match gradient {
-            Some(gradient) => argument.hand_over(gradient),
-            None => Ok(None),
-        });
-        let left = left.collect::<Result<_>>()?;
-        match self.waiting.lock() {
-            Ok(mut waiting) => *waiting = left,
-            Err(_) => bail!("a backward pass was interrupted"),
+    fn bwd(&self, token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        match self.incoming.found.lock() {
+            Ok(mut found) => *found = Some(gradient.clone()),
+            Err(_) => return interrupted(),
         }
-        Ok(Some(link.zeros_like()?))
+        Ok(Some(token.zeros_like()?))
+    }
+}
+
+impl Drop for Values {
+    fn drop(&mut self) {
+        let token = match (self.id.get(), TOKENS.lock()) {
+            (Some(id), Ok(mut tokens)) => tokens.remove(id),
+            _ => None,
+        };
+        // Not while the list is locked: what is dropped with it may be results, too.
+        drop(token);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::noise;
+    use super::super::{add, add_rows, linear, rms_norm, with_compositions};
+    use super::*;
+    use crate::quality::largest_difference;
+    use candle_core::Var;
+
+    /// A result that both kinds of operations use, one of them twice.
+    fn loss(vars: &[Var; 4]) -> Result<Tensor> {
+        let [x, weight, rows, scale] = vars.each_ref().map(|var| var.as_tensor());
+        let product = linear(x, weight)?;
+        let twice = add(&product, &product)?;
+        let sum = add(&add_rows(&product, rows)?, &twice)?;
+        let normal = rms_norm(&sum, scale)?.sqr()?.sum_all()?;
+        let view = product.reshape((3, 8))?.narrow(0, 1, 2)?.sqr()?.sum_all()?;
+        (normal + view)? + sum.sum_all()?
+    }
+
+    #[test]
+    fn gradients_of_results_meet_whichever_way_they_come() -> Result<()> {
+        let vars = [&[6, 3][..], &[4, 3], &[4], &[4]];
+        let vars: Vec<Var> = (0..).zip(vars).map(|(i, dims)| noise(dims, i)).collect();
+        let vars: [Var; 4] = vars.try_into().unwrap();
+        let expected = with_compositions(|| loss(&vars)?.backward())?;
+        let loss = loss(&vars)?;
+        // A graph may be gone through again.
+        for store in [backward(&loss)?, backward(&loss)?, loss.backward()?] {
+            for var in &vars {
+                let [found, expected] =
+                    [&store, &expected].map(|store| store.get(var.as_tensor()).unwrap());
+                assert!(largest_difference(found, expected) < 1e-4);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_go_with_their_results() -> Result<()> {
+        let known = |id| TOKENS.lock().unwrap().contains_key(&id);
+        let (x, weight) = (noise(&[2, 3], 1), noise(&[3, 3], 2));
+        let first = linear(x.as_tensor(), weight.as_tensor())?;
+        let second = linear(&first, weight.as_tensor())?;
+        let ids = [first.id(), second.id()];
+        assert!(ids.into_iter().all(known));
+        drop(first);
+        // The second one's backward pass needs its numbers.
+        assert!(ids.into_iter().all(known));
+        let view = second.reshape((3, 2))?;
+        drop(second);
+        assert!(known(ids[1]));
+        drop(view);
+        assert!(!ids.into_iter().any(known));
+        assert!(!known(
+            linear(&x.as_tensor().detach(), &weight.as_tensor().detach())?.id()
+        ));
+        Ok(())
     }
 }

@@ -18,8 +18,8 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let out = elementwise::add(a_values, b_values);
     let own = [a.clone(), b.clone()];
     computed(out, a.shape(), &[a, b], move |gradient| {
-        let gradients = own.iter().map(|term| wanted(term, || copied(gradient)));
-        Ok(gradients.collect())
+        let first = wanted(&own[0], || copied(&gradient));
+        Ok(vec![first, wanted(&own[1], || gradient.into_owned())])
     })
 }
 
@@ -40,13 +40,13 @@ pub fn film(x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
     computed(out, x.shape(), &arguments, move |gradient| {
         values!(x = own_x, scale = own_scale);
         let dx = wanted(&own_x, || {
-            elementwise::film_gradient(gradient, scale, group, width)
+            elementwise::film_gradient(&gradient, scale, group, width)
         });
         let dscale = wanted(&own_scale, || {
-            elementwise::film_scale_gradient(gradient, x, group, width)
+            elementwise::film_scale_gradient(&gradient, x, group, width)
         });
         let dshift = wanted(&own_shift, || {
-            elementwise::film_shift_gradient(gradient, group, width)
+            elementwise::film_shift_gradient(&gradient, group, width)
         });
         Ok(vec![dx, dscale, dshift])
     })

@@ -19,7 +19,7 @@ pub fn exchange_middle(x: &Tensor) -> Result<Tensor> {
     let out = exchanged(x_values, [a, b, run]);
     let shape = Shape::from((groups, b, a, run));
     computed(out, &shape, &[x], move |gradient| {
-        Ok(vec![Some(exchanged(gradient, [b, a, run]))])
+        Ok(vec![Some(exchanged(&gradient, [b, a, run]))])
     })
 }
 

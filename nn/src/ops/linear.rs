@@ -2,7 +2,6 @@
 
 use super::computed::{Gradient, computed};
 use super::{composed, fused, leading, values, wanted};
-use crate::kernels::buffer::copied;
 use crate::kernels::product::{Matrix, product, product_onto};
 use candle_core::{Result, Shape, Tensor, bail};
 
@@ -18,7 +17,7 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (own_x, own_weight) = (x.clone(), weight.clone());
     let shape = product_shape(x.shape(), outputs);
     computed(out, &shape, &[x, weight], move |gradient| {
-        Ok(product_gradients(&own_x, &own_weight, gradient)?.to_vec())
+        Ok(product_gradients(&own_x, &own_weight, &gradient)?.into())
     })
 }
 
@@ -48,8 +47,8 @@ pub fn linear_onto(x: &Tensor, weight: &Tensor, residual: &Tensor) -> Result<Ten
     let arguments = [x, weight, residual];
     let [own_x, own_weight, own_residual] = arguments.map(Tensor::clone);
     computed(out, residual.shape(), &arguments, move |gradient| {
-        let [dx, dweight] = product_gradients(&own_x, &own_weight, gradient)?;
-        let dresidual = wanted(&own_residual, || copied(gradient));
+        let [dx, dweight] = product_gradients(&own_x, &own_weight, &gradient)?;
+        let dresidual = wanted(&own_residual, || gradient.into_owned());
         Ok(vec![dx, dweight, dresidual])
     })
 }

@@ -22,7 +22,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let (own_x, own_weight) = (x.clone(), weight.clone());
     computed(out, x.shape(), &[x, weight], move |gradient| {
         values!(x = own_x, weight = own_weight);
-        let (dx, dweight) = norm::rms_norm_backward(gradient, x, weight, None);
+        let (dx, dweight) = norm::rms_norm_backward(&gradient, x, weight, None);
         Ok(vec![wanted(&own_x, || dx), wanted(&own_weight, || dweight)])
     })
 }

@@ -88,7 +88,7 @@ pub fn sub_layers(x: &Tensor, layers: &[SubLayer]) -> Result<Tensor> {
     computed(values, x.shape(), &arguments, move |gradient| {
         let (mut dx, mut gradients) = (None, Vec::new());
         for pass in passes.iter().rev() {
-            let (before, own) = pass.backward(dx.as_deref().unwrap_or(gradient))?;
+            let (before, own) = pass.backward(dx.as_deref().unwrap_or(&gradient))?;
             dx = Some(before);
             gradients.push(own);
         }

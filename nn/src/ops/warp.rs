@@ -23,11 +23,13 @@ pub fn warp(pictures: &Tensor, flow: &Tensor, residual: &Tensor, patch: usize) -
     computed(out, pictures.shape(), &arguments, move |gradient| {
         values!(pictures = own_pictures, flow = own_flow);
         let of_pictures = own_pictures.track_op();
-        let (dpictures, dflow) = kernel::backward(gradient, pictures, flow, sizes, of_pictures);
+        let (dpictures, dflow) = kernel::backward(&gradient, pictures, flow, sizes, of_pictures);
         Ok(vec![
             dpictures,
             wanted(&own_flow, || dflow),
-            wanted(&own_residual, || kernel::residual_gradient(gradient, sizes)),
+            wanted(&own_residual, || {
+                kernel::residual_gradient(&gradient, sizes)
+            }),
         ])
     })
 }
