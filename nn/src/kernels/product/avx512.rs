@@ -75,9 +75,17 @@ unsafe fn tile_of<const R: usize>(
     accumulate: bool,
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    let mut sum_up = |words: usize| {
-        for _ in 0..words {
-            // SAFETY: the panels hold `words` lines of `R` and of 32 numbers in all, by the contract of `tile`; asking for what lies beyond does nothing.
+    // Results are asked for row by row meanwhile: all at once they would take up what loads of the sides have to wait in.
+    let words_a_row = words / R;
+    for row in 0..=R {
+        let some = if row < R {
+            prefetch_line_pair(out.wrapping_add(row * stride));
+            words_a_row
+        } else {
+            words - R * words_a_row
+        };
+        for _ in 0..some {
+            // SAFETY: the panels hold `words` lines of `R` and of 32 numbers, by the contract of `tile`; asking for what lies beyond does nothing.
             unsafe {
                 let coming = right.wrapping_add(LINES_AHEAD * COLUMNS);
                 _mm_prefetch::<_MM_HINT_T0>(coming.cast());
@@ -92,14 +100,7 @@ unsafe fn tile_of<const R: usize>(
                 right = right.add(COLUMNS);
             }
         }
-    };
-    // Results are asked for row by row meanwhile: all at once they would take up what loads of the sides have to wait in.
-    let words_a_row = words / R;
-    for row in 0..R {
-        prefetch_line_pair(out.wrapping_add(row * stride));
-        sum_up(words_a_row);
     }
-    sum_up(words - words_a_row * R);
     // SAFETY: the tile lies in `out`, by the contract of `tile`.
     unsafe { store(out, stride, columns, &sums, accumulate) }
 }
