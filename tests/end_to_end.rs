@@ -360,6 +360,11 @@ fn a_session_is_recorded_verified_exported_and_trained_on() {
     assert_eq!(json(&said.out)["pictures"], 21);
     assert!(std::fs::read(&gif).unwrap().starts_with(b"GIF89a"));
     fail(replay().arg("--export").arg(&gif), &["s.gif", "--force"]);
+    let nowhere = folder.path().join("nowhere/s.gif");
+    fail(
+        replay().arg("--export").arg(&nowhere),
+        &["s.gif", "no folder"],
+    );
     succeed(replay().args(["--force", "--export"]).arg(&gif));
     succeed(replay().arg("--export").arg(folder.path().join("s.mp4")));
     let own = session.join("video.mp4");
@@ -719,6 +724,9 @@ fn what_is_there_already_is_written_over_only_by_force() {
     fail(eval().arg(&page), &["r.html", "--force"]);
     fail(eval().arg(&video).arg("--force"), &["v.mp4", ".html"]);
     fail(bind().arg(&pictures), &["p.gif", "--force"]);
+    for report in [folder.path().join("nowhere/r.html"), page.join("r.html")] {
+        fail(eval().arg(&report), &["r.html", "no folder"]);
+    }
     for path in [&page, &pictures, &video] {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
     }

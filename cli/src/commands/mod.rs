@@ -37,8 +37,17 @@ pub fn own_world(world: &::worlds::World, output: Output) -> OwnWorld {
     })
 }
 
-/// Refuses to write over a file that is there already, unless that is wanted: it may be what nobody can make again.
+/// Refuses a file whose folder is not there, before long work is done for it, and to write over one that is there already, unless that is wanted: it may be what nobody
+/// can make again.
 pub fn check_free(path: &Path, force: bool) -> Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        bail!(
+            "{} cannot be written: there is no folder {}",
+            path.display(),
+            folder.display()
+        );
+    }
     if path.exists() && !force {
         bail!(
             "{} is there already; choose another name, or write over it with --force",
