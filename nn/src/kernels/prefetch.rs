@@ -22,7 +22,7 @@ pub fn prefetch(numbers: &[f32], count: usize) {
 /// Asks for the 128 bytes that a row of a tile's results will be written to. They come while the tile is computed; without that, each store waits for its line.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub fn prefetch_line_pair(row: *mut f32) {
+pub fn prefetch_to_write(row: *mut f32) {
     // SAFETY: a prefetch reads and writes nothing that a program can see, wherever it points. In assembly, because the intrinsic asks for lines to be read where the compiler
     // does not know that the CPU has the instruction.
     unsafe {

@@ -20,7 +20,7 @@ use candle_core::{
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock};
 
 /// The gradient with respect to an argument; `None` where nothing depends on it.
 pub(super) type Gradient = Option<Vec<f32>>;
@@ -96,7 +96,7 @@ pub(super) fn computed(
         let [a, b] = &linked;
         last = last.apply_op3(a, b, link)?;
     }
-    let incoming = Arc::new(Incoming::default());
+    let incoming = Arc::<Incoming>::default();
     let token = Token {
         incoming: incoming.clone(),
         tensor: last.apply_op1(Computation {
@@ -107,18 +107,13 @@ pub(super) fn computed(
             backward: Box::new(backward),
         })?,
     };
-    let id = Arc::new(OnceLock::new());
     let result = token.tensor.apply_op1(Values {
         values: Mutex::new(values),
         shape: shape.clone(),
         incoming,
-        id: id.clone(),
     })?;
-    let _ = id.set(result.id());
-    match TOKENS.lock() {
-        Ok(mut tokens) => tokens.insert(result.id(), token),
-        Err(_) => bail!("the list of results was lost"),
-    };
+    let id = *token.incoming.id.get_or_init(|| result.id());
+    lock(&TOKENS)?.insert(id, token);
     Ok(result)
 }
 
@@ -130,41 +125,28 @@ pub(super) fn tracked(arguments: &[&Tensor]) -> bool {
 /// What the gradients with respect to a result are left with until its token's turn.
 #[derive(Default)]
 struct Incoming {
+    /// The result.
+    id: OnceLock<TensorId>,
     /// The sum of those from operations of this crate.
     handed: Mutex<Option<Vec<f32>>>,
     /// That from candle's.
     found: Mutex<Option<Tensor>>,
 }
 
-impl Incoming {
-    /// Adds one more.
-    fn hand(&self, mut gradient: Vec<f32>) -> Result<()> {
-        // Taken out before it is added: while a sum is shared out, this thread may be given another backward pass.
-        let before = match self.handed.lock() {
-            Ok(mut handed) => handed.take(),
-            Err(_) => return interrupted(),
-        };
-        if let Some(before) = before {
-            add_in_place(&mut gradient, &before);
-        }
-        match self.handed.lock() {
-            Ok(mut handed) => *handed = Some(gradient),
-            Err(_) => return interrupted(),
-        }
-        Ok(())
+/// `gradient` and what there was before.
+fn sum(mut gradient: Vec<f32>, before: Option<&[f32]>) -> Vec<f32> {
+    if let Some(before) = before {
+        add_in_place(&mut gradient, before);
     }
-
-    /// Takes all.
-    fn take(&self) -> Result<(Option<Vec<f32>>, Option<Tensor>)> {
-        match (self.handed.lock(), self.found.lock()) {
-            (Ok(mut handed), Ok(mut found)) => Ok((handed.take(), found.take())),
-            _ => interrupted(),
-        }
-    }
+    gradient
 }
 
-fn interrupted<T>() -> Result<T> {
-    bail!("a backward pass was interrupted")
+/// What only a panic within a pass could keep from being locked.
+fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    match mutex.lock() {
+        Ok(guard) => Ok(guard),
+        Err(_) => bail!("a pass over results was interrupted"),
+    }
 }
 
 /// What represents a result in the graph of those that are computed from it.
@@ -188,41 +170,41 @@ enum Source {
 
 impl Argument {
     fn new(tensor: &Tensor) -> Result<Self> {
-        let token = match TOKENS.lock() {
-            Ok(tokens) => tokens.get(&tensor.id()).cloned(),
-            Err(_) => bail!("the list of results was lost"),
-        };
-        let source = match token {
-            Some(token) => Source::Result(token),
-            None if tensor.is_variable() => Source::Variable(tensor.id()),
-            None => Source::Candle,
+        let source = match tensor.is_variable() {
+            true => Source::Variable(tensor.id()),
+            false => match lock(&TOKENS)?.get(&tensor.id()) {
+                Some(token) => Source::Result(token.clone()),
+                None => Source::Candle,
+            },
         };
         let shape = tensor.shape().clone();
         Ok(Self { shape, source })
     }
 
     /// Leaves the gradient where it belongs, and returns what is for candle to add up.
-    fn hand_over(&self, mut gradient: Vec<f32>) -> Result<Option<Tensor>> {
-        let id = match &self.source {
+    fn hand_over(&self, gradient: Vec<f32>) -> Result<Option<Tensor>> {
+        // What was there before is taken out before it is added: while a sum is shared out, this thread may be given another backward pass.
+        match &self.source {
             Source::Result(token) => {
-                token.incoming.hand(gradient)?;
+                let handed = &token.incoming.handed;
+                let before = lock(handed)?.take();
+                let all = sum(gradient, before.as_deref());
+                *lock(handed)? = Some(all);
                 // Only so that the token has its turn.
-                return Ok(Some(token.tensor.zeros_like()?));
+                token.tensor.zeros_like().map(Some)
             }
-            Source::Variable(id) if OF_VARIABLES.with_borrow(Option::is_some) => *id,
-            _ => return tensor(gradient, &self.shape).map(Some),
-        };
-        // Taken out before it is added, as above.
-        let before = OF_VARIABLES.with_borrow_mut(|found| found.as_mut()?.remove(&id));
-        if let Some((_, before)) = before {
-            add_in_place(&mut gradient, &before);
+            Source::Variable(id) if OF_VARIABLES.with_borrow(Option::is_some) => {
+                let before = OF_VARIABLES.with_borrow_mut(|found| found.as_mut()?.remove(id));
+                let all = sum(gradient, before.as_ref().map(|(_, numbers)| &numbers[..]));
+                OF_VARIABLES.with_borrow_mut(|found| {
+                    if let Some(found) = found {
+                        found.insert(*id, (self.shape.clone(), all));
+                    }
+                });
+                Ok(None)
+            }
+            Source::Variable(_) | Source::Candle => tensor(gradient, &self.shape).map(Some),
         }
-        OF_VARIABLES.with_borrow_mut(|found| {
-            if let Some(found) = found {
-                found.insert(id, (self.shape.clone(), gradient));
-            }
-        });
-        Ok(None)
     }
 }
 
@@ -257,9 +239,7 @@ impl CustomOp3 for Link {
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Ok(mut waiting) = self.waiting.lock() else {
-            return interrupted();
-        };
+        let mut waiting = lock(&self.waiting)?;
         let mut take = |number: usize| waiting.get_mut(number).and_then(Option::take);
         let (a, b) = (take(self.first), take(self.first + 1));
         // Only so that the link before has its turn.
@@ -286,15 +266,14 @@ impl CustomOp1 for Computation {
     }
 
     fn bwd(&self, link: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        let gradients = match self.incoming.take()? {
+        let handed = lock(&self.incoming.handed)?.take();
+        let found = lock(&self.incoming.found)?.take();
+        let gradients = match (handed, found) {
             (Some(handed), None) => (self.backward)(Cow::Owned(handed))?,
             (handed, Some(found)) => {
                 values!(found = found);
                 (self.backward)(match handed {
-                    Some(mut handed) => {
-                        add_in_place(&mut handed, found);
-                        Cow::Owned(handed)
-                    }
+                    Some(handed) => Cow::Owned(sum(handed, Some(found))),
                     None => Cow::Borrowed(found),
                 })?
             }
@@ -306,10 +285,7 @@ impl CustomOp1 for Computation {
             None => Ok(None),
         });
         let left = left.collect::<Result<_>>()?;
-        match self.waiting.lock() {
-            Ok(mut waiting) => *waiting = left,
-            Err(_) => return interrupted(),
-        }
+        *lock(&self.waiting)? = left;
         Ok(Some(link.zeros_like()?))
     }
 }
@@ -320,8 +296,6 @@ struct Values {
     values: Mutex<Vec<f32>>,
     shape: Shape,
     incoming: Arc<Incoming>,
-    /// The tensor.
-    id: Arc<OnceLock<TensorId>>,
 }
 
 impl CustomOp1 for Values {
@@ -330,25 +304,19 @@ impl CustomOp1 for Values {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Ok(mut values) = self.values.lock() else {
-            bail!("a forward pass was interrupted")
-        };
-        let values = std::mem::take(&mut *values);
+        let values = std::mem::take(&mut *lock(&self.values)?);
         Ok((CpuStorage::F32(values), self.shape.clone()))
     }
 
     fn bwd(&self, token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        match self.incoming.found.lock() {
-            Ok(mut found) => *found = Some(gradient.clone()),
-            Err(_) => return interrupted(),
-        }
+        *lock(&self.incoming.found)? = Some(gradient.clone());
         Ok(Some(token.zeros_like()?))
     }
 }
 
 impl Drop for Values {
     fn drop(&mut self) {
-        let token = match (self.id.get(), TOKENS.lock()) {
+        let token = match (self.incoming.id.get(), lock(&TOKENS)) {
             (Some(id), Ok(mut tokens)) => tokens.remove(id),
             _ => None,
         };

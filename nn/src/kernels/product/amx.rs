@@ -3,7 +3,7 @@
 //!
 //! The instructions have no stable intrinsics, so they are written in assembly. Linux lets a process use the unit only after it has asked.
 
-use crate::kernels::prefetch::prefetch_line_pair;
+use crate::kernels::prefetch::prefetch_to_write;
 use crate::kernels::transpose::pair;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -138,7 +138,7 @@ impl Registers {
         };
         if columns == COLUMNS && (rows == ROWS || rows == HALF) {
             for row in out.chunks_mut(stride).take(rows) {
-                prefetch_line_pair(row.as_mut_ptr());
+                prefetch_to_write(row.as_mut_ptr());
             }
             return onto(out.as_mut_ptr(), stride);
         }

@@ -1,7 +1,7 @@
 //! Tiles of f32 with AVX-512: up to 14 rows by two registers of 16 columns, which leaves four of the 32 registers for the sides.
 
 use crate::kernels::dispatch::first_lanes;
-use crate::kernels::prefetch::prefetch_line_pair;
+use crate::kernels::prefetch::prefetch_to_write;
 use std::arch::x86_64::{
     __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
     _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
@@ -77,9 +77,9 @@ unsafe fn tile_of<const R: usize>(
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     // Results are asked for row by row meanwhile: all at once they would take up what loads of the sides have to wait in.
     let words_a_row = words / R;
-    for row in 0..=R {
-        let some = if row < R {
-            prefetch_line_pair(out.wrapping_add(row * stride));
+    for turn in 0..=R {
+        let some = if turn < R {
+            prefetch_to_write(out.wrapping_add(turn * stride));
             words_a_row
         } else {
             words - R * words_a_row
