@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 /// Most rows of a tile.
 pub const ROWS: usize = 32;
 /// Columns of a tile.
-const COLUMNS: usize = 32;
+pub const COLUMNS: usize = 32;
 /// Rows of what one instruction multiplies.
 const HALF: usize = 16;
 /// Words along `k` of one instruction.
@@ -151,8 +151,11 @@ impl Registers {
         }
         onto(sums.as_mut_ptr().cast(), COLUMNS);
         // SAFETY: all rows of the tile, or of its upper half where there are no others, have been written.
-        let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), rows) };
-        super::portable::store::<COLUMNS>(out, stride, columns, sums, false);
+        let sums: &[[f32; COLUMNS]] =
+            unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), rows) };
+        for (sums, out) in sums.iter().zip(out.chunks_mut(stride)) {
+            out[..columns].copy_from_slice(&sums[..columns]);
+        }
     }
 }
 

@@ -1,139 +1,162 @@
-//! Tiles of f32 with AVX-512: up to 14 rows by two registers of 16 columns, which leaves four of the 32 registers for the sides.
+//! Tiles of f32 with AVX-512: up to nine rows by three registers of sixteen columns, whose sums and a line of the right side fill the registers but one or two.
+//!
+//! Per number of `k` that is 27 multiply-adds and twelve loads, and, as cores take about four instructions a cycle between them when two threads share one, what else is in
+//! the loop counts.
 
 use crate::kernels::dispatch::first_lanes;
-use crate::kernels::prefetch::prefetch_to_write;
+use crate::kernels::register_tile::Sides;
 use std::arch::x86_64::{
-    __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
+use std::hint::black_box;
 
 /// Most rows of a tile.
-pub const ROWS: usize = 14;
-/// Columns of a tile.
-pub const COLUMNS: usize = 2 * LANES;
+pub const ROWS: usize = 9;
+/// Most columns of a tile.
+pub const COLUMNS: usize = 3 * LANES;
 /// Numbers in a register.
 pub const LANES: usize = 16;
 
-/// Lines of the right side that are asked for ahead of time: it fills half of the first cache level, and what others do on the same core decides whether it stays there.
-const LINES_AHEAD: usize = 16;
+/// Lines that are asked for ahead of time: a right side does not stay in the first cache level, and what others do on the same core decides how much of that is left.
+const LINES_AHEAD: usize = 12;
+/// Numbers of `k` in one turn of the loop, of which each further one saves instructions for counting.
+const UNROLLED: usize = 2;
 
-/// Calls `$tile::<R>` for the number of rows at hand.
-macro_rules! with_rows {
-    ($rows:expr, $tile:ident $arguments:tt) => {
+/// Rows from which the others are reached, and where a row is from these, in rows: an address can hold a stride times 1, 2, 4 or 8. There are not registers enough for an address a row, and
+/// adding one up for each took longer than the row's multiply-adds.
+const BASES: [usize; 3] = [0, 3, 6];
+const FROM_BASE: [(usize, usize); ROWS] = [
+    (0, 0),
+    (0, 1),
+    (0, 2),
+    (1, 0),
+    (0, 4),
+    (1, 2),
+    (2, 0),
+    (1, 4),
+    (0, 8),
+];
+
+/// Calls `$tile::<R, V, ALONG>` for the rows, the registers of columns, and whether the left side's rows run along `k`.
+macro_rules! by_size {
+    ($rows:expr, $registers:expr, $along:expr, $tile:ident $arguments:tt) => {
         match $rows {
-            1 => $tile::<1> $arguments,
-            2 => $tile::<2> $arguments,
-            3 => $tile::<3> $arguments,
-            4 => $tile::<4> $arguments,
-            5 => $tile::<5> $arguments,
-            6 => $tile::<6> $arguments,
-            7 => $tile::<7> $arguments,
-            8 => $tile::<8> $arguments,
-            9 => $tile::<9> $arguments,
-            10 => $tile::<10> $arguments,
-            11 => $tile::<11> $arguments,
-            12 => $tile::<12> $arguments,
-            13 => $tile::<13> $arguments,
-            _ => $tile::<14> $arguments,
+            1 => by_size!(@registers 1, $registers, $along, $tile $arguments),
+            2 => by_size!(@registers 2, $registers, $along, $tile $arguments),
+            3 => by_size!(@registers 3, $registers, $along, $tile $arguments),
+            4 => by_size!(@registers 4, $registers, $along, $tile $arguments),
+            5 => by_size!(@registers 5, $registers, $along, $tile $arguments),
+            6 => by_size!(@registers 6, $registers, $along, $tile $arguments),
+            7 => by_size!(@registers 7, $registers, $along, $tile $arguments),
+            8 => by_size!(@registers 8, $registers, $along, $tile $arguments),
+            _ => by_size!(@registers 9, $registers, $along, $tile $arguments),
+        }
+    };
+    (@registers $rows:literal, $registers:expr, $along:expr, $tile:ident $arguments:tt) => {
+        match ($registers, $along) {
+            (1, true) => $tile::<$rows, 1, true> $arguments,
+            (1, false) => $tile::<$rows, 1, false> $arguments,
+            (2, true) => $tile::<$rows, 2, true> $arguments,
+            (2, false) => $tile::<$rows, 2, false> $arguments,
+            (_, true) => $tile::<$rows, 3, true> $arguments,
+            (_, false) => $tile::<$rows, 3, false> $arguments,
         }
     };
 }
-pub(super) use with_rows;
 
 /// See [`super::Unit`]'s `tile`.
 ///
 /// # Safety
-/// The CPU has AVX-512 F. `size` is at most [`ROWS`] by [`COLUMNS`] and lies in `out`, whose rows are `stride` apart; `left` and `right` are panels of
-/// `words` words a lane, `right` on a cache line.
+/// The CPU has AVX-512 F. The tile is at most [`ROWS`] by [`COLUMNS`] and lies in `out`, whose rows are `stride` apart; so many rows of the left side and columns of the right side,
+/// rounded up to whole registers, may be read.
 #[target_feature(enable = "avx512f")]
 pub unsafe fn tile(
     out: *mut f32,
     stride: usize,
     [rows, columns]: [usize; 2],
-    left: &[u32],
-    right: &[u32],
-    words: usize,
+    sides: Sides,
     accumulate: bool,
 ) {
-    let sides = [left.as_ptr().cast(), right.as_ptr().cast()];
+    let (registers, along) = (columns.div_ceil(LANES), sides.left_strides[1] == 1);
     // SAFETY: by this function's contract.
     unsafe {
-        with_rows!(
+        by_size!(
             rows,
-            tile_of(out, stride, columns, sides, words, accumulate)
+            registers,
+            along,
+            tile_of(out, stride, columns, sides, accumulate)
         )
     }
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn tile_of<const R: usize>(
+unsafe fn tile_of<const R: usize, const V: usize, const ALONG: bool>(
     out: *mut f32,
     stride: usize,
     columns: usize,
-    [mut left, mut right]: [*const f32; 2],
-    words: usize,
+    sides: Sides,
     accumulate: bool,
 ) {
-    let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    // Results are asked for row by row meanwhile: all at once they would take up what loads of the sides have to wait in.
-    let words_a_row = words / R;
-    for turn in 0..=R {
-        let some = if turn < R {
-            prefetch_to_write(out.wrapping_add(turn * stride));
-            words_a_row
-        } else {
-            words - R * words_a_row
-        };
-        for _ in 0..some {
-            // SAFETY: the panels hold `words` lines of `R` and of 32 numbers, by the contract of `tile`; asking for what lies beyond does nothing.
-            unsafe {
-                let coming = right.wrapping_add(LINES_AHEAD * COLUMNS);
-                _mm_prefetch::<_MM_HINT_T0>(coming.cast());
-                _mm_prefetch::<_MM_HINT_T0>(coming.wrapping_add(LANES).cast());
-                let line = [_mm512_load_ps(right), _mm512_load_ps(right.add(LANES))];
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    let factor = _mm512_set1_ps(*left.add(row));
-                    sum[0] = _mm512_fmadd_ps(factor, line[0], sum[0]);
-                    sum[1] = _mm512_fmadd_ps(factor, line[1], sum[1]);
-                }
-                left = left.add(R);
-                right = right.add(COLUMNS);
+    let masks: [__mmask16; V] =
+        std::array::from_fn(|half| first_lanes(columns.saturating_sub(half * LANES)));
+    let place = |row: usize, register: usize| out.wrapping_add(row * stride + register * LANES);
+    let mut sums = [[_mm512_setzero_ps(); V]; R];
+    if accumulate {
+        for (row, sums) in sums.iter_mut().enumerate() {
+            for (register, (sum, mask)) in sums.iter_mut().zip(masks).enumerate() {
+                // SAFETY: masked to columns that are there, by the contract of `tile`.
+                *sum = unsafe { _mm512_maskz_loadu_ps(mask, place(row, register)) };
             }
         }
     }
-    // SAFETY: the tile lies in `out`, by the contract of `tile`.
-    unsafe { store(out, stride, columns, &sums, accumulate) }
-}
-
-/// Writes, or adds, a tile's sums.
-///
-/// # Safety
-/// The CPU has AVX-512 F; `R` rows of `columns` numbers, `stride` apart, lie in `out`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub unsafe fn store<const R: usize>(
-    out: *mut f32,
-    stride: usize,
-    columns: usize,
-    sums: &[[__m512; 2]; R],
-    accumulate: bool,
-) {
-    let masks: [__mmask16; 2] = [
-        first_lanes(columns),
-        first_lanes(columns.saturating_sub(LANES)),
-    ];
-    for (row, sums) in sums.iter().enumerate() {
-        for (half, (&sum, mask)) in sums.iter().zip(masks).enumerate() {
-            // SAFETY: masked to the columns that are there; `wrapping_add` because a masked-out half may lie beyond the end.
-            unsafe {
-                let out = out.add(row * stride).wrapping_add(half * LANES);
-                let sum = if accumulate {
-                    _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum)
-                } else {
-                    sum
-                };
-                _mm512_mask_storeu_ps(out, mask, sum);
+    let [row_stride, column_stride] = sides.left_strides;
+    let column_stride = if ALONG { 1 } else { column_stride };
+    // Hidden from the compiler, which would work out each row's address from the one before.
+    let mut bases = BASES.map(|row| black_box(sides.left.wrapping_add(row * row_stride)));
+    let mut right = sides.right;
+    macro_rules! add_lines {
+        ($count:expr) => {
+            for step in 0..$count {
+                // SAFETY: a column of the left side and a line of the right side, by the contract of `tile`; asking for what lies beyond does nothing.
+                unsafe {
+                    let coming = right.wrapping_add(LINES_AHEAD * sides.right_stride);
+                    let mut line = [_mm512_setzero_ps(); V];
+                    for (register, numbers) in line.iter_mut().enumerate() {
+                        let start = register * LANES;
+                        _mm_prefetch::<_MM_HINT_T0>(coming.wrapping_add(start).cast());
+                        *numbers = _mm512_loadu_ps(right.add(start));
+                    }
+                    if !ALONG {
+                        let coming = bases[0].wrapping_add(LINES_AHEAD * column_stride);
+                        _mm_prefetch::<_MM_HINT_T0>(coming.cast());
+                    }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let number = match ALONG {
+                            true => bases[FROM_BASE[row].0].add(FROM_BASE[row].1 * row_stride),
+                            false => bases[0].add(row),
+                        };
+                        let factor = _mm512_set1_ps(*number.add(step * column_stride));
+                        for (sum, numbers) in sums.iter_mut().zip(line) {
+                            *sum = _mm512_fmadd_ps(factor, numbers, *sum);
+                        }
+                    }
+                    right = right.add(sides.right_stride);
+                }
             }
+            bases = bases.map(|base| base.wrapping_add($count * column_stride));
+        };
+    }
+    for _ in 0..sides.depth / UNROLLED {
+        add_lines!(UNROLLED);
+    }
+    for _ in 0..sides.depth % UNROLLED {
+        add_lines!(1);
+    }
+    for (row, sums) in sums.iter().enumerate() {
+        for (register, (&sum, mask)) in sums.iter().zip(masks).enumerate() {
+            // SAFETY: as above.
+            unsafe { _mm512_mask_storeu_ps(place(row, register), mask, sum) };
         }
     }
 }

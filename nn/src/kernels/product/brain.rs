@@ -1,14 +1,45 @@
-//! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: `sum += a0 * b0 + a1 * b1`, sums in f32. Otherwise as in [`super::avx512`].
+//! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: `sum += a0 * b0 + a1 * b1`, sums in f32. A tile is up to 14 rows by two registers of 16 columns, which leaves four of the 32
+//! registers for the sides.
 
-use super::avx512::{COLUMNS, LANES, store, with_rows};
+use super::avx512::LANES;
+use crate::kernels::dispatch::first_lanes;
 use std::arch::x86_64::{
-    __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+    __m512, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_load_si512,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
 };
+
+/// Most rows of a tile.
+pub const ROWS: usize = 14;
+/// Columns of a tile.
+pub const COLUMNS: usize = 2 * LANES;
+
+/// Calls `$tile::<R>` for the number of rows at hand.
+macro_rules! with_rows {
+    ($rows:expr, $tile:ident $arguments:tt) => {
+        match $rows {
+            1 => $tile::<1> $arguments,
+            2 => $tile::<2> $arguments,
+            3 => $tile::<3> $arguments,
+            4 => $tile::<4> $arguments,
+            5 => $tile::<5> $arguments,
+            6 => $tile::<6> $arguments,
+            7 => $tile::<7> $arguments,
+            8 => $tile::<8> $arguments,
+            9 => $tile::<9> $arguments,
+            10 => $tile::<10> $arguments,
+            11 => $tile::<11> $arguments,
+            12 => $tile::<12> $arguments,
+            13 => $tile::<13> $arguments,
+            _ => $tile::<14> $arguments,
+        }
+    };
+}
 
 /// See [`super::Unit`]'s `tile`.
 ///
 /// # Safety
-/// As [`super::avx512::tile`], and the CPU has AVX-512 BF16.
+/// The CPU has AVX-512 F and BF16. `size` is at most [`ROWS`] by [`COLUMNS`] and lies in `out`, whose rows are `stride` apart; `left` and `right` are panels of
+/// `words` words a lane, `right` on a cache line.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub unsafe fn tile(
     out: *mut f32,
@@ -63,4 +94,37 @@ unsafe fn tile_of<const R: usize>(
     }
     // SAFETY: the tile lies in `out`, by the contract of `tile`.
     unsafe { store(out, stride, columns, &sums, accumulate) }
+}
+
+/// Writes, or adds, a tile's sums.
+///
+/// # Safety
+/// The CPU has AVX-512 F; `R` rows of `columns` numbers, `stride` apart, lie in `out`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn store<const R: usize>(
+    out: *mut f32,
+    stride: usize,
+    columns: usize,
+    sums: &[[__m512; 2]; R],
+    accumulate: bool,
+) {
+    let masks: [__mmask16; 2] = [
+        first_lanes(columns),
+        first_lanes(columns.saturating_sub(LANES)),
+    ];
+    for (row, sums) in sums.iter().enumerate() {
+        for (half, (&sum, mask)) in sums.iter().zip(masks).enumerate() {
+            // SAFETY: masked to the columns that are there; `wrapping_add` because a masked-out half may lie beyond the end.
+            unsafe {
+                let out = out.add(row * stride).wrapping_add(half * LANES);
+                let sum = if accumulate {
+                    _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum)
+                } else {
+                    sum
+                };
+                _mm512_mask_storeu_ps(out, mask, sum);
+            }
+        }
+    }
 }

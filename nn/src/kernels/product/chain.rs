@@ -42,10 +42,10 @@ pub fn chain(
                     out.row(rows.start * n, rows.len() * n),
                 )
             };
-            first.multiply(wide, left, rows.clone(), false, |_, _| {});
+            first.multiply((wide, middle), left, rows.clone(), false, |_, _| {});
             with_buffer(|buffer| {
                 let wide = Matrix::new(between(rows.clone(), wide, buffer), rows.len(), middle);
-                second.multiply(out, wide, 0..rows.len(), false, |_, _| {});
+                second.multiply((out, n), wide, 0..rows.len(), false, |_, _| {});
             });
         });
         first.keep_buffers();

@@ -6,6 +6,8 @@
 //! right [k, n] ──► panels of a few columns ─┘
 //! ```
 //!
+//! With AVX-512 in f32 the left side is read where it lies, and so is the right side where packing would not pay ([`in_place`]).
+//!
 //! The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008). What differs between
 //! CPUs and precisions is a [`Unit`]: the shape of a tile, the order of numbers in a panel, and the loop over `k`. In
 //! [`crate::Precision::Bf16`] numbers are rounded to bf16 as they are packed and sums are kept in f32.
@@ -20,6 +22,7 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod brain;
 mod chain;
+mod in_place;
 mod pack;
 mod portable;
 mod right;
@@ -37,15 +40,16 @@ pub use weight::{Finish, PackedWeight};
 use super::buffer::{copied, filled};
 use super::parallel::SharedMut;
 pub(super) use pack::even_part;
-use pack::{Buffer, with_buffer};
+use pack::{Buffer, idle_buffer, with_buffer};
 use rayon::prelude::*;
+use right::PackedRight;
 use std::ops::Range;
 
 /// Products with fewer multiplications than this stay on one core.
 const SMALLEST_SHARED_PRODUCT: usize = 256 * 1024;
 /// Pieces for each core, at least, so that a core that was interrupted is helped out by the others.
 const PIECES_PER_CORE: usize = 2;
-/// Most rows that one task packs: their share of `left` stays in the second cache level.
+/// Most rows of one task: their share of `left` stays in the second cache level.
 const MOST_TASK_ROWS: usize = 128;
 
 /// A matrix in a slice: element (row, column) lies at `row * row_stride + column * column_stride`.
@@ -69,6 +73,11 @@ impl<'a> Matrix<'a> {
             row_stride: columns,
             column_stride: 1,
         }
+    }
+
+    /// Some of the rows.
+    pub(super) fn some_rows(self, rows: Range<usize>) -> Self {
+        self.transposed().some_columns(rows).transposed()
     }
 
     /// Some of the columns.
@@ -172,7 +181,7 @@ fn multiply_across(unit: Unit, out: &mut [f32], left: Matrix, right: Matrix, acc
     });
 }
 
-/// A product one part of `k` after another, on several cores when `shared`.
+/// A product on several cores when `shared`.
 fn multiply_parts(
     unit: Unit,
     (out, stride): (&mut [f32], usize),
@@ -182,7 +191,10 @@ fn multiply_parts(
     shared: bool,
 ) {
     let (n, k) = (right.columns, left.columns);
-    // At least one, so that a product of nothing writes zeros.
+    if unit.reads_in_place() {
+        return multiply_in_place(unit, (out, stride), left, right, accumulate, shared);
+    }
+    // One part of `k` after another; at least one, so that a product of nothing writes zeros.
     let parts = k.div_ceil(unit.most_depth()).max(1);
     for index in 0..parts {
         let depth = even_part(k, parts, index, unit.depth_step());
@@ -203,6 +215,37 @@ fn multiply_parts(
                 part.multiply(out, left, rows, accumulate, |_, _| {});
             });
         });
+    }
+}
+
+/// A product whose left side is read where it lies, on several cores when `shared`.
+fn multiply_in_place(
+    unit: Unit,
+    (out, stride): (&mut [f32], usize),
+    left: Matrix,
+    right: Matrix,
+    accumulate: bool,
+    shared: bool,
+) {
+    let packed = (!in_place::reads_right(unit, right, left.rows))
+        .then(|| PackedRight::new(unit, right, shared, idle_buffer));
+    // Each piece reads all of a right side that is not packed, from far.
+    let most = match packed {
+        Some(_) => MOST_TASK_ROWS,
+        None => left.rows.max(1),
+    };
+    let out = SharedMut::new(out);
+    pieces(unit, left.rows, most, shared, |rows| {
+        // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
+        let out = unsafe { out.row(rows.start * stride, rows.len() * stride) };
+        let out = (out, stride);
+        match &packed {
+            Some(right) => right.multiply(out, left, rows, accumulate, |_, _| {}),
+            None => in_place::multiply(unit, out, left.some_rows(rows), right, accumulate),
+        }
+    });
+    if let Some(packed) = packed {
+        packed.keep_buffers();
     }
 }
 

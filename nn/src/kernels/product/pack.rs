@@ -81,6 +81,13 @@ impl Buffer {
         };
         &words[start..]
     }
+
+    /// The words from `start` on, which are single numbers.
+    pub fn single_panel(&self, start: usize) -> &[f32] {
+        let words = self.panel(start);
+        // SAFETY: a word is as large as a number and lies as one must, and every pattern of bits is a number.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+    }
 }
 
 thread_local! {
@@ -189,10 +196,11 @@ pub fn left(
             depth: depth.len(),
         }
     };
+    let place = |panel: usize| panel * panel_words..(panel + 1) * panel_words;
     in_blocks(
         out,
-        panel_words,
         panels,
+        place,
         source,
         |out, source, range| match unit.layout() {
             Layout::Tiles => tiles(out, source, range),
@@ -201,37 +209,50 @@ pub fn left(
     );
 }
 
-/// Packs all columns of `right` over `depth` into panels, one after another; the last is filled up with zeros.
+/// Packs all columns of `right` over `depth` into panels, one after another, whose columns [`Unit::panels`] tells; the last is filled up with zeros.
 pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>, shared: bool) {
-    let width = unit.tile_columns();
-    let panels = right.columns.div_ceil(width);
+    let panels: Vec<Range<usize>> = unit.panels(right.columns).collect();
     // Panels of pairs end where the left side's rows end, filled up with zeros.
-    let panel_words = width * unit.words(depth.len());
-    let out = SharedWords::new(buffer.words(panels * panel_words));
+    let words = unit.words(depth.len());
+    let width = |columns: &Range<usize>| columns.len().next_multiple_of(unit.column_step());
+    let place = |panel: usize| {
+        let columns = &panels[panel];
+        columns.start * words..(columns.start + width(columns)) * words
+    };
+    let end = panels
+        .len()
+        .checked_sub(1)
+        .map_or(0, |last| place(last).end);
+    let out = SharedWords::new(buffer.words(end));
     let source = |panel: usize| {
-        let column = panel * width;
-        let start = depth.start * right.row_stride + column * right.column_stride;
+        let columns = &panels[panel];
+        let start = depth.start * right.row_stride + columns.start * right.column_stride;
         Source {
             data: right.data.get(start..).unwrap_or_default(),
             lane_stride: right.column_stride,
             depth_stride: right.row_stride,
-            lanes: width.min(right.columns - column),
-            panel_lanes: width,
+            lanes: columns.len(),
+            panel_lanes: width(columns),
             depth: depth.len(),
         }
     };
-    let some = (panels / (2 * cores(shared))).clamp(1, MOST_TASK_PANELS);
+    let some = (panels.len() / (2 * cores(shared))).clamp(1, MOST_TASK_PANELS);
     let pack = |task: usize| {
         let first = task * some;
-        let count = some.min(panels - first);
+        let count = some.min(panels.len() - first);
+        let (start, end) = (place(first).start, place(first + count - 1).end);
         // SAFETY: each panel is written by one task; `buffer` is borrowed for this call.
-        let out = unsafe { out.row(first * panel_words, count * panel_words) };
+        let out = unsafe { out.row(start, end - start) };
+        let place = |panel: usize| {
+            let place = place(first + panel);
+            place.start - start..place.end - start
+        };
         let source = |panel| source(first + panel);
-        in_blocks(out, panel_words, count, source, |out, source, range| {
+        in_blocks(out, count, place, source, |out, source, range| {
             lines_of_lanes(unit.layout(), out, source, range);
         });
     };
-    let tasks = panels.div_ceil(some);
+    let tasks = panels.len().div_ceil(some);
     if shared {
         (0..tasks).into_par_iter().for_each(pack);
     } else {
@@ -239,15 +260,15 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     }
 }
 
-/// Packs panels that lie `panel_words` apart, block by block along `k`; `source` tells what goes into each, and `pack` writes a part of it to its panel.
+/// Packs panels block by block along `k`; `place` tells where in `out` each lies and `source` what goes into it, and `pack` writes a part of it there.
 fn in_blocks<'a>(
     out: &mut [u32],
-    panel_words: usize,
     panels: usize,
+    place: impl Fn(usize) -> Range<usize>,
     source: impl Fn(usize) -> Source<'a>,
     pack: impl Fn(&mut [u32], Source<'a>, Range<usize>),
 ) {
-    if panels == 0 || panel_words == 0 {
+    if panels == 0 {
         return;
     }
     let first = source(0);
@@ -255,10 +276,11 @@ fn in_blocks<'a>(
         1 => first.depth,
         _ => BLOCK,
     };
-    for start in (0..first.depth).step_by(block) {
-        for (panel, out) in out.chunks_exact_mut(panel_words).take(panels).enumerate() {
+    for start in (0..first.depth).step_by(block.max(1)) {
+        for panel in 0..panels {
             let source = source(panel);
-            pack(out, source, start..source.depth.min(start + block));
+            let range = start..source.depth.min(start + block);
+            pack(&mut out[place(panel)], source, range);
         }
     }
 }
@@ -374,7 +396,8 @@ mod tests {
                 }
             };
             let mut out = vec![7u32; panels * words * width];
-            in_blocks(&mut out, words * width, panels, source, |out, source, range| {
+            let place = |panel: usize| panel * words * width..(panel + 1) * words * width;
+            in_blocks(&mut out, panels, place, source, |out, source, range| {
                 lines_of_lanes(layout, out, source, range);
             });
             for (i, word) in out.iter().enumerate() {

@@ -1,6 +1,8 @@
 //! A right side, packed as a whole for products of a few rows at a time.
 
+use super::in_place::multiply_part;
 use super::pack::{self, Buffer, even_part, keep_buffer};
+use super::unit::Lines;
 use super::{Matrix, Part, Unit};
 use std::ops::Range;
 
@@ -35,11 +37,11 @@ impl PackedRight {
         self.unit
     }
 
-    /// `rows` of `left * right` into, or onto, `out` `[rows, n]`, on the calling thread. `finish` gets each tile of the whole sum, as that of
-    /// [`Panels::multiply`] does.
+    /// `rows` of `left * right` into, or onto, `out` `[rows, n]`, whose rows are `stride` apart, on the calling thread. `finish` gets each tile of the whole sum, as that of
+    /// [`Panels::multiply`](super::Panels::multiply) does.
     pub fn multiply(
         &self,
-        out: &mut [f32],
+        (out, stride): (&mut [f32], usize),
         left: Matrix,
         rows: Range<usize>,
         accumulate: bool,
@@ -47,19 +49,30 @@ impl PackedRight {
     ) {
         for (index, (depth, right)) in self.parts.iter().enumerate() {
             let last = index + 1 == self.parts.len();
-            let part = Part {
-                unit: self.unit,
-                depth: depth.clone(),
-                n: self.n,
-                stride: self.n,
-                right,
-            };
             let accumulate = accumulate || index > 0;
-            part.multiply(out, left, rows.clone(), accumulate, |tile, size| {
+            let finish = |tile: &mut [f32], size| {
                 if last {
                     finish(tile, size);
                 }
-            });
+            };
+            if self.unit.reads_in_place() {
+                let left = left.some_rows(rows.clone()).some_columns(depth.clone());
+                let lines = |columns: Range<usize>| Lines {
+                    data: right.single_panel(columns.start * depth.len()),
+                    stride: columns.len().next_multiple_of(self.unit.column_step()),
+                };
+                let out = (&mut *out, stride);
+                multiply_part(self.unit, out, left, self.n, lines, accumulate, finish);
+            } else {
+                let part = Part {
+                    unit: self.unit,
+                    depth: depth.clone(),
+                    n: self.n,
+                    stride,
+                    right,
+                };
+                part.multiply(out, left, rows.clone(), accumulate, finish);
+            }
         }
     }
 

@@ -166,6 +166,23 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
     }
 }
 
+/// Whether a right side is packed or read where it lies depends on how many rows there are, and that on how `k` is divided; of f32, results do not.
+#[test]
+fn numbers_of_f32_are_one_sum_however_a_product_is_computed() {
+    let (n, k) = (96, 1300);
+    let (left, right) = (numbers(2000 * k, 1), numbers(k * n, 2));
+    for unit in Unit::all().into_iter().filter(|unit| unit.reads_in_place()) {
+        let run = |m: usize| {
+            let mut out = vec![f32::NAN; m * n];
+            let sides = [Matrix::new(&left[..m * k], m, k), Matrix::new(&right, k, n)];
+            assert_eq!(in_place::reads_right(unit, sides[1], m), m <= k);
+            multiply_on(unit, &mut out, sides[0], sides[1], false);
+            out
+        };
+        assert!(run(2000)[..100 * n] == run(100), "{}", unit.name());
+    }
+}
+
 /// Sizes that fall into pieces of rows and into blocks of columns.
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
@@ -262,6 +279,13 @@ impl Fenced {
             std::slice::from_raw_parts_mut(first, count)
         }
     }
+
+    /// The same as numbers.
+    fn numbers(&mut self, count: usize, at_end: bool) -> &mut [f32] {
+        let words = self.words(count, at_end);
+        // SAFETY: words and numbers are alike in size and alignment, and every pattern of bits is a number.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len()) }
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -272,62 +296,127 @@ impl Drop for Fenced {
     }
 }
 
+/// Words that are two halves of 1.0 in bf16, or a little more than 1.0 in f32.
+#[cfg(target_os = "linux")]
+const ONES: u32 = 0x3f80_3f80;
+
+/// Tiles of all heights, some widths, with and without what is there, before and behind a closed page, and more or less deep.
+#[cfg(target_os = "linux")]
+fn tile_sizes(unit: Unit) -> impl Iterator<Item = ([usize; 2], bool, bool, usize)> {
+    let (most_rows, most_columns) = (unit.tile_rows(), unit.tile_columns());
+    (1..=most_rows).flat_map(move |rows| {
+        [1, most_columns / 2 + 1, most_columns - 1, most_columns]
+            .into_iter()
+            .flat_map(move |columns| {
+                [(false, false), (false, true), (true, false), (true, true)]
+                    .into_iter()
+                    .flat_map(move |(accumulate, at_end)| {
+                        [0, 1, 64, 96].map(|depth| ([rows, columns], accumulate, at_end, depth))
+                    })
+            })
+    })
+}
+
+/// Has `compute` write a tile onto numbers that lie beside a closed page, and compares it with what it should be.
+#[cfg(target_os = "linux")]
+fn check_fenced_tile(
+    unit: Unit,
+    ([rows, columns], accumulate, at_end, depth): ([usize; 2], bool, bool, usize),
+    compute: impl FnOnce(&mut [f32], usize),
+) {
+    let stride = columns + 3;
+    let count = (rows - 1) * stride + columns;
+    let mut out = Fenced::new(4 * count);
+    let numbers = out.numbers(count, at_end);
+    numbers.fill(1.0);
+    compute(numbers, stride);
+    let whole = f64::from(f32::from_bits(ONES));
+    let product = match unit.precision() {
+        Precision::F32 => whole * whole,
+        Precision::Bf16 => 1.0,
+    };
+    let sum = depth as f64 * product + f64::from(u8::from(accumulate));
+    for (i, number) in numbers.iter().enumerate() {
+        let expected = if i % stride < columns { sum } else { 1.0 };
+        assert!(
+            (f64::from(*number) - expected).abs() < 1e-3,
+            "{}: {number}, not {expected}",
+            unit.name()
+        );
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
-fn tiles_stay_within_what_they_are_given() {
-    for unit in Unit::all() {
-        let (most_rows, most_columns) = (unit.tile_rows(), unit.tile_columns());
+fn tiles_of_panels_stay_within_what_they_are_given() {
+    for unit in Unit::all()
+        .into_iter()
+        .filter(|unit| !unit.reads_in_place())
+    {
         let tiles = unit.ready();
-        for (rows, columns, accumulate, at_end) in (1..=most_rows).flat_map(|rows| {
-            let columns = [1, most_columns / 2 + 1, most_columns];
-            let ways = [(false, false), (false, true), (true, false), (true, true)];
-            columns
-                .into_iter()
-                .flat_map(move |columns| ways.map(|(add, end)| (rows, columns, add, end)))
-        }) {
-            for depth in [0, 64, 96] {
-                let words = unit.words(depth);
-                let left_rows = match unit.layout() {
-                    pack::Layout::Tiles => rows.next_multiple_of(16),
-                    _ => rows,
+        for what in tile_sizes(unit) {
+            let ([rows, columns], accumulate, at_end, depth) = what;
+            // Numbers beyond an odd depth would be zeros.
+            let depth = depth.next_multiple_of(unit.depth_step());
+            let words = unit.words(depth);
+            let left_rows = match unit.layout() {
+                pack::Layout::Tiles => rows.next_multiple_of(16),
+                _ => rows,
+            };
+            let counts = [left_rows * words, unit.tile_columns() * words];
+            let mut sides = counts.map(|count| Fenced::new(4 * count.max(1)));
+            for (side, count) in sides.iter_mut().zip(counts) {
+                side.words(count, at_end).fill(ONES);
+            }
+            let [left, right] = &mut sides;
+            let sides = [
+                &*left.words(counts[0], at_end),
+                &*right.words(counts[1], at_end),
+            ];
+            let what = ([rows, columns], accumulate, at_end, depth);
+            check_fenced_tile(unit, what, |out, stride| {
+                tiles.tile(out, stride, [rows, columns], sides, words, accumulate);
+            });
+        }
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn tiles_in_place_stay_within_what_they_are_given() {
+    for unit in Unit::all().into_iter().filter(|unit| unit.reads_in_place()) {
+        for what in tile_sizes(unit) {
+            let ([rows, columns], accumulate, at_end, depth) = what;
+            let width = columns.next_multiple_of(unit.column_step());
+            for (row_stride, column_stride) in [(depth + 2, 1), (1, rows + 2)] {
+                let right_stride = width + 5;
+                let last = depth.saturating_sub(1);
+                let counts = match depth {
+                    0 => [0; 2],
+                    _ => [
+                        (rows - 1) * row_stride + last * column_stride + 1,
+                        last * right_stride + width,
+                    ],
                 };
-                // Two halves of 1.0 in bf16, or a little more than 1.0 in f32.
-                let ones = 0x3f80_3f80u32;
-                let counts = [left_rows * words, most_columns * words];
                 let mut sides = counts.map(|count| Fenced::new(4 * count.max(1)));
                 for (side, count) in sides.iter_mut().zip(counts) {
-                    side.words(count, at_end).fill(ones);
+                    side.words(count, at_end).fill(ONES);
                 }
                 let [left, right] = &mut sides;
-                let [left, right] = [
-                    left.words(counts[0], at_end),
-                    right.words(counts[1], at_end),
-                ];
-                let stride = columns + 3;
-                let count = (rows - 1) * stride + columns;
-                let mut out = Fenced::new(4 * count);
-                let words_out = out.words(count, at_end);
-                words_out.fill(1f32.to_bits());
-                // SAFETY: words and numbers are alike in size and alignment.
-                let numbers = unsafe {
-                    std::slice::from_raw_parts_mut(words_out.as_mut_ptr().cast::<f32>(), count)
+                let left = Matrix {
+                    data: left.numbers(counts[0], at_end),
+                    rows,
+                    columns: depth,
+                    row_stride,
+                    column_stride,
                 };
-                let sides = [&*left, &*right];
-                tiles.tile(numbers, stride, [rows, columns], sides, words, accumulate);
-                let whole = f64::from(f32::from_bits(ones));
-                let product = match unit.precision() {
-                    Precision::F32 => whole * whole,
-                    Precision::Bf16 => 1.0,
+                let right = unit::Lines {
+                    data: right.numbers(counts[1], at_end),
+                    stride: right_stride,
                 };
-                let sum = depth as f64 * product + f64::from(u8::from(accumulate));
-                for (i, number) in numbers.iter().enumerate() {
-                    let expected = if i % stride < columns { sum } else { 1.0 };
-                    let what = unit.name();
-                    assert!(
-                        (f64::from(*number) - expected).abs() < 1e-3,
-                        "{what}: {number}, not {expected}"
-                    );
-                }
+                check_fenced_tile(unit, what, |out, stride| {
+                    unit.tile(out, stride, columns, left, right, accumulate);
+                });
             }
         }
     }

@@ -1,13 +1,17 @@
 //! What computes tiles: chosen by instruction set and precision.
 
-use super::pack::Layout;
-use super::portable;
+use super::pack::{Layout, even_part};
+use super::{Matrix, portable};
 use crate::Precision;
 use crate::kernels::dispatch::{BASELINE, BASELINE_IS_FUSED};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
-use crate::kernels::register_tile::most_tile_rows;
+use crate::kernels::register_tile::{Sides, most_tile_rows};
 use crate::kernels::transpose::TILE;
+use std::ops::Range;
+
+/// Numbers in the widest register; narrower ones are used in pairs or fours.
+const REGISTER: usize = 16;
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,7 +115,7 @@ impl Unit {
         self.layout() == Layout::Tiles
     }
 
-    /// How the left side is packed; the right side is packed alike, but not in tiles.
+    /// How the left side is packed, where it is; the right side is packed alike, but not in tiles.
     pub(super) fn layout(self) -> Layout {
         match self.0 {
             Kind::Portable => Layout::Single,
@@ -131,9 +135,21 @@ impl Unit {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => most_tile_rows(true),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 | Kind::Brain512 => super::avx512::ROWS,
+            Kind::Avx512 => super::avx512::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Brain512 => super::brain::ROWS,
             #[cfg(target_arch = "x86_64")]
             Kind::Amx => super::amx::ROWS,
+        }
+    }
+
+    /// Whether tiles read the left side where it lies, and the right side, too, if it lies in lines ([`super::in_place`]): those of f32 that are wide enough for a number of the left side to be
+    /// used often, and that ask for lines ahead of time. Narrower ones are no faster, and slower where rows lie a power of two apart.
+    pub(super) fn reads_in_place(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => true,
+            _ => false,
         }
     }
 
@@ -146,15 +162,33 @@ impl Unit {
         }
     }
 
-    /// Columns of a tile, and of a panel of the right side.
+    /// Most columns of a tile, and of a panel of the right side.
     pub(super) fn tile_columns(self) -> usize {
         match self.0 {
             Kind::Portable => portable::COLUMNS,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => portable::COLUMNS,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 | Kind::Brain512 | Kind::Amx => super::avx512::COLUMNS,
+            Kind::Avx512 => super::avx512::COLUMNS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Brain512 => super::brain::COLUMNS,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => super::amx::COLUMNS,
         }
+    }
+
+    /// What a tile's columns of the right side are rounded up to: whole registers, or whole tiles where the unit knows no others.
+    pub(super) fn column_step(self) -> usize {
+        match self.layout() {
+            Layout::Single => REGISTER,
+            Layout::Pairs | Layout::Tiles => self.tile_columns(),
+        }
+    }
+
+    /// Columns of the panels that `n` columns fall into.
+    pub(super) fn panels(self, n: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+        let panels = n.div_ceil(self.tile_columns());
+        (0..panels).map(move |index| even_part(n, panels, index, self.column_step()))
     }
 
     /// Most of `k` that is packed at once: a panel of the right side then stays in the first two cache levels.
@@ -182,6 +216,7 @@ impl Unit {
 
     /// Makes the unit ready on the calling thread. A thread that computes tiles does nothing else meanwhile that may compute tiles.
     pub(super) fn ready(self) -> Tiles {
+        assert!(!self.reads_in_place(), "tiles of packed panels");
         Tiles {
             unit: self,
             // SAFETY: a unit exists only where the CPU has it, and the thread has no other registers by what is said above.
@@ -189,9 +224,62 @@ impl Unit {
             registers: (self.0 == Kind::Amx).then(|| unsafe { super::amx::Registers::new() }),
         }
     }
+
+    /// Computes, or adds to, one tile of `[rows, columns]` of `out`, whose rows are `stride` apart: all of `left` times lines of the right side, as many as `left` has columns. Each number
+    /// begins with what is there, or zero, and gets its terms in their order, so that it does not matter in what parts of `k` a product is computed.
+    #[inline]
+    pub(super) fn tile(
+        self,
+        out: &mut [f32],
+        stride: usize,
+        columns: usize,
+        left: Matrix,
+        right: Lines,
+        accumulate: bool,
+    ) {
+        let (rows, depth) = (left.rows, left.columns);
+        assert!(
+            (1..=self.tile_rows()).contains(&rows)
+                && (1..=self.tile_columns()).contains(&columns)
+                && self.reads_in_place()
+        );
+        assert!(
+            stride >= columns && out.len() >= (rows - 1) * stride + columns,
+            "tile of {rows}x{columns}"
+        );
+        let strides = [left.row_stride, left.column_stride];
+        assert!(strides.contains(&1), "one side of a matrix is contiguous");
+        if let Some(last) = depth.checked_sub(1) {
+            assert!(left.data.len() > (rows - 1) * strides[0] + last * strides[1]);
+            let width = columns.next_multiple_of(self.column_step());
+            assert!(right.data.len() >= last * right.stride + width);
+        }
+        let sides = Sides {
+            left: left.data.as_ptr(),
+            left_strides: strides,
+            right: right.data.as_ptr(),
+            right_stride: right.stride,
+            depth,
+        };
+        let size = [rows, columns];
+        // SAFETY: a unit exists only where the CPU has it; the tile lies in `out`, and the sides are as long as they are read, by the checks above.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            super::avx512::tile(out.as_mut_ptr(), stride, size, sides, accumulate);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (size, sides, accumulate);
+    }
 }
 
-/// A unit that is ready to compute tiles on this thread.
+/// Part of a right side: lines of some columns, `stride` apart, one for each number of `k`.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    pub data: &'a [f32],
+    pub stride: usize,
+}
+
+/// A unit of packed panels that is ready to compute tiles on this thread.
 pub(super) struct Tiles {
     unit: Unit,
     #[cfg(target_arch = "x86_64")]
@@ -224,62 +312,38 @@ impl Tiles {
             _ => rows,
         };
         assert!(left.len() >= left_rows * words && right.len() >= self.unit.tile_columns() * words);
-        // These load whole lines of the right side.
-        #[cfg(target_arch = "x86_64")]
-        assert!(
-            !matches!(self.unit.0, Kind::Avx512 | Kind::Brain512 | Kind::Amx)
-                || right.as_ptr().addr().is_multiple_of(64)
-        );
-        match self.unit.0 {
-            Kind::Portable => {
-                portable::tile(out, stride, [rows, columns], left, right, words, accumulate)
-            }
-            // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
-            // checks above.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe {
-                portable::tile_avx2(out, stride, [rows, columns], left, right, words, accumulate)
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => unsafe {
-                super::avx512::tile(
-                    out.as_mut_ptr(),
-                    stride,
-                    [rows, columns],
-                    left,
-                    right,
-                    words,
-                    accumulate,
-                );
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Brain512 => unsafe {
-                super::brain::tile(
-                    out.as_mut_ptr(),
-                    stride,
-                    [rows, columns],
-                    left,
-                    right,
-                    words,
-                    accumulate,
-                );
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Amx => unsafe {
-                if let Some(registers) = &self.registers {
-                    registers.tile(
-                        out,
-                        stride,
-                        [rows, columns],
-                        [left, right],
-                        words,
-                        accumulate,
-                    );
+        // All others load whole lines of the right side.
+        assert!(self.unit.layout() == Layout::Single || right.as_ptr().addr().is_multiple_of(64));
+        let size = [rows, columns];
+        let sides = Sides {
+            left: left.as_ptr().cast(),
+            left_strides: [1, rows],
+            right: right.as_ptr().cast(),
+            right_stride: self.unit.tile_columns(),
+            depth: words,
+        };
+        // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
+        // checks above.
+        unsafe {
+            match self.unit.0 {
+                Kind::Portable => portable::tile(out, stride, size, sides, accumulate),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => portable::tile_avx2(out, stride, size, sides, accumulate),
+                // It has no tiles of panels, by the check in `ready`.
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx512 => {}
+                #[cfg(target_arch = "x86_64")]
+                Kind::Brain512 => {
+                    let out = out.as_mut_ptr();
+                    super::brain::tile(out, stride, size, left, right, words, accumulate);
                 }
-            },
+                #[cfg(target_arch = "x86_64")]
+                Kind::Amx => {
+                    if let Some(registers) = &self.registers {
+                        registers.tile(out, stride, size, [left, right], words, accumulate);
+                    }
+                }
+            }
         }
     }
 }

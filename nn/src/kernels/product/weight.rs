@@ -73,6 +73,7 @@ impl PackedWeight {
         let adds = matches!(finish, Finish::Add | Finish::Bias(_));
         let left = Matrix::new(x, rows, self.inputs);
         let gelu = matches!(finish, Finish::Gelu);
+        let out = (out, self.outputs);
         self.right.multiply(out, left, 0..rows, adds, |tile, size| {
             if gelu {
                 gelu_rows(tile, self.outputs, size);
