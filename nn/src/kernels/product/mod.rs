@@ -6,7 +6,7 @@
 //! right [k, n] ──► panels of a few columns ─┘
 //! ```
 //!
-//! With AVX-512 in f32 the left side is read where it lies, and so is the right side where packing would not pay ([`in_place`]).
+//! With AVX-512 in f32 the left side is read where it lies, and so is the right side where packing would not pay (`in_place.rs`).
 //!
 //! The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008). What differs between
 //! CPUs and precisions is a [`Unit`]: the shape of a tile, the order of numbers in a panel, and the loop over `k`. In
