@@ -144,7 +144,7 @@ impl Unit {
     }
 
     /// Whether tiles read the left side where it lies, and the right side, too, if it lies in lines ([`super::in_place`]): those of f32 that are wide enough for a number of the left side to be
-    /// used often, and that ask for lines ahead of time. Narrower ones are no faster, and slower where rows lie a power of two apart.
+    /// used often, and that ask for lines ahead of time. Narrower ones were no faster for it.
     pub(super) fn reads_in_place(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
