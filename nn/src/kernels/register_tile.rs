@@ -40,15 +40,15 @@ macro_rules! with_tile_rows {
 }
 pub(crate) use with_tile_rows;
 
-/// `sums` of `R` rows by `C` columns, and what is to be added to them.
+/// The sums of `R` rows by `C` columns.
 ///
 /// # Safety
 /// `R` rows of `depth` numbers of the left side and `depth` lines of `C` numbers of the right side may be read.
 #[inline(always)]
 pub unsafe fn tile_sums<const R: usize, const C: usize, const FUSED: bool>(
-    mut sums: [[f32; C]; R],
     sides: Sides,
 ) -> [[f32; C]; R] {
+    let mut sums = [[0.0; C]; R];
     let [rows, columns] = sides.left_strides;
     for l in 0..sides.depth {
         // SAFETY: a line of the right side, by this function's contract.

@@ -89,7 +89,7 @@ fn tile<const ROWS: usize, const COLUMNS: usize, const FUSED: bool>(
     };
     // SAFETY: `multiply_small` has checked that the last number of `left` that a tile reads lies in it and that `right` holds `k` rows of `n`; its
     // loop stays within them.
-    let sums = unsafe { tile_sums::<ROWS, COLUMNS, FUSED>([[0.0; COLUMNS]; ROWS], sides) };
+    let sums = unsafe { tile_sums::<ROWS, COLUMNS, FUSED>(sides) };
     for (i, sum) in sums.iter().enumerate() {
         out[(row + i) * n + column..][..COLUMNS].copy_from_slice(sum);
     }

@@ -151,11 +151,8 @@ impl Registers {
         }
         onto(sums.as_mut_ptr().cast(), COLUMNS);
         // SAFETY: all rows of the tile, or of its upper half where there are no others, have been written.
-        let sums: &[[f32; COLUMNS]] =
-            unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), rows) };
-        for (sums, out) in sums.iter().zip(out.chunks_mut(stride)) {
-            out[..columns].copy_from_slice(&sums[..columns]);
-        }
+        let sums = unsafe { std::slice::from_raw_parts(sums.as_ptr().cast(), rows) };
+        super::portable::store::<COLUMNS>(out, stride, columns, sums, false);
     }
 }
 

@@ -6,8 +6,8 @@
 use crate::kernels::dispatch::first_lanes;
 use crate::kernels::register_tile::Sides;
 use std::arch::x86_64::{
-    __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 use std::hint::black_box;
 
@@ -98,18 +98,11 @@ unsafe fn tile_of<const R: usize, const V: usize, const ALONG: bool>(
     sides: Sides,
     accumulate: bool,
 ) {
-    let masks: [__mmask16; V] =
-        std::array::from_fn(|half| first_lanes(columns.saturating_sub(half * LANES)));
-    let place = |row: usize, register: usize| out.wrapping_add(row * stride + register * LANES);
-    let mut sums = [[_mm512_setzero_ps(); V]; R];
-    if accumulate {
-        for (row, sums) in sums.iter_mut().enumerate() {
-            for (register, (sum, mask)) in sums.iter_mut().zip(masks).enumerate() {
-                // SAFETY: masked to columns that are there, by the contract of `tile`.
-                *sum = unsafe { _mm512_maskz_loadu_ps(mask, place(row, register)) };
-            }
-        }
-    }
+    let mut sums = match accumulate {
+        // SAFETY: the tile lies in `out`, by the contract of `tile`.
+        true => unsafe { load(out, stride, columns) },
+        false => [[_mm512_setzero_ps(); V]; R],
+    };
     let [row_stride, column_stride] = sides.left_strides;
     let column_stride = if ALONG { 1 } else { column_stride };
     // Hidden from the compiler, which would work out each row's address from the one before.
@@ -153,10 +146,57 @@ unsafe fn tile_of<const R: usize, const V: usize, const ALONG: bool>(
     for _ in 0..sides.depth % UNROLLED {
         add_lines!(1);
     }
-    for (row, sums) in sums.iter().enumerate() {
-        for (register, (&sum, mask)) in sums.iter().zip(masks).enumerate() {
-            // SAFETY: as above.
-            unsafe { _mm512_mask_storeu_ps(place(row, register), mask, sum) };
+    // SAFETY: as above.
+    unsafe { store(out, stride, columns, &sums) }
+}
+
+/// Which numbers of each register are among the first `columns`.
+#[inline]
+fn masks<const V: usize>(columns: usize) -> [__mmask16; V] {
+    std::array::from_fn(|register| first_lanes(columns.saturating_sub(register * LANES)))
+}
+
+/// The numbers of a tile, with zeros beyond its columns.
+///
+/// # Safety
+/// The CPU has AVX-512 F; `R` rows of `columns` numbers, `stride` apart, lie in `out`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub unsafe fn load<const R: usize, const V: usize>(
+    out: *const f32,
+    stride: usize,
+    columns: usize,
+) -> [[__m512; V]; R] {
+    let masks = masks::<V>(columns);
+    let mut numbers = [[_mm512_setzero_ps(); V]; R];
+    for (row, numbers) in numbers.iter_mut().enumerate() {
+        for (register, (numbers, mask)) in numbers.iter_mut().zip(masks).enumerate() {
+            let place = out.wrapping_add(row * stride + register * LANES);
+            // SAFETY: masked to the columns that are there.
+            *numbers = unsafe { _mm512_maskz_loadu_ps(mask, place) };
+        }
+    }
+    numbers
+}
+
+/// Writes the numbers of a tile.
+///
+/// # Safety
+/// As [`load`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub unsafe fn store<const R: usize, const V: usize>(
+    out: *mut f32,
+    stride: usize,
+    columns: usize,
+    numbers: &[[__m512; V]; R],
+) {
+    let masks = masks::<V>(columns);
+    for (row, numbers) in numbers.iter().enumerate() {
+        for (register, (&numbers, mask)) in numbers.iter().zip(masks).enumerate() {
+            let place = out.wrapping_add(row * stride + register * LANES);
+            // SAFETY: masked to the columns that are there.
+            unsafe { _mm512_mask_storeu_ps(place, mask, numbers) };
         }
     }
 }

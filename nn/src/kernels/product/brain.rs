@@ -1,11 +1,10 @@
 //! Tiles of bf16 pairs with AVX-512's `vdpbf16ps`: `sum += a0 * b0 + a1 * b1`, sums in f32. A tile is up to 14 rows by two registers of 16 columns, which leaves four of the 32
 //! registers for the sides.
 
-use super::avx512::LANES;
-use crate::kernels::dispatch::first_lanes;
+use super::avx512::{LANES, load, store};
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_load_si512,
-    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+    __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_set1_epi32,
+    _mm512_setzero_ps,
 };
 
 /// Most rows of a tile.
@@ -93,38 +92,15 @@ unsafe fn tile_of<const R: usize>(
         }
     }
     // SAFETY: the tile lies in `out`, by the contract of `tile`.
-    unsafe { store(out, stride, columns, &sums, accumulate) }
-}
-
-/// Writes, or adds, a tile's sums.
-///
-/// # Safety
-/// The CPU has AVX-512 F; `R` rows of `columns` numbers, `stride` apart, lie in `out`.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn store<const R: usize>(
-    out: *mut f32,
-    stride: usize,
-    columns: usize,
-    sums: &[[__m512; 2]; R],
-    accumulate: bool,
-) {
-    let masks: [__mmask16; 2] = [
-        first_lanes(columns),
-        first_lanes(columns.saturating_sub(LANES)),
-    ];
-    for (row, sums) in sums.iter().enumerate() {
-        for (half, (&sum, mask)) in sums.iter().zip(masks).enumerate() {
-            // SAFETY: masked to the columns that are there; `wrapping_add` because a masked-out half may lie beyond the end.
-            unsafe {
-                let out = out.add(row * stride).wrapping_add(half * LANES);
-                let sum = if accumulate {
-                    _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum)
-                } else {
-                    sum
-                };
-                _mm512_mask_storeu_ps(out, mask, sum);
+    unsafe {
+        if accumulate {
+            let before = load::<R, 2>(out, stride, columns);
+            for (sums, before) in sums.iter_mut().zip(before) {
+                for (sum, before) in sums.iter_mut().zip(before) {
+                    *sum = _mm512_add_ps(before, *sum);
+                }
             }
         }
+        store(out, stride, columns, &sums);
     }
 }

@@ -3,9 +3,8 @@
 //! The right side is read where it lies, too, if it lies in lines and is not read often enough for packing to pay: the gradient of a weight, whose sides are long. Then the
 //! product needs no memory of its own, and threads need not meet within it.
 
-use super::Matrix;
-use super::even_part;
 use super::unit::{Lines, Unit};
+use super::{Matrix, even_part};
 use std::ops::Range;
 
 /// Most of `k` at once where the right side is read where it lies. Rows that are powers of two apart fall into few places of a cache: of rows 4 KiB apart the second level of a small CPU
@@ -14,9 +13,7 @@ pub const MOST_DEPTH: usize = 128;
 
 /// Whether `right` is better read where it lies than packed, for a left side of so many rows.
 pub fn reads_right(unit: Unit, right: Matrix, rows: usize) -> bool {
-    right.column_stride == 1
-        && right.columns.is_multiple_of(unit.column_step())
-        && rows <= right.rows
+    right.column_stride == 1 && right.columns == unit.padded(right.columns) && rows <= right.rows
 }
 
 /// All of `left * right`, into or onto `out`, whose rows are `stride` apart, on the calling thread, for a right side that is read where it lies.

@@ -208,10 +208,8 @@ fn multiply_parts(
                 stride,
                 right: right_panels,
             };
-            let out = SharedMut::new(out);
-            pieces(unit, left.rows, MOST_TASK_ROWS, shared, |rows| {
-                // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
-                let out = unsafe { out.row(rows.start * stride, rows.len() * stride) };
+            let out = (&mut *out, stride);
+            pieces_of(unit, out, left.rows, MOST_TASK_ROWS, shared, |out, rows| {
                 part.multiply(out, left, rows, accumulate, |_, _| {});
             });
         });
@@ -234,10 +232,8 @@ fn multiply_in_place(
         Some(_) => MOST_TASK_ROWS,
         None => left.rows.max(1),
     };
-    let out = SharedMut::new(out);
-    pieces(unit, left.rows, most, shared, |rows| {
-        // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
-        let out = unsafe { out.row(rows.start * stride, rows.len() * stride) };
+    let out = (out, stride);
+    pieces_of(unit, out, left.rows, most, shared, |out, rows| {
         let out = (out, stride);
         match &packed {
             Some(right) => right.multiply(out, left, rows, accumulate, |_, _| {}),
@@ -280,6 +276,23 @@ fn pieces(
     } else {
         (0..pieces).for_each(piece);
     }
+}
+
+/// As [`pieces`], for the `m` rows of `out`, `stride` apart: `work` gets those of its piece.
+fn pieces_of(
+    unit: Unit,
+    (out, stride): (&mut [f32], usize),
+    m: usize,
+    most: usize,
+    shared: bool,
+    work: impl Fn(&mut [f32], Range<usize>) + Sync + Send,
+) {
+    let out = SharedMut::new(out);
+    pieces(unit, m, most, shared, |rows| {
+        // SAFETY: each piece has its own rows of `out`, which is borrowed for this call.
+        let out = unsafe { out.row(rows.start * stride, rows.len() * stride) };
+        work(out, rows);
+    });
 }
 
 /// The part of a product that belongs to one range of `k`, its right side packed.

@@ -214,10 +214,9 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
     let panels: Vec<Range<usize>> = unit.panels(right.columns).collect();
     // Panels of pairs end where the left side's rows end, filled up with zeros.
     let words = unit.words(depth.len());
-    let width = |columns: &Range<usize>| columns.len().next_multiple_of(unit.column_step());
     let place = |panel: usize| {
         let columns = &panels[panel];
-        columns.start * words..(columns.start + width(columns)) * words
+        columns.start * words..(columns.start + unit.padded(columns.len())) * words
     };
     let end = panels
         .len()
@@ -232,7 +231,7 @@ pub fn right(unit: Unit, buffer: &mut Buffer, right: Matrix, depth: Range<usize>
             lane_stride: right.column_stride,
             depth_stride: right.row_stride,
             lanes: columns.len(),
-            panel_lanes: width(columns),
+            panel_lanes: unit.padded(columns.len()),
             depth: depth.len(),
         }
     };

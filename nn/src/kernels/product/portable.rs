@@ -1,4 +1,4 @@
-//! Tiles of f32 in plain Rust, which the compiler vectorises for the instruction set at hand.
+//! Tiles in plain Rust, which the compiler vectorises for the instruction set at hand.
 
 use crate::kernels::dispatch::BASELINE_IS_FUSED;
 use crate::kernels::register_tile::{Sides, tile_sums, with_tile_rows};
@@ -7,74 +7,83 @@ use crate::kernels::register_tile::{Sides, tile_sums, with_tile_rows};
 pub const COLUMNS: usize = 16;
 
 /// See [`super::Unit`]'s `tile`.
-///
-/// # Safety
-/// The sides are panels of so many rows and of [`COLUMNS`] columns.
-pub unsafe fn tile(
+pub fn tile(
     out: &mut [f32],
     stride: usize,
     size: [usize; 2],
-    sides: Sides,
+    left: &[u32],
+    right: &[u32],
+    words: usize,
     accumulate: bool,
 ) {
-    // SAFETY: by this function's contract.
-    unsafe { by_rows::<BASELINE_IS_FUSED>(out, stride, size, sides, accumulate) }
+    by_rows::<BASELINE_IS_FUSED>(out, stride, size, left, right, words, accumulate);
 }
 
 /// The same, compiled for AVX2.
-///
-/// # Safety
-/// As [`tile`], and the CPU has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-pub unsafe fn tile_avx2(
+pub fn tile_avx2(
     out: &mut [f32],
     stride: usize,
     size: [usize; 2],
-    sides: Sides,
+    left: &[u32],
+    right: &[u32],
+    words: usize,
     accumulate: bool,
 ) {
-    // SAFETY: by this function's contract.
-    unsafe { by_rows::<true>(out, stride, size, sides, accumulate) }
+    by_rows::<true>(out, stride, size, left, right, words, accumulate);
 }
 
 #[inline(always)]
-unsafe fn by_rows<const FUSED: bool>(
+fn by_rows<const FUSED: bool>(
     out: &mut [f32],
     stride: usize,
     [rows, columns]: [usize; 2],
-    sides: Sides,
+    left: &[u32],
+    right: &[u32],
+    words: usize,
     accumulate: bool,
 ) {
     macro_rules! run {
         ($rows:literal) => {{
-            let mut sums = [[0.0; COLUMNS]; $rows];
-            if accumulate {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    copy(sums, &out[row * stride..], columns);
-                }
-            }
-            // What the compiler knows of a panel, it need not keep in registers.
+            assert!(left.len() >= $rows * words && right.len() >= COLUMNS * words);
             let sides = Sides {
+                left: left.as_ptr().cast(),
                 left_strides: [1, $rows],
+                right: right.as_ptr().cast(),
                 right_stride: COLUMNS,
-                ..sides
+                depth: words,
             };
-            // SAFETY: by this function's contract.
-            let sums = unsafe { tile_sums::<$rows, COLUMNS, FUSED>(sums, sides) };
-            for (row, sums) in sums.iter().enumerate() {
-                copy(&mut out[row * stride..], sums, columns);
-            }
+            // SAFETY: the panels hold `words` lines of so many rows and columns.
+            let sums = unsafe { tile_sums::<$rows, COLUMNS, FUSED>(sides) };
+            store(out, stride, columns, &sums, accumulate);
         }};
     }
     with_tile_rows!(rows, run)
 }
 
-/// Copies the first `columns` numbers, a whole line without a call.
+/// Writes, or adds, a tile's sums, row by row.
 #[inline(always)]
-fn copy(to: &mut [f32], from: &[f32], columns: usize) {
-    match (to.first_chunk_mut::<COLUMNS>(), from.first_chunk()) {
-        (Some(to), Some(from)) if columns == COLUMNS => *to = *from,
-        _ => to[..columns].copy_from_slice(&from[..columns]),
+pub fn store<const C: usize>(
+    out: &mut [f32],
+    stride: usize,
+    columns: usize,
+    sums: &[[f32; C]],
+    accumulate: bool,
+) {
+    for (row, sums) in sums.iter().enumerate() {
+        let out = &mut out[row * stride..][..columns];
+        // A whole line is a few registers; the copy of a line of unknown length is a call.
+        match out.first_chunk_mut::<C>() {
+            Some(out) => store_line(out, sums, accumulate),
+            None => store_line(out, &sums[..columns], accumulate),
+        }
+    }
+}
+
+#[inline(always)]
+fn store_line(out: &mut [f32], sums: &[f32], accumulate: bool) {
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = if accumulate { *out + sum } else { *sum };
     }
 }

@@ -59,7 +59,7 @@ impl PackedRight {
                 let left = left.some_rows(rows.clone()).some_columns(depth.clone());
                 let lines = |columns: Range<usize>| Lines {
                     data: right.single_panel(columns.start * depth.len()),
-                    stride: columns.len().next_multiple_of(self.unit.column_step()),
+                    stride: self.unit.padded(columns.len()),
                 };
                 let out = (&mut *out, stride);
                 multiply_part(self.unit, out, left, self.n, lines, accumulate, finish);

@@ -387,7 +387,7 @@ fn tiles_in_place_stay_within_what_they_are_given() {
     for unit in Unit::all().into_iter().filter(|unit| unit.reads_in_place()) {
         for what in tile_sizes(unit) {
             let ([rows, columns], accumulate, at_end, depth) = what;
-            let width = columns.next_multiple_of(unit.column_step());
+            let width = unit.padded(columns);
             for (row_stride, column_stride) in [(depth + 2, 1), (1, rows + 2)] {
                 let right_stride = width + 5;
                 let last = depth.saturating_sub(1);

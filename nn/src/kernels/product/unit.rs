@@ -6,12 +6,9 @@ use crate::Precision;
 use crate::kernels::dispatch::{BASELINE, BASELINE_IS_FUSED};
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
-use crate::kernels::register_tile::{Sides, most_tile_rows};
+use crate::kernels::register_tile::most_tile_rows;
 use crate::kernels::transpose::TILE;
 use std::ops::Range;
-
-/// Numbers in the widest register; narrower ones are used in pairs or fours.
-const REGISTER: usize = 16;
 
 /// A way to compute tiles on this CPU. Values exist only for what the CPU was found to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -177,11 +174,17 @@ impl Unit {
         }
     }
 
-    /// What a tile's columns of the right side are rounded up to: whole registers, or whole tiles where the unit knows no others.
-    pub(super) fn column_step(self) -> usize {
-        match self.layout() {
-            Layout::Single => REGISTER,
-            Layout::Pairs | Layout::Tiles => self.tile_columns(),
+    /// `columns` rounded up to what a tile reads of the right side: whole registers, or a whole tile where the unit knows no narrower ones.
+    pub(super) fn padded(self, columns: usize) -> usize {
+        columns.next_multiple_of(self.column_step())
+    }
+
+    /// See [`Unit::padded`].
+    fn column_step(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => super::avx512::LANES,
+            _ => self.tile_columns(),
         }
     }
 
@@ -216,7 +219,6 @@ impl Unit {
 
     /// Makes the unit ready on the calling thread. A thread that computes tiles does nothing else meanwhile that may compute tiles.
     pub(super) fn ready(self) -> Tiles {
-        assert!(!self.reads_in_place(), "tiles of packed panels");
         Tiles {
             unit: self,
             // SAFETY: a unit exists only where the CPU has it, and the thread has no other registers by what is said above.
@@ -227,7 +229,10 @@ impl Unit {
 
     /// Computes, or adds to, one tile of `[rows, columns]` of `out`, whose rows are `stride` apart: all of `left` times lines of the right side, as many as `left` has columns. Each number
     /// begins with what is there, or zero, and gets its terms in their order, so that it does not matter in what parts of `k` a product is computed.
+    ///
+    /// Panics where the unit does not read sides in place.
     #[inline]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
     pub(super) fn tile(
         self,
         out: &mut [f32],
@@ -239,9 +244,7 @@ impl Unit {
     ) {
         let (rows, depth) = (left.rows, left.columns);
         assert!(
-            (1..=self.tile_rows()).contains(&rows)
-                && (1..=self.tile_columns()).contains(&columns)
-                && self.reads_in_place()
+            (1..=self.tile_rows()).contains(&rows) && (1..=self.tile_columns()).contains(&columns)
         );
         assert!(
             stride >= columns && out.len() >= (rows - 1) * stride + columns,
@@ -251,24 +254,24 @@ impl Unit {
         assert!(strides.contains(&1), "one side of a matrix is contiguous");
         if let Some(last) = depth.checked_sub(1) {
             assert!(left.data.len() > (rows - 1) * strides[0] + last * strides[1]);
-            let width = columns.next_multiple_of(self.column_step());
-            assert!(right.data.len() >= last * right.stride + width);
+            assert!(right.data.len() >= last * right.stride + self.padded(columns));
         }
-        let sides = Sides {
-            left: left.data.as_ptr(),
-            left_strides: strides,
-            right: right.data.as_ptr(),
-            right_stride: right.stride,
-            depth,
-        };
-        let size = [rows, columns];
-        // SAFETY: a unit exists only where the CPU has it; the tile lies in `out`, and the sides are as long as they are read, by the checks above.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            super::avx512::tile(out.as_mut_ptr(), stride, size, sides, accumulate);
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => {
+                let sides = crate::kernels::register_tile::Sides {
+                    left: left.data.as_ptr(),
+                    left_strides: strides,
+                    right: right.data.as_ptr(),
+                    right_stride: right.stride,
+                    depth,
+                };
+                let (out, size) = (out.as_mut_ptr(), [rows, columns]);
+                // SAFETY: a unit exists only where the CPU has it; the tile lies in `out`, and the sides are as long as they are read, by the checks above.
+                unsafe { super::avx512::tile(out, stride, size, sides, accumulate) };
+            }
+            _ => unreachable!("{} reads panels", self.name()),
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (size, sides, accumulate);
     }
 }
 
@@ -312,38 +315,51 @@ impl Tiles {
             _ => rows,
         };
         assert!(left.len() >= left_rows * words && right.len() >= self.unit.tile_columns() * words);
-        // All others load whole lines of the right side.
-        assert!(self.unit.layout() == Layout::Single || right.as_ptr().addr().is_multiple_of(64));
-        let size = [rows, columns];
-        let sides = Sides {
-            left: left.as_ptr().cast(),
-            left_strides: [1, rows],
-            right: right.as_ptr().cast(),
-            right_stride: self.unit.tile_columns(),
-            depth: words,
-        };
-        // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
-        // checks above.
-        unsafe {
-            match self.unit.0 {
-                Kind::Portable => portable::tile(out, stride, size, sides, accumulate),
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx2 => portable::tile_avx2(out, stride, size, sides, accumulate),
-                // It has no tiles of panels, by the check in `ready`.
-                #[cfg(target_arch = "x86_64")]
-                Kind::Avx512 => {}
-                #[cfg(target_arch = "x86_64")]
-                Kind::Brain512 => {
-                    let out = out.as_mut_ptr();
-                    super::brain::tile(out, stride, size, left, right, words, accumulate);
-                }
-                #[cfg(target_arch = "x86_64")]
-                Kind::Amx => {
-                    if let Some(registers) = &self.registers {
-                        registers.tile(out, stride, size, [left, right], words, accumulate);
-                    }
-                }
+        // These load whole lines of the right side.
+        #[cfg(target_arch = "x86_64")]
+        assert!(
+            !matches!(self.unit.0, Kind::Brain512 | Kind::Amx)
+                || right.as_ptr().addr().is_multiple_of(64)
+        );
+        match self.unit.0 {
+            Kind::Portable => {
+                portable::tile(out, stride, [rows, columns], left, right, words, accumulate)
             }
+            // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
+            // checks above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe {
+                portable::tile_avx2(out, stride, [rows, columns], left, right, words, accumulate)
+            },
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unreachable!("{} reads sides in place", self.unit.name()),
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Brain512 => unsafe {
+                super::brain::tile(
+                    out.as_mut_ptr(),
+                    stride,
+                    [rows, columns],
+                    left,
+                    right,
+                    words,
+                    accumulate,
+                );
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => unsafe {
+                if let Some(registers) = &self.registers {
+                    registers.tile(
+                        out,
+                        stride,
+                        [rows, columns],
+                        [left, right],
+                        words,
+                        accumulate,
+                    );
+                }
+            },
         }
     }
 }
