@@ -19,6 +19,27 @@ pub fn prefetch(numbers: &[f32], count: usize) {
     }
 }
 
+/// As [`prefetch`], into the second cache level: for later.
+#[inline(always)]
+pub fn prefetch_far(numbers: &[f32], count: usize) {
+    for line in numbers.chunks(LINE).take(count.div_ceil(LINE)) {
+        prefetch_line_far(line.as_ptr().cast());
+    }
+}
+
+/// Asks for the line of `place` to be brought into the second cache level; only a hint, as [`prefetch`].
+#[inline(always)]
+pub fn prefetch_line_far(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: as in `prefetch`, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 /// Asks for the 128 bytes that a row of a tile's results will be written to. They come while the tile is computed; without that, each store waits for its line.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]

@@ -5,7 +5,7 @@ use super::normed::Normed;
 use super::sub_layers::Pass;
 use super::{NormArguments, leading, values, wanted};
 use crate::kernels::buffer::filled;
-use crate::kernels::elementwise::{add_in_place, gelu, gelu_with_gradient};
+use crate::kernels::elementwise::{gelu, gelu_with_gradient};
 use crate::kernels::parallel::SharedMut;
 use crate::kernels::product::{Matrix, chain, product};
 use candle_core::{Result, Tensor, bail};
@@ -52,17 +52,17 @@ pub(super) fn pass(
     let (rows, (wide, width)) = (leading(x.shape()), arguments.up.dims2()?);
     let normed = Normed::new(x, &arguments.norm)?;
     values!(x = x, up = arguments.up, down = arguments.down);
-    let (hidden, mut out) = chain(
+    let (hidden, out) = chain(
         Matrix::new(normed.values(), rows, width),
         Matrix::new(up, wide, width).transposed(),
         Matrix::new(down, width, wide).transposed(),
+        Some(x),
         |_, hidden, buffer| {
             let active = &mut buffer.numbers(hidden.len())[..hidden.len()];
             gelu(active, hidden);
             active
         },
     );
-    add_in_place(&mut out, x);
     let pass = FeedForwardPass {
         arguments: arguments.clone(),
         normed,
@@ -91,6 +91,7 @@ impl Pass for FeedForwardPass {
                 dout,
                 Matrix::new(down, width, wide),
                 Matrix::new(up, wide, width),
+                None,
                 |rows, dhidden, _| {
                     let start = rows.start * wide;
                     // SAFETY: each piece has its own rows.

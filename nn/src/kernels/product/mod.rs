@@ -6,7 +6,7 @@
 //! right [k, n] ──► panels of a few columns ─┘
 //! ```
 //!
-//! With AVX-512 in f32 the left side is read where it lies, and so is the right side where packing would not pay (`in_place.rs`).
+//! In f32 the left side is read where it lies, and the right side of long products is packed, or read where it lies, too, by each thread for itself (`in_place.rs`).
 //!
 //! The scheme is that of Goto and van de Geijn (Anatomy of High-Performance Matrix Multiplication, 2008). What differs between
 //! CPUs and precisions is a [`Unit`]: the shape of a tile, the order of numbers in a panel, and the loop over `k`. In
@@ -17,6 +17,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
@@ -33,12 +35,13 @@ mod weight;
 pub(super) use amx::usable as has_amx;
 #[cfg(target_arch = "x86_64")]
 pub(super) use brain::as_pairs;
-pub use chain::chain;
+pub use chain::{chain, product_onto};
 pub use unit::{Unit, unit};
 pub use weight::{Finish, PackedWeight};
 
-use super::buffer::{copied, filled};
+use super::buffer::filled;
 use super::parallel::SharedMut;
+use super::prefetch::prefetch_far;
 pub(super) use pack::even_part;
 use pack::{Buffer, idle_buffer, with_buffer};
 use rayon::prelude::*;
@@ -91,6 +94,18 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Asks for part `index` of `parts` of the lines in memory that it lies in.
+    fn prefetch_share(self, index: usize, parts: usize) {
+        let (runs, stride, width) = match self.column_stride {
+            1 => (self.rows, self.row_stride, self.columns),
+            _ => (self.columns, self.column_stride, self.rows),
+        };
+        for run in even_part(runs, parts, index, 1) {
+            let data = self.data.get(run * stride..).unwrap_or_default();
+            prefetch_far(data, width);
+        }
+    }
+
     /// The same numbers read with rows and columns exchanged; nothing is copied.
     pub fn transposed(self) -> Self {
         Self {
@@ -117,13 +132,6 @@ pub fn product(left: Matrix, right: Matrix) -> Vec<f32> {
             multiply(out, left, right, false)
         })
     }
-}
-
-/// `onto + left * right`.
-pub fn product_onto(onto: &[f32], left: Matrix, right: Matrix) -> Vec<f32> {
-    let mut out = copied(onto);
-    multiply(&mut out, left, right, true);
-    out
 }
 
 /// [`multiply`] on a unit of one's choice; it must be one that [`unit()`] returns on this CPU, or a narrower one.
@@ -225,24 +233,20 @@ fn multiply_in_place(
     accumulate: bool,
     shared: bool,
 ) {
-    let packed = (!in_place::reads_right(unit, right, left.rows))
-        .then(|| PackedRight::new(unit, right, shared, idle_buffer));
-    // Each piece reads all of a right side that is not packed, from far.
-    let most = match packed {
-        Some(_) => MOST_TASK_ROWS,
-        None => left.rows.max(1),
-    };
     let out = (out, stride);
-    pieces_of(unit, out, left.rows, most, shared, |out, rows| {
-        let out = (out, stride);
-        match &packed {
-            Some(right) => right.multiply(out, left, rows, accumulate, |_, _| {}),
-            None => in_place::multiply(unit, out, left.some_rows(rows), right, accumulate),
-        }
-    });
-    if let Some(packed) = packed {
-        packed.keep_buffers();
+    if in_place::is_long(right, left.rows) {
+        // Each piece reads all of the right side from far.
+        let most = in_place::MOST_RESULTS;
+        return pieces_of(unit, out, left.rows, most, shared, |out, rows| {
+            let left = left.some_rows(rows);
+            in_place::multiply_long(unit, (out, stride), left, right, accumulate);
+        });
     }
+    let packed = PackedRight::new(unit, right, shared, idle_buffer);
+    pieces_of(unit, out, left.rows, MOST_TASK_ROWS, shared, |out, rows| {
+        packed.multiply((out, stride), left, rows, accumulate, |_, _| {});
+    });
+    packed.keep_buffers();
 }
 
 /// Cores that share a product's work.

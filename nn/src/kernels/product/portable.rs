@@ -1,41 +1,15 @@
-//! Tiles in plain Rust, which the compiler vectorises for the instruction set at hand.
+//! Tiles of packed panels of f32 in plain Rust, which the compiler vectorises for what every CPU of the target architecture has.
 
 use crate::kernels::dispatch::BASELINE_IS_FUSED;
-use crate::kernels::register_tile::{Sides, tile_sums, with_tile_rows};
+use crate::kernels::register_tile::{Sides, most_tile_rows, tile_sums, with_tile_rows};
 
 /// Columns of a tile.
 pub const COLUMNS: usize = 16;
+/// Most rows of a tile.
+pub const ROWS: usize = most_tile_rows(BASELINE_IS_FUSED);
 
-/// See [`super::Unit`]'s `tile`.
+/// See [`super::unit::Tiles`]'s `tile`.
 pub fn tile(
-    out: &mut [f32],
-    stride: usize,
-    size: [usize; 2],
-    left: &[u32],
-    right: &[u32],
-    words: usize,
-    accumulate: bool,
-) {
-    by_rows::<BASELINE_IS_FUSED>(out, stride, size, left, right, words, accumulate);
-}
-
-/// The same, compiled for AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-pub fn tile_avx2(
-    out: &mut [f32],
-    stride: usize,
-    size: [usize; 2],
-    left: &[u32],
-    right: &[u32],
-    words: usize,
-    accumulate: bool,
-) {
-    by_rows::<true>(out, stride, size, left, right, words, accumulate);
-}
-
-#[inline(always)]
-fn by_rows<const FUSED: bool>(
     out: &mut [f32],
     stride: usize,
     [rows, columns]: [usize; 2],
@@ -55,7 +29,7 @@ fn by_rows<const FUSED: bool>(
                 depth: words,
             };
             // SAFETY: the panels hold `words` lines of so many rows and columns.
-            let sums = unsafe { tile_sums::<$rows, COLUMNS, FUSED>(sides) };
+            let sums = unsafe { tile_sums::<$rows, COLUMNS, BASELINE_IS_FUSED>(sides) };
             store(out, stride, columns, &sums, accumulate);
         }};
     }

@@ -1,8 +1,7 @@
 //! A right side, packed as a whole for products of a few rows at a time.
 
-use super::in_place::multiply_part;
+use super::in_place::multiply_packed;
 use super::pack::{self, Buffer, even_part, keep_buffer};
-use super::unit::Lines;
 use super::{Matrix, Part, Unit};
 use std::ops::Range;
 
@@ -57,12 +56,8 @@ impl PackedRight {
             };
             if self.unit.reads_in_place() {
                 let left = left.some_rows(rows.clone()).some_columns(depth.clone());
-                let lines = |columns: Range<usize>| Lines {
-                    data: right.single_panel(columns.start * depth.len()),
-                    stride: self.unit.padded(columns.len()),
-                };
                 let out = (&mut *out, stride);
-                multiply_part(self.unit, out, left, self.n, lines, accumulate, finish);
+                multiply_packed(self.unit, out, left, self.n, right, accumulate, finish);
             } else {
                 let part = Part {
                     unit: self.unit,

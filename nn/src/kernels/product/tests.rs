@@ -109,6 +109,7 @@ fn large_products_equal_the_definition() {
         (301, 97, 1100),
         (64, 1000, 192),
         (40, 40, 2100),
+        (400, 300, 500),
         (1500, 33, 70),
     ] {
         check(m, n, k);
@@ -135,19 +136,24 @@ fn a_chain_gives_exactly_what_two_products_give() {
                 let wide = product(left, first);
                 let halves: Vec<f32> = wide.iter().map(|x| x / 2.0).collect();
                 let second = Matrix::new(&second, middle, n);
-                let out = product(Matrix::new(&halves, m, middle), second);
-                let kept = chain(left, first, second, |rows, part, buffer| {
+                let halved = Matrix::new(&halves, m, middle);
+                let out = product(halved, second);
+                let kept = chain(left, first, second, None, |rows, part, buffer| {
                     assert_eq!(part, &wide[rows.start * middle..rows.end * middle]);
                     let halves = &mut buffer.numbers(part.len())[..part.len()];
                     halves.iter_mut().zip(part).for_each(|(y, x)| *y = *x / 2.0);
                     halves
                 });
                 assert_eq!(kept, (wide.clone(), out.clone()));
-                let changed = chain(left, first, second, |_, part, _| {
+                let onto = numbers(m * n, 4);
+                let mut sum = onto.clone();
+                multiply(&mut sum, halved, second, true);
+                assert_eq!(product_onto(&onto, halved, second), sum);
+                let changed = chain(left, first, second, Some(&onto), |_, part, _| {
                     part.iter_mut().for_each(|x| *x /= 2.0);
                     part
                 });
-                assert_eq!(changed, (halves, out));
+                assert_eq!(changed, (halves.clone(), sum));
             });
         }
     }
@@ -166,7 +172,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
     }
 }
 
-/// Whether a right side is packed or read where it lies depends on how many rows there are, and that on how `k` is divided; of f32, results do not.
+/// Who packs a right side, and how `k` is divided, depends on how many rows there are; of f32, results do not.
 #[test]
 fn numbers_of_f32_are_one_sum_however_a_product_is_computed() {
     let (n, k) = (96, 1300);
@@ -175,7 +181,7 @@ fn numbers_of_f32_are_one_sum_however_a_product_is_computed() {
         let run = |m: usize| {
             let mut out = vec![f32::NAN; m * n];
             let sides = [Matrix::new(&left[..m * k], m, k), Matrix::new(&right, k, n)];
-            assert_eq!(in_place::reads_right(unit, sides[1], m), m <= k);
+            assert_eq!(in_place::is_long(sides[1], m), m < 2000);
             multiply_on(unit, &mut out, sides[0], sides[1], false);
             out
         };
@@ -230,6 +236,11 @@ fn empty_sides_make_zeros() {
         false,
     );
     assert_eq!(out, [0.0; 6]);
+    // Wider than what goes through parts of `k` together.
+    let (k, n) = (2, 300);
+    let right = numbers(k * n, 1);
+    let none = Matrix::new(&[], k, 0).transposed();
+    multiply(&mut [], none, Matrix::new(&right, k, n), false);
 }
 
 /// Numbers with pages on either side that may be neither read nor written: what assembly does is seen by no sanitizer.
@@ -413,6 +424,8 @@ fn tiles_in_place_stay_within_what_they_are_given() {
                 let right = unit::Lines {
                     data: right.numbers(counts[1], at_end),
                     stride: right_stride,
+                    // Anywhere: what is asked for is not read.
+                    coming: &[0.0; 40],
                 };
                 check_fenced_tile(unit, what, |out, stride| {
                     unit.tile(out, stride, columns, left, right, accumulate);

@@ -3,10 +3,10 @@
 use super::pack::{Layout, even_part};
 use super::{Matrix, portable};
 use crate::Precision;
-use crate::kernels::dispatch::{BASELINE, BASELINE_IS_FUSED};
+use crate::kernels::dispatch::BASELINE;
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::dispatch::{InstructionSet, bf16_pays, has_bf16, instruction_set};
-use crate::kernels::register_tile::most_tile_rows;
+use crate::kernels::register_tile::Sides;
 use crate::kernels::transpose::TILE;
 use std::ops::Range;
 
@@ -128,9 +128,9 @@ impl Unit {
     /// Most rows of a tile.
     pub(super) fn tile_rows(self) -> usize {
         match self.0 {
-            Kind::Portable => most_tile_rows(BASELINE_IS_FUSED),
+            Kind::Portable => portable::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => most_tile_rows(true),
+            Kind::Avx2 => super::avx2::ROWS,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => super::avx512::ROWS,
             #[cfg(target_arch = "x86_64")]
@@ -140,9 +140,17 @@ impl Unit {
         }
     }
 
-    /// Whether tiles read the left side where it lies, and the right side, too, if it lies in lines ([`super::in_place`]): those of f32 that are wide enough for a number of the left side to be
-    /// used often, and that ask for lines ahead of time. Narrower ones were no faster for it.
+    /// Whether tiles read the left side where it lies ([`super::in_place`]).
     pub(super) fn reads_in_place(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 => true,
+            _ => false,
+        }
+    }
+
+    /// Whether tiles are wide enough to read lines of a right side well that are not packed, and ask for lines ahead of time themselves.
+    pub(super) fn reads_lines(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => true,
@@ -164,7 +172,7 @@ impl Unit {
         match self.0 {
             Kind::Portable => portable::COLUMNS,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => portable::COLUMNS,
+            Kind::Avx2 => super::avx2::COLUMNS,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => super::avx512::COLUMNS,
             #[cfg(target_arch = "x86_64")]
@@ -231,7 +239,7 @@ impl Unit {
     /// begins with what is there, or zero, and gets its terms in their order, so that it does not matter in what parts of `k` a product is computed.
     ///
     /// Panics where the unit does not read sides in place.
-    #[inline]
+    #[inline(always)]
     #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
     pub(super) fn tile(
         self,
@@ -256,20 +264,25 @@ impl Unit {
             assert!(left.data.len() > (rows - 1) * strides[0] + last * strides[1]);
             assert!(right.data.len() >= last * right.stride + self.padded(columns));
         }
+        let sides = Sides {
+            left: left.data.as_ptr(),
+            left_strides: strides,
+            right: right.data.as_ptr(),
+            right_stride: right.stride,
+            depth,
+        };
+        let (out, size) = (out.as_mut_ptr(), [rows, columns]);
         match self.0 {
+            // SAFETY: a unit exists only where the CPU has it; the tile lies in `out`, and the sides are as long as they are read, by the checks above.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => {
-                let sides = crate::kernels::register_tile::Sides {
-                    left: left.data.as_ptr(),
-                    left_strides: strides,
-                    right: right.data.as_ptr(),
-                    right_stride: right.stride,
-                    depth,
-                };
-                let (out, size) = (out.as_mut_ptr(), [rows, columns]);
-                // SAFETY: a unit exists only where the CPU has it; the tile lies in `out`, and the sides are as long as they are read, by the checks above.
-                unsafe { super::avx512::tile(out, stride, size, sides, accumulate) };
-            }
+            Kind::Avx2 => unsafe {
+                super::avx2::tile(out, stride, size, sides, right.coming, accumulate);
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe {
+                super::avx512::tile(out, stride, size, sides, accumulate);
+            },
             _ => unreachable!("{} reads panels", self.name()),
         }
     }
@@ -280,6 +293,8 @@ impl Unit {
 pub(super) struct Lines<'a> {
     pub data: &'a [f32],
     pub stride: usize,
+    /// What is asked for meanwhile, as it will be read next; may be nothing.
+    pub coming: &'a [f32],
 }
 
 /// A unit of packed panels that is ready to compute tiles on this thread.
@@ -325,15 +340,12 @@ impl Tiles {
             Kind::Portable => {
                 portable::tile(out, stride, [rows, columns], left, right, words, accumulate)
             }
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Avx512 => {
+                unreachable!("{} reads sides in place", self.unit.name())
+            }
             // SAFETY: a unit exists only where the CPU has it; the tile lies in `out` and the panels are as long as it reads, by the
             // checks above.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe {
-                portable::tile_avx2(out, stride, [rows, columns], left, right, words, accumulate)
-            },
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => unreachable!("{} reads sides in place", self.unit.name()),
-            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Brain512 => unsafe {
                 super::brain::tile(
