@@ -14,9 +14,10 @@ pub const COLUMNS: usize = 2 * LANES;
 /// Numbers in a register.
 const LANES: usize = 8;
 
-/// Numbers of `k` in one turn of the loop, of which each further one saves instructions for counting and addresses. Beside what is asked for ahead, the compiler does not keep all sums of more than one in registers.
+/// Numbers of `k` in one turn of the loop, of which each further one saves instructions for counting and addresses. Where a turn also asks for a line ahead of time, the compiler does not keep the sums
+/// of more than two in registers.
 const fn unrolled(ahead: bool) -> usize {
-    if ahead { 1 } else { 4 }
+    if ahead { 2 } else { 4 }
 }
 
 /// Calls `tile_of::<R, ALONG, AHEAD>` for the rows, whether the left side's rows run along `k`, and whether something is asked for meanwhile.
@@ -105,7 +106,7 @@ unsafe fn tile_of<const R: usize, const ALONG: bool, const AHEAD: bool>(
     let [row_stride, column_stride] = sides.left_strides;
     let (mut left, mut right) = (sides.left, sides.right);
     let mut next: *const u8 = coming.as_ptr().cast();
-    // So that all of it has been asked for in the end.
+    // So that all of it has been asked for in the end; where that is more than a line a turn, it is read so soon that the CPU itself looks ahead.
     let bytes = size_of_val(coming).div_ceil(sides.depth.max(1));
     macro_rules! add_lines {
         ($count:expr) => {
@@ -125,14 +126,14 @@ unsafe fn tile_of<const R: usize, const ALONG: bool, const AHEAD: bool>(
                         }
                     }
                 }
-                if AHEAD {
-                    prefetch_line_far(next);
-                    next = next.wrapping_add(bytes);
-                }
                 if !ALONG {
                     left = left.wrapping_add(column_stride);
                 }
                 right = right.wrapping_add(sides.right_stride);
+            }
+            if AHEAD {
+                prefetch_line_far(next);
+                next = next.wrapping_add($count * bytes);
             }
             if ALONG {
                 left = left.wrapping_add($count);

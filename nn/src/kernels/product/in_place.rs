@@ -3,7 +3,7 @@
 //!
 //! The right side is packed. That of a long product, as the gradient of a weight is, each thread packs for itself, a part at a time, or reads it where it lies, too; then threads need not meet within the product.
 
-use super::pack::{self, Buffer, with_buffer};
+use super::pack::{self, Buffer, even_parts, with_buffer};
 use super::unit::{Lines, Unit};
 use super::{Matrix, even_part};
 use std::cell::Cell;
@@ -54,11 +54,11 @@ fn multiply_block(
     let parts = left.columns.div_ceil(MOST_DEPTH).max(1);
     let part = |index| {
         let depth = even_part(left.columns, parts, index, 1);
-        (left.some_columns(depth.clone()), right.some_rows(depth))
+        [left.some_columns(depth.clone()), right.some_rows(depth)]
     };
     for index in 0..parts {
         let out = (&mut *out, stride);
-        let (left, right) = part(index);
+        let [left, right] = part(index);
         let accumulate = accumulate || index > 0;
         if as_it_lies {
             let lines = |columns: Range<usize>| Lines {
@@ -80,7 +80,7 @@ fn multiply_copied(
     out: (&mut [f32], usize),
     left: Matrix,
     right: Matrix,
-    next: Option<(Matrix, Matrix)>,
+    next: Option<[Matrix; 2]>,
     accumulate: bool,
 ) {
     let (n, depth) = (right.columns, right.rows);
@@ -89,12 +89,13 @@ fn multiply_copied(
         with_buffer(|lines| {
             let left = lines_together(left, lines);
             let tiles = tile_rows(unit, left.rows).len() * unit.panels(n).len();
+            let share = |side: Matrix| side.lines()[0].div_ceil(tiles);
+            let shares = next.map(|sides| sides.map(|side| (side, share(side))));
             let tile = Cell::new(0);
             let right = |columns| {
                 let index = tile.replace(tile.get() + 1);
-                if let Some((left, right)) = next {
-                    left.prefetch_share(index, tiles);
-                    right.prefetch_share(index, tiles);
+                for (side, share) in shares.into_iter().flatten() {
+                    side.prefetch_lines(index * share..(index + 1) * share);
                 }
                 panel(unit, panels, depth, columns)
             };
@@ -186,13 +187,13 @@ fn by_columns<'a>(
     let tiles = tile_rows(unit, left.rows).len();
     for columns in unit.panels(n) {
         let panel = right(columns.clone());
-        let numbers = left.columns * panel.stride;
+        // What follows are the next panel's numbers, of which each tile asks for its share.
+        let end = left.columns * panel.stride;
+        let share = end.div_ceil(tiles.max(1));
         for (index, rows) in tile_rows(unit, left.rows).enumerate() {
-            // Each tile asks for its share of the numbers that follow, which are the next panel's.
-            let coming = even_part(numbers, tiles, index, 1);
-            let coming = panel.data.get(numbers + coming.start..numbers + coming.end);
+            let coming = panel.data.get(end + index * share..).unwrap_or_default();
             let lines = Lines {
-                coming: coming.unwrap_or_default(),
+                coming: &coming[..share.min(coming.len())],
                 ..panel
             };
             let size = [rows.len(), columns.len()];
@@ -206,6 +207,5 @@ fn by_columns<'a>(
 
 /// Rows of the tiles that `m` rows fall into.
 fn tile_rows(unit: Unit, m: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
-    let tiles = m.div_ceil(unit.tile_rows());
-    (0..tiles).map(move |tile| even_part(m, tiles, tile, 1))
+    even_parts(m, m.div_ceil(unit.tile_rows()), 1)
 }

@@ -94,14 +94,19 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Asks for part `index` of `parts` of the lines in memory that it lies in.
-    fn prefetch_share(self, index: usize, parts: usize) {
-        let (runs, stride, width) = match self.column_stride {
-            1 => (self.rows, self.row_stride, self.columns),
-            _ => (self.columns, self.column_stride, self.rows),
-        };
-        for run in even_part(runs, parts, index, 1) {
-            let data = self.data.get(run * stride..).unwrap_or_default();
+    /// The lines in memory that it lies in: how many, from one to the next, and the numbers of each.
+    fn lines(self) -> [usize; 3] {
+        match self.column_stride {
+            1 => [self.rows, self.row_stride, self.columns],
+            _ => [self.columns, self.column_stride, self.rows],
+        }
+    }
+
+    /// Asks for some of its lines, as far as there are so many.
+    fn prefetch_lines(self, lines: Range<usize>) {
+        let [count, stride, width] = self.lines();
+        for line in lines.start..lines.end.min(count) {
+            let data = self.data.get(line * stride..).unwrap_or_default();
             prefetch_far(data, width);
         }
     }

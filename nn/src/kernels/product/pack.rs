@@ -120,6 +120,27 @@ pub fn even_part(total: usize, parts: usize, index: usize, step: usize) -> Range
     at(index)..at(index + 1)
 }
 
+/// All of [`even_part`]'s parts in order, without a division for each.
+pub fn even_parts(
+    total: usize,
+    parts: usize,
+    step: usize,
+) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let steps = total.div_ceil(step);
+    let whole = steps.checked_div(parts).unwrap_or(0);
+    let left_over = steps - whole * parts;
+    // What has been left over so far, in parts of a step.
+    let (mut end, mut due) = (0, 0);
+    (0..parts).map(move |_| {
+        let start = end;
+        due += left_over;
+        let more = usize::from(due >= parts);
+        due -= more * parts;
+        end += (whole + more) * step;
+        start.min(total)..end.min(total)
+    })
+}
+
 /// Numbers as a panel reads them: lanes and `k`, each with its stride.
 #[derive(Clone, Copy)]
 struct Source<'a> {
@@ -370,6 +391,12 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn parts_in_order_are_the_parts(total in 0usize..300, parts in 0usize..20, step in 1usize..40) {
+            let each: Vec<_> = (0..parts).map(|index| even_part(total, parts, index, step)).collect();
+            prop_assert_eq!(even_parts(total, parts, step).collect::<Vec<_>>(), each);
+        }
+
         /// Every layout, whatever this CPU multiplies with.
         #[test]
         fn a_panel_holds_its_lanes_over_all_of_k(

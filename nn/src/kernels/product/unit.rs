@@ -1,6 +1,6 @@
 //! What computes tiles: chosen by instruction set and precision.
 
-use super::pack::{Layout, even_part};
+use super::pack::{Layout, even_parts};
 use super::{Matrix, portable};
 use crate::Precision;
 use crate::kernels::dispatch::BASELINE;
@@ -198,8 +198,7 @@ impl Unit {
 
     /// Columns of the panels that `n` columns fall into.
     pub(super) fn panels(self, n: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
-        let panels = n.div_ceil(self.tile_columns());
-        (0..panels).map(move |index| even_part(n, panels, index, self.column_step()))
+        even_parts(n, n.div_ceil(self.tile_columns()), self.column_step())
     }
 
     /// Most of `k` that is packed at once: a panel of the right side then stays in the first two cache levels.
